@@ -1,0 +1,48 @@
+// Imports go one way (ARCHITECTURE.md):
+// formats <- tensor <- graph <- backends <- nn <- models <- {quantize, train, search, evaluate} <- cli, studio.
+// io imports formats and tensor only; laws imports nothing but numerics. errors.ts is below everything.
+const layers = [
+  'formats',
+  'tensor',
+  'graph',
+  'backends',
+  'nn',
+  'models',
+  '(quantize|train|search|evaluate)',
+  '(cli|studio)',
+];
+const upward = layers.slice(0, -1).map((layer, i) => ({
+  name: `${layer}-imports-upward`,
+  severity: 'error',
+  from: { path: `^src/${layer}/`, pathNot: '\\.test\\.ts$' },
+  to: { path: `^src/(${layers.slice(i + 1).join('|')})/` },
+}));
+export default {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    ...upward,
+    {
+      name: 'io-imports-formats-and-tensor-only',
+      severity: 'error',
+      from: { path: '^src/io/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/(io|formats|tensor)/|^src/errors\\.ts$' },
+    },
+    {
+      name: 'numeric-core-does-no-io',
+      severity: 'error',
+      from: { path: '^src/(formats|tensor|graph|backends|nn)/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/io/' },
+    },
+    {
+      name: 'laws-imports-numerics-only',
+      severity: 'error',
+      from: { path: '^src/laws/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/laws/|^src/errors\\.ts$' },
+    },
+  ],
+  options: {
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    doNotFollow: { path: 'node_modules' },
+  },
+};

@@ -1,0 +1,135 @@
+// What a number format is, as data.
+//
+// A Format says how a matrix of real numbers is stored: as plain floats, as codes of a small element type with
+// scales (QuantSpec: integers, minifloats and codebooks; per tensor, channel, token, group or tile; MX and NV block
+// formats are members of this family), or as one of ggml's block types, whose layouts are fixed by that library.
+// Names parse to a Format and print from it (registry.ts); codecs are in quantize.ts and ggml/.
+
+export type IntElement = 'int2' | 'int3' | 'int4' | 'int5' | 'int6' | 'int7' | 'int8';
+export type MinifloatElement =
+  | 'e2m1'
+  | 'e1m2'
+  | 'e3m0'
+  | 'e2m3'
+  | 'e3m2'
+  | 'e3m4'
+  | 'e4m3' // OCP E4M3FN
+  | 'e4m3ieee'
+  | 'e4m3fnuz'
+  | 'e4m3b11fnuz'
+  | 'e5m2'
+  | 'e5m2fnuz';
+export type CodebookElement = 'nf4' | 'ternary' | 'log2-3' | 'log2-4' | 'log2-8';
+export type ElementName = IntElement | MinifloatElement | CodebookElement;
+
+/** Which values share a scale. Groups run along K (the last dimension); tiles cover rows × columns. */
+export type Granularity =
+  | { kind: 'tensor' }
+  | { kind: 'channel' } // one scale for each row of a weight [N, K]
+  | { kind: 'token' } // one scale for each row of an activation [T, K]; the same arithmetic as channel
+  | { kind: 'group'; size: number }
+  | { kind: 'tile'; rows: number; cols: number };
+
+export type ScaleFormat = 'f32' | 'f16' | 'bf16' | 'e8m0' | 'e4m3' | 'ue5m3' | 'e6m2';
+
+/**
+ * How a scale follows from the values it covers. Power-of-two rules (e8m0 scales) take the names of the libraries'
+ * documentation; the others are for float scales. Sources and exact arithmetic: scale-rules.ts.
+ */
+export type ScaleRule =
+  | 'floor' // 2^(exp(amax) - emax): OCP MX text
+  | 'ceil'
+  | 'even' // round the mantissa of amax to the element's precision first
+  | 'rceil' // round up amax / elementMax
+  | 'nearest' // round(log2(amax / elementMax))
+  | 'absmax' // amax / elementMax, no clipping
+  | 'mse'; // the candidate with the smallest squared error
+
+export interface ScaleSpec {
+  format: ScaleFormat;
+  rule: ScaleRule;
+  /** Two-level scaling: one more f32 scale for the whole tensor (NVFP4). */
+  tensorScale: boolean;
+}
+
+export type Rounding = 'nearest-even' | 'half-away' | 'half-up' | 'half-to-zero' | 'floor' | 'stochastic';
+
+/** Codes of an element type and the scales that give them meaning. */
+export interface QuantSpec {
+  kind: 'quant';
+  element: ElementName;
+  granularity: Granularity;
+  scale: ScaleSpec;
+  /** none: symmetric. integer: s·(q − z), z a code. float: s·q + m, m the stored minimum. */
+  zeroPoint: 'none' | 'integer' | 'float';
+  /** Symmetric integers only: ±(2^(b−1)−1) | scale amax/((2^b−1)/2) | signed maximum to −2^(b−1). */
+  range: 'restricted' | 'half-range' | 'signed-max';
+  rounding: Rounding;
+  /** The scale covers clip × amax; 1 does not clip. */
+  clip: number;
+  /** Per-block choice between two encodings: NVFP4 four-over-six, or IF4's integer/float choice. */
+  choice: 'none' | 'four-over-six' | 'int-or-float';
+}
+
+export interface FloatFormat {
+  kind: 'float';
+  name: 'f32' | 'f16' | 'bf16';
+}
+
+export type GgmlTypeName =
+  | 'q4_0'
+  | 'q4_1'
+  | 'q5_0'
+  | 'q5_1'
+  | 'q8_0'
+  | 'q2_k'
+  | 'q3_k'
+  | 'q4_k'
+  | 'q5_k'
+  | 'q6_k'
+  | 'iq4_nl'
+  | 'iq4_xs'
+  | 'tq1_0'
+  | 'tq2_0'
+  | 'q1_0'
+  | 'q2_0'
+  | 'ggml-mxfp4'
+  | 'ggml-nvfp4';
+
+/** A ggml block type. The bytes are llama.cpp's; the arithmetic is in ggml/. */
+export interface GgmlFormat {
+  kind: 'ggml';
+  type: GgmlTypeName;
+}
+
+/** The three-level HiF4 format: 64 elements, 36 bytes, own codec. */
+export interface Hif4Format {
+  kind: 'hif4';
+}
+
+export type Format = FloatFormat | QuantSpec | GgmlFormat | Hif4Format;
+
+/**
+ * A quantized matrix: [rows, cols], cols is the reduction dimension K.
+ * codes: element codes, dense bit stream along each row, first element in the lowest bits, every row padded to a
+ *   whole byte (4-bit: low nibble first). For ggml formats the blocks as the file has them, scales inside.
+ *   Integers without an integer zero point are two's complement in their bits; with one they are unsigned 0 … 2^b−1.
+ * scales: raw little-endian bytes in scale.format, row-major [rows, groups] (or [1], [rows], [tileRows, tileCols]).
+ * zeroPoints: one byte a scale for 'integer'; raw bytes in scale.format for 'float'.
+ * tensorScale: the f32 second-level scale, 1 where the format has none; value = element × scale × tensorScale.
+ */
+export interface Quantized {
+  format: Format;
+  rows: number;
+  cols: number;
+  codes: Uint8Array;
+  scales: Uint8Array;
+  zeroPoints: Uint8Array | undefined;
+  tensorScale: number;
+}
+
+/** Bytes that the matrix takes in memory and on disk, scales and zero points included. */
+export function quantizedBytes(q: Quantized): number {
+  const second = q.format.kind === 'quant' && q.format.scale.tensorScale ? 4 : 0;
+  return q.codes.byteLength + q.scales.byteLength + (q.zeroPoints?.byteLength ?? 0) + second;
+}
