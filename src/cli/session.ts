@@ -1,0 +1,88 @@
+// What a running command shares with the person (or script) that called it: where results go, how progress is shown,
+// how an interruption ends. Results go to stdout, everything else to stderr; with --json stdout carries exactly one
+// document.
+
+import pc from 'picocolors';
+import { SubbyteError } from '../errors.ts';
+import { openProgress, type Progress } from './progress.ts';
+
+export interface GlobalOptions {
+  json?: boolean;
+  quiet?: boolean;
+  seed: number;
+  threads?: number;
+  debug?: boolean;
+}
+
+export interface Session {
+  readonly command: string;
+  readonly options: GlobalOptions;
+  /** Aborted on Ctrl-C or SIGTERM; long work checks it between tensors and windows. */
+  readonly signal: AbortSignal;
+  readonly color: ReturnType<typeof pc.createColors>;
+  /** A line for people on stderr; silent with --quiet or --json. */
+  note(line: string): void;
+  /** A line that must not be missed, also with --quiet. */
+  warn(line: string): void;
+  /** Result lines for people on stdout; nothing with --json. */
+  print(text: string): void;
+  /** The command's one JSON document; printed only with --json. */
+  result(document: unknown): void;
+  /** A piece of work with known length: a bar on a terminal, lines at intervals elsewhere. */
+  progress(label: string, total: number, unit: string): Progress;
+  /** Runs the command with interruption handling. */
+  guard(run: () => Promise<void>): Promise<void>;
+}
+
+export function openSession(command: string, options: GlobalOptions): Session {
+  const controller = new AbortController();
+  const color = pc.createColors(Boolean(process.stdout.isTTY) && !process.env.NO_COLOR);
+  const quiet = Boolean(options.quiet || options.json);
+  const interrupt = (name: NodeJS.Signals) => {
+    if (controller.signal.aborted) process.exit(130);
+    controller.abort(
+      new SubbyteError('interrupted', {
+        code: 'interrupted',
+        op: command,
+        problem: `stopped by ${name}`,
+        fix: 'run the same command again to continue where it stopped',
+      }),
+    );
+  };
+  return {
+    command,
+    options,
+    signal: controller.signal,
+    color,
+    note: (line) => {
+      if (!quiet) process.stderr.write(`${line}\n`);
+    },
+    warn: (line) => {
+      process.stderr.write(`${line}\n`);
+    },
+    print: (text) => {
+      if (!options.json) process.stdout.write(`${text}\n`);
+    },
+    result: (document) => {
+      if (options.json) process.stdout.write(`${JSON.stringify(document, jsonValue)}\n`);
+    },
+    progress: (label, total, unit) => openProgress(label, total, unit, quiet ? 'silent' : process.stderr),
+    guard: async (run) => {
+      process.on('SIGINT', interrupt);
+      process.on('SIGTERM', interrupt);
+      try {
+        await run();
+      } finally {
+        process.off('SIGINT', interrupt);
+        process.off('SIGTERM', interrupt);
+      }
+    },
+  };
+}
+
+/** JSON has no NaN, Infinity or bigint: null and decimal strings stand for them. */
+function jsonValue(_key: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (typeof value === 'number' && !Number.isFinite(value)) return null;
+  return value;
+}
