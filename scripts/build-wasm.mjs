@@ -3,7 +3,8 @@
 // Every folder src/backends/wasm/kernels/<module>/ with an index.ts becomes build/wasm/<module>.wasm. A module is
 // rebuilt only when a file it was compiled from, the compiler or an option changed (the list of those files with their
 // hashes stands beside the output), so `npm ci` and the test setup can call this every time.
-// Static data of a module must fit the first MiB of its memory: the host's allocator starts there.
+// The first KiB of a memory is the thread pool's control block, static data of the module follows and must end within
+// the first MiB, where the host's allocator starts.
 //
 // Usage: node scripts/build-wasm.mjs [--force] [module ...]      (plain JavaScript, Node 20 or later)
 
@@ -19,7 +20,7 @@ const output = path.join(root, 'build/wasm');
 const options = [
   ['--optimizeLevel', '3', '--shrinkLevel', '0', '--converge', '--noAssert', '--uncheckedBehavior', 'always'],
   ['--runtime', 'stub', '--importMemory', '--noExportMemory', '--sharedMemory'],
-  ['--initialMemory', '16', '--maximumMemory', '65536'],
+  ['--memoryBase', '1024', '--initialMemory', '16', '--maximumMemory', '65536'],
   ['--enable', 'simd', '--enable', 'relaxed-simd', '--enable', 'threads'],
 ].flat();
 
