@@ -30,6 +30,13 @@ export interface OpDefinition<A extends object = Attributes> {
   infer(inputs: readonly ValueType[], attributes: A): ValueType[];
   /** Output i shares the memory of input inPlace[i] (cache updates, views). */
   readonly inPlace?: Readonly<Record<number, number>>;
+  /** The op writes to the memory it shares, as cacheWrite does; without it a shared output is only a view. */
+  readonly updates?: boolean;
+  /**
+   * Element i of output 0 depends on element i of the inputs alone, so output 0 may take the memory of an input of
+   * the same byte size that nobody reads afterwards. Kernels of such ops must stand output and input being one memory.
+   */
+  readonly elementwise?: boolean;
   /** Multiply-adds ×2 of one execution, for rate and planning reports. */
   flops?(inputs: readonly ValueType[], attributes: A): number;
   /** Reverse-mode rule; undefined where none is defined. */
@@ -61,4 +68,6 @@ export interface Graph {
   readonly nodes: Node[];
   /** Every value by id. */
   readonly values: Value[];
+  /** The layer path that is being traced, outermost first; nodes take it as their scope. */
+  readonly scopes: string[];
 }

@@ -1,0 +1,41 @@
+// Appending nodes to a graph: the one way in which op functions and gradient rules make Values.
+
+import { checkShape, shapeError } from './check.ts';
+import type { Graph, Node, OpDefinition, Value, ValueType } from './graph.ts';
+
+/**
+ * Appends one execution of `op` to the graph of its inputs and returns its outputs.
+ *
+ * Runs the shape rule, so a wrong shape is reported where the model code makes the call. Throws a SubbyteError from
+ * the shape rule, or when the inputs come from different graphs.
+ */
+export function applyOp<A extends object>(
+  op: OpDefinition<A>,
+  inputs: readonly Value[],
+  attributes: A,
+): readonly Value[] {
+  const graph = inputs[0].graph;
+  if (inputs.some((v) => v.graph !== graph)) {
+    const names = inputs.map((v) => v.name).join(', ');
+    throw shapeError(op.name, 'inputs belong to different graphs', names, 'values of one graph', 'trace them together');
+  }
+  const types = op.infer(
+    inputs.map((v) => v.type),
+    attributes,
+  );
+  for (const type of types) checkShape(op.name, 'the result', type.shape);
+  const scope = graph.scopes.join('.');
+  const id = graph.nodes.length;
+  const label = `${scope ? `${scope}/` : ''}${op.name}#${id}`;
+  const outputs = types.map((type, i) => appendValue(graph, type, i === 0 ? label : `${label}:${i}`));
+  // The graph holds nodes of every op; only the op itself knows the type of its attributes.
+  graph.nodes.push({ id, op, inputs, outputs, attributes, scope } as unknown as Node);
+  return outputs;
+}
+
+/** Adds a value that no node produces yet: an input, parameter, state or constant, or a node's output. */
+export function appendValue(graph: Graph, type: ValueType, name: string): Value {
+  const value: Value = { id: graph.values.length, type, graph, name };
+  graph.values.push(value);
+  return value;
+}

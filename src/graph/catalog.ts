@@ -1,0 +1,59 @@
+// Every op, for checks that a backend has a kernel for each and for tests that walk over all of them.
+
+import type { OpDefinition } from './graph.ts';
+import { affineOp } from './ops/affine.ts';
+import { addOp, divOp, mulOp, subOp } from './ops/arithmetic.ts';
+import { attentionOp } from './ops/attention.ts';
+import { cacheWriteOp } from './ops/cache-write.ts';
+import { compareLogitsOp } from './ops/compare-logits.ts';
+import { crossEntropyOp } from './ops/cross-entropy.ts';
+import { embeddingOp } from './ops/embedding.ts';
+import { expertMatmulOp } from './ops/expert-matmul.ts';
+import { hadamardOp } from './ops/hadamard.ts';
+import { concatOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
+import { matmulOp } from './ops/matmul.ts';
+import { layerNormOp, rmsNormOp } from './ops/norm.ts';
+import { dequantizeOp, quantizeOp } from './ops/quantize.ts';
+import { argmaxOp, reduceOp } from './ops/reduce.ts';
+import { ropeOp } from './ops/rope.ts';
+import { softmaxOp } from './ops/softmax.ts';
+import { swigluOp } from './ops/swiglu.ts';
+import { topKOp } from './ops/top-k.ts';
+import { unaryOp } from './ops/unary.ts';
+
+/** Ops by name. Attribute types differ, so entries are known by their name only. */
+export const opCatalog: ReadonlyMap<
+  string,
+  Pick<OpDefinition, 'name' | 'inPlace' | 'updates' | 'elementwise'>
+> = new Map(
+  [
+    reshapeOp,
+    transposeOp,
+    sliceOp,
+    concatOp,
+    addOp,
+    subOp,
+    mulOp,
+    divOp,
+    unaryOp,
+    affineOp,
+    swigluOp,
+    reduceOp,
+    argmaxOp,
+    softmaxOp,
+    rmsNormOp,
+    layerNormOp,
+    embeddingOp,
+    ropeOp,
+    attentionOp,
+    cacheWriteOp,
+    matmulOp,
+    quantizeOp,
+    dequantizeOp,
+    hadamardOp,
+    topKOp,
+    expertMatmulOp,
+    crossEntropyOp,
+    compareLogitsOp,
+  ].map((op) => [op.name, op]),
+);

@@ -1,0 +1,41 @@
+// Matrix product with an expert chosen for every row (mixture of experts).
+//
+//   y[n, j] = weight[indices[n, j]] · x[n]      for x [N, K]      (the same input for all k slots)
+//   y[n, j] = weight[indices[n, j]] · x[n, j]   for x [N, k, K]   (an input for each slot)
+
+import { printShape } from '../../tensor/shape.ts';
+import { applyOp } from '../apply.ts';
+import { denseOrPackedShape, denseShape, expectShape, indexShape, shapeError } from '../check.ts';
+import type { OpDefinition, Value } from '../graph.ts';
+import { f32 } from '../value-type.ts';
+
+/** Indices outside 0 … E−1 are an error when the graph runs. */
+export const expertMatmulOp: OpDefinition<Record<string, never>> = {
+  name: 'expertMatmul',
+  infer([x, weight, indices]) {
+    const xShape = denseShape('expertMatmul', 'x', x, [2]);
+    const [, M, K] = denseOrPackedShape('expertMatmul', 'weight', weight, 3);
+    const [N, k] = indexShape('expertMatmul', 'indices', indices, 2);
+    const expected = xShape.length === 2 ? [N, K] : [N, k, K];
+    if (xShape.length > 3)
+      throw shapeError(
+        'expertMatmul',
+        'x has too many dimensions',
+        printShape(xShape),
+        '[N, K] or [N, k, K]',
+        'collapse batch and tokens into N',
+      );
+    expectShape('expertMatmul', 'x', xShape, expected, 'match N and k of indices and K of weight');
+    return [f32([N, k, M])];
+  },
+  flops([, weight, indices]) {
+    const [, M, K] = weight.shape;
+    const [N, k] = indices.shape;
+    return 2 * N * k * M * K;
+  },
+};
+
+/** x [N, K] or [N, k, K], weight [E, M, K] (dense or packed), indices i32 [N, k] → [N, k, M]. */
+export function expertMatmul(x: Value, weight: Value, indices: Value): Value {
+  return applyOp(expertMatmulOp, [x, weight, indices], {})[0];
+}

@@ -1,0 +1,44 @@
+// Between dense and packed values inside a graph.
+//
+// quantize rounds x [..., K] to a format, each row of K values on its own except for per-tensor scales. Stochastic
+// rounding draws from the counter-based generator keyed by (seed, stream) and indexed by element, so that every
+// backend rounds alike. dequantize gives the stored values back as f32.
+
+import type { Format } from '../../formats/format.ts';
+import { applyOp } from '../apply.ts';
+import { denseShape, shapeError } from '../check.ts';
+import type { OpDefinition, Value } from '../graph.ts';
+import { f32, packed, printType } from '../value-type.ts';
+
+export interface QuantizeAttributes {
+  format: Format;
+  /** Key of the random numbers; used by stochastic rounding only. */
+  seed: number;
+  /** Second half of the key: one stream for each tensor that is rounded. */
+  stream: number;
+}
+
+export const quantizeOp: OpDefinition<QuantizeAttributes> = {
+  name: 'quantize',
+  infer: ([x], { format }) => [packed(denseShape('quantize', 'x', x, [1]), format)],
+};
+
+/** x [..., K] → packed [..., K]. */
+export function quantize(
+  x: Value,
+  format: Format,
+  { seed = 0, stream = 0 }: { seed?: number; stream?: number } = {},
+): Value {
+  return applyOp(quantizeOp, [x], { format, seed, stream })[0];
+}
+
+export const dequantizeOp: OpDefinition<Record<string, never>> = {
+  name: 'dequantize',
+  infer([x]) {
+    if (x.dtype === 'packed') return [f32(x.shape)];
+    throw shapeError('dequantize', 'x is dense already', printType(x), 'packed values', 'leave out dequantize');
+  },
+};
+
+/** packed [..., K] → f32 [..., K]. */
+export const dequantize = (x: Value): Value => applyOp(dequantizeOp, [x], {})[0];

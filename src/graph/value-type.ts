@@ -1,0 +1,40 @@
+// Constructors and printing of value types.
+
+import type { Format } from '../formats/format.ts';
+import { printShape, type Shape } from '../tensor/shape.ts';
+import type { AnyTensor } from '../tensor/tensor.ts';
+import type { ValueType } from './graph.ts';
+
+/** Dense f32 values: `f32([2, 3])`. */
+export const f32 = (shape: Shape): ValueType => ({ dtype: 'f32', shape });
+
+/** Dense i32 values (token ids, positions, targets): `i32([4])`. */
+export const i32 = (shape: Shape): ValueType => ({ dtype: 'i32', shape });
+
+/** Values stored in a format; the last dimension is K: `packed([768, 256], parseFormat('mxfp4'))`. */
+export const packed = (shape: Shape, format: Format): ValueType => ({ dtype: 'packed', shape, format });
+
+/** The type that a graph gives to a host tensor; f64 tensors stand for f32 values. */
+export function typeOfTensor(tensor: AnyTensor): ValueType {
+  if (tensor.kind === 'packed') return packed(tensor.shape, tensor.data.format);
+  return tensor.dtype === 'i32' ? i32(tensor.shape) : f32(tensor.shape);
+}
+
+/** `f32[2, 3]`, `packed e2m1[768, 256]`, as shown in messages and listings. */
+export function printType(type: ValueType): string {
+  if (type.dtype !== 'packed') return type.dtype + printShape(type.shape);
+  return `packed ${printElement(type.format)}${printShape(type.shape)}`;
+}
+
+function printElement(format: Format): string {
+  switch (format.kind) {
+    case 'float':
+      return format.name;
+    case 'quant':
+      return format.element;
+    case 'ggml':
+      return format.type;
+    case 'hif4':
+      return 'hif4';
+  }
+}
