@@ -1,0 +1,34 @@
+// Progress of an evaluation, for people and for rates in reports.
+
+export interface EvaluationProgress {
+  /** Tokens run and tokens to run, all of every window. */
+  done: number;
+  total: number;
+  tokensPerSecond: number;
+  secondsLeft: number;
+}
+
+export interface EvaluationOptions {
+  /** T, tokens of a window; 512. */
+  window?: number;
+  /** B, windows run together; by default about a thousand rows. */
+  batch?: number;
+  onProgress?: (progress: EvaluationProgress) => void;
+  signal?: AbortSignal;
+}
+
+/** Reports after each batch and stops when asked to. */
+export function progressMeter(total: number, options: EvaluationOptions) {
+  const started = performance.now();
+  let done = 0;
+  const seconds = () => (performance.now() - started) / 1000;
+  return {
+    advance(tokens: number) {
+      options.signal?.throwIfAborted();
+      done = Math.min(done + tokens, total);
+      const tokensPerSecond = done / Math.max(seconds(), 1e-9);
+      options.onProgress?.({ done, total, tokensPerSecond, secondsLeft: (total - done) / tokensPerSecond });
+    },
+    seconds,
+  };
+}

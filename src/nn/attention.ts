@@ -1,0 +1,77 @@
+// Self-attention of Llama-style decoders: grouped-query heads, rotary positions, optional norm of q and k, optional
+// sliding window, optional key/value cache.
+//
+// Method: q, k, v are linear in x; q and k are RMS-normalised over the head dimension where the family does so, then
+// rotated by position; H query heads share G key/value heads; scores are scaled by 1/√D. With a cache the new keys and
+// values are written at rows start … start+T−1 and the queries attend to the whole cache up to their own position.
+
+import type { Value } from '../graph/graph.ts';
+import { attention } from '../graph/ops/attention.ts';
+import { cacheWrite } from '../graph/ops/cache-write.ts';
+import { reshape } from '../graph/ops/layout.ts';
+import { rmsNorm } from '../graph/ops/norm.ts';
+import { rope } from '../graph/ops/rope.ts';
+import { type LinearParams, linear } from './linear.ts';
+
+export interface AttentionParams {
+  /** [H·D, C] */
+  readonly q: LinearParams;
+  /** [G·D, C] */
+  readonly k: LinearParams;
+  /** [G·D, C] */
+  readonly v: LinearParams;
+  /** [C, H·D] */
+  readonly output: LinearParams;
+  /** [D] each */
+  readonly qNorm?: Value;
+  readonly kNorm?: Value;
+}
+
+export interface AttentionShape {
+  readonly batch: number;
+  readonly tokens: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly epsilon: number;
+  /** Keys that a query sees, itself included; 0 for all. */
+  readonly window: number;
+  /** Multiplies cos and sin of the rotation. */
+  readonly ropeMagnitude: number;
+}
+
+/** Where a token stands and what went before it. */
+export interface Positions {
+  /** i32 [B, T] */
+  readonly positions: Value;
+  /** f32 [R/2] */
+  readonly frequencies: Value;
+}
+
+/** Keys and values of earlier tokens, states [B, S, G, D], and the row of the first new one, i32 [1]. */
+export interface Cache {
+  readonly keys: Value;
+  readonly values: Value;
+  readonly start: Value;
+}
+
+/** x [B·T, C] → [B·T, C]. */
+export function selfAttention(x: Value, p: AttentionParams, s: AttentionShape, at: Positions, cache?: Cache): Value {
+  const { batch, tokens, heads, kvHeads, headDim } = s;
+  const split = (y: Value, count: number) => reshape(y, [batch, tokens, count, headDim]);
+  const turn = (y: Value, norm: Value | undefined) => {
+    const normed = norm ? rmsNorm(y, norm, { epsilon: s.epsilon }) : y;
+    return rope(normed, at.positions, at.frequencies, { style: 'half', magnitude: s.ropeMagnitude });
+  };
+  const q = turn(split(linear(x, p.q), heads), p.qNorm);
+  const k = turn(split(linear(x, p.k), kvHeads), p.kNorm);
+  const v = split(linear(x, p.v), kvHeads);
+  const options = { scale: 1 / Math.sqrt(headDim), causal: true, window: s.window };
+  const y = cache
+    ? attention(q, cacheWrite(cache.keys, k, cache.start), cacheWrite(cache.values, v, cache.start), {
+        ...options,
+        start: cache.start,
+      })
+    : attention(q, k, v, options);
+  return linear(reshape(y, [batch * tokens, heads * headDim]), p.output);
+}

@@ -1,0 +1,61 @@
+// Sparse mixture of experts: each token passes through k of E gated MLPs.
+//
+// Method: p = softmax(x · Wᵣᵀ) over all E experts; the k largest p are the experts and their weights, divided by
+// their sum where the family does so (for Mixtral this equals the softmax over the k largest logits); a shared expert,
+// where there is one, is added with weight sigmoid(x · w_s).
+//   y = Σ_j p_j · down_e(j)(silu(gate_e(j) x) · up_e(j) x)  (+ sigmoid(x · w_s) · shared(x))
+// Source: Mixtral (arXiv:2401.04088, section 2.1), Qwen2-MoE and Qwen3-MoE as transformers runs them.
+// It does not do: capacity limits, jitter and the auxiliary loss, which belong to training.
+
+import type { Format } from '../formats/format.ts';
+import type { Value } from '../graph/graph.ts';
+import { add, div, mul } from '../graph/ops/arithmetic.ts';
+import { embedding } from '../graph/ops/embedding.ts';
+import { expertMatmul } from '../graph/ops/expert-matmul.ts';
+import { reshape } from '../graph/ops/layout.ts';
+import { sum } from '../graph/ops/reduce.ts';
+import { softmax } from '../graph/ops/softmax.ts';
+import { swiglu } from '../graph/ops/swiglu.ts';
+import { topK } from '../graph/ops/top-k.ts';
+import { sigmoid } from '../graph/ops/unary.ts';
+import { type LinearParams, linear, quantizeInput } from './linear.ts';
+import { gatedMlp, type MlpParams } from './mlp.ts';
+
+/** The same matrix of all experts. */
+export interface ExpertParams {
+  /** [E, M, K] */
+  readonly weight: Value;
+  /** [E, 1] second-level scales of formats that have one a tensor; the product is multiplied by them. */
+  readonly tensorScales?: Value;
+  readonly activation?: Format;
+}
+
+export interface SparseParams {
+  /** [E, C] */
+  readonly router: LinearParams;
+  readonly gate: ExpertParams;
+  readonly up: ExpertParams;
+  readonly down: ExpertParams;
+  readonly shared?: { readonly mlp: MlpParams; readonly gate: LinearParams };
+  readonly perToken: number;
+  readonly normalize: boolean;
+}
+
+/** x [N, C] → [N, C]. */
+export function sparseMlp(x: Value, p: SparseParams): Value {
+  const [tokens] = x.type.shape;
+  const { values: top, indices: experts } = topK(softmax(linear(x, p.router)), p.perToken);
+  const weights = p.normalize ? div(top, sum(top, { axes: [1], keepDims: true })) : top;
+  const hidden = swiglu(expertLinear(x, p.gate, experts), expertLinear(x, p.up, experts));
+  const each = expertLinear(hidden, p.down, experts); // [N, k, C]
+  const routed = sum(mul(each, reshape(weights, [tokens, p.perToken, 1])), { axes: [1] });
+  if (!p.shared) return routed;
+  return add(routed, mul(gatedMlp(x, p.shared.mlp), sigmoid(linear(x, p.shared.gate))));
+}
+
+/** x [N, K] or [N, k, K] through each token's experts [N, k] → [N, k, M]. */
+function expertLinear(x: Value, p: ExpertParams, experts: Value): Value {
+  const input = p.activation ? quantizeInput(x, p.activation, false) : x;
+  const y = expertMatmul(input, p.weight, experts);
+  return p.tensorScales ? mul(y, embedding(p.tensorScales, experts)) : y;
+}

@@ -1,0 +1,38 @@
+// Linear layers on dense or packed weights.
+//
+// y = x · Wᵀ + b, W [N, K] as checkpoints store it. When the activations have a format of their own they are quantized
+// along K before the product: with a packed weight the product then runs on the codes (W4A4, W8A8); with a 16-bit or
+// f32 weight there is no such product and the activations are quantized and dequantized.
+
+import type { Format } from '../formats/format.ts';
+import type { Value } from '../graph/graph.ts';
+import { add } from '../graph/ops/arithmetic.ts';
+import { matmul } from '../graph/ops/matmul.ts';
+import { dequantize, quantize } from '../graph/ops/quantize.ts';
+
+export interface LinearParams {
+  /** [N, K] */
+  readonly weight: Value;
+  /** [N] */
+  readonly bias?: Value;
+  /** Format that the input is quantized to; absent: none. */
+  readonly activation?: Format;
+}
+
+/** x [..., K] → [..., N]. */
+export function linear(x: Value, { weight, bias, activation }: LinearParams): Value {
+  const input = activation ? quantizeInput(x, activation, isLowBit(weight)) : x;
+  const y = matmul(input, weight, { transposeB: true });
+  return bias ? add(y, bias) : y;
+}
+
+/** The input of a product in its format: packed where the product takes codes, otherwise rounded in f32. */
+export function quantizeInput(x: Value, format: Format, keepPacked: boolean): Value {
+  const codes = quantize(x, format);
+  return keepPacked ? codes : dequantize(codes);
+}
+
+/** Whether a weight is stored in codes with scales, so that products can run on the codes. */
+function isLowBit(weight: Value): boolean {
+  return weight.type.dtype === 'packed' && weight.type.format.kind !== 'float';
+}
