@@ -33,22 +33,41 @@ export type Granularity =
 export type ScaleFormat = 'f32' | 'f16' | 'bf16' | 'e8m0' | 'e4m3' | 'ue5m3' | 'e6m2';
 
 /**
- * How a scale follows from the values it covers. Power-of-two rules (e8m0 scales) take the names of the libraries'
- * documentation; the others are for float scales. Sources and exact arithmetic: scale-rules.ts.
+ * How a scale follows from the values it covers. Exact arithmetic and sources: scale-rules.ts for the rules of
+ * power-of-two and float scales, nvfp4.ts for the five library conventions of two-level scales. With a `choice` the
+ * rule is the error measure that decides: mse, mae or absmax.
  */
 export type ScaleRule =
+  // power-of-two scales (e8m0)
   | 'floor' // 2^(exp(amax) - emax): OCP MX text
   | 'ceil'
   | 'even' // round the mantissa of amax to the element's precision first
-  | 'rceil' // round up amax / elementMax
-  | 'nearest' // round(log2(amax / elementMax))
-  | 'absmax' // amax / elementMax, no clipping
-  | 'mse'; // the candidate with the smallest squared error
+  | 'even1' // the same with one mantissa bit for every element: compressed-tensors
+  | 'rceil' // round up fl(amax · fl(1 / elementMax)): torchao RCEIL
+  | 'te' // the same with Transformer Engine's treatment of infinity and the largest binade
+  | 'log2ceil' // round up fl(amax / elementMax) with float32 log2: modelopt
+  | 'deepseek' // round up max(amax, 1e-4) / elementMax, codes 1 to 254
+  | 'nearest' // round(log2(amax / elementMax)): MLX
+  | 'microxcaling' // floor with float32 log2, one too high just below powers of two
+  | 'four-thirds' // floor, times 4/3 in the tensor scale: the maximum lands in [3, 6) of E2M1; MR-GPTQ, Quartet backward
+  | 'quest' // 2^floor(log2(0.48708 · std)): Gaussian-optimal, clips; Quartet's forward
+  // float scales
+  | 'absmax' // amax / elementMax, no clipping (e8m0: none)
+  | 'absmean' // mean |x|: ternary
+  // both
+  | 'mse' // the candidate with the smallest squared error
+  | 'mae'
+  // library conventions of two-level NVFP4
+  | 'transformer-engine'
+  | 'torchao'
+  | 'modelopt'
+  | 'compressed-tensors'
+  | 'fouroversix';
 
 export interface ScaleSpec {
   format: ScaleFormat;
   rule: ScaleRule;
-  /** Two-level scaling: one more f32 scale for the whole tensor (NVFP4). */
+  /** Two-level scaling: one more f32 scale for the whole tensor (NVFP4), amax of the tensor / (elementMax · scaleMax). */
   tensorScale: boolean;
 }
 
@@ -67,7 +86,10 @@ export interface QuantSpec {
   rounding: Rounding;
   /** The scale covers clip × amax; 1 does not clip. */
   clip: number;
-  /** Per-block choice between two encodings: NVFP4 four-over-six, or IF4's integer/float choice. */
+  /**
+   * Per-block choice between two encodings, kept when its error is smaller (measure: scale.rule). four-over-six: the
+   * block maximum maps to 6 or to 4. int-or-float (IF4): E2M1, or INT4 · 6/7 marked by the sign bit of the scale byte.
+   */
   choice: 'none' | 'four-over-six' | 'int-or-float';
 }
 
@@ -111,10 +133,13 @@ export type Format = FloatFormat | QuantSpec | GgmlFormat | Hif4Format;
 
 /**
  * A quantized matrix: [rows, cols], cols is the reduction dimension K.
+ * value = fl(fl(element × scale) × tensorScale) in f32 (asymmetric integers: see zeroPoint). Integer elements under an
+ *   e8m0 scale are fixed point as in MX: element = code · 2^-(b−2) (MXINT8: code / 64); elsewhere element = code.
  * codes: element codes, dense bit stream along each row, first element in the lowest bits, every row padded to a
  *   whole byte (4-bit: low nibble first). For ggml formats the blocks as the file has them, scales inside.
  *   Integers without an integer zero point are two's complement in their bits; with one they are unsigned 0 … 2^b−1.
  * scales: raw little-endian bytes in scale.format, row-major [rows, groups] (or [1], [rows], [tileRows, tileCols]).
+ *   Tiles at the right and bottom edge may be partial; groups must divide K. HiF4: 4 bytes a block of 64 (hif4.ts).
  * zeroPoints: one byte a scale for 'integer'; raw bytes in scale.format for 'float'.
  * tensorScale: the f32 second-level scale, 1 where the format has none; value = element × scale × tensorScale.
  */

@@ -1,0 +1,53 @@
+// Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel Random Numbers: As Easy as
+// 1, 2, 3", SC 2011).
+//
+// A number depends on (seed, stream, index) alone, so that every backend draws the same ones, in any order, and a
+// resumed run continues exactly. key = (seed, stream), counter = (index >> 1), word index & 1.
+
+const rotations = [13, 15, 26, 6, 17, 29, 16, 24];
+
+/** One block: two 32-bit words from a key and a counter, written to `out`. */
+export function threefry2x32(k0: number, k1: number, c0: number, c1: number, out: Uint32Array): void {
+  const k2 = 0x1bd11bda ^ k0 ^ k1;
+  const keys = [k0, k1, k2];
+  let x0 = (c0 + k0) | 0;
+  let x1 = (c1 + k1) | 0;
+  for (let round = 0; round < 20; round++) {
+    x0 = (x0 + x1) | 0;
+    const r = rotations[round & 7]!;
+    x1 = ((x1 << r) | (x1 >>> (32 - r))) ^ x0;
+    if ((round & 3) === 3) {
+      const s = (round >> 2) + 1;
+      x0 = (x0 + keys[s % 3]!) | 0;
+      x1 = (x1 + keys[(s + 1) % 3]! + s) | 0;
+    }
+  }
+  out[0] = x0;
+  out[1] = x1;
+}
+
+/** A source of numbers in [0, 1) addressed by element. Consecutive indices are cheapest. */
+export interface UniformSource {
+  /** 24 random bits × 2^-24, exact in float32. */
+  at(index: number): number;
+}
+
+/**
+ * Uniform numbers for a seed and a stream, both 32-bit integers (a stream names one use: a step, layer and operand).
+ *
+ * @example uniformSource(1, 0).at(5) // always the same number
+ */
+export function uniformSource(seed: number, stream: number): UniformSource {
+  const words = new Uint32Array(2);
+  let block = -1;
+  return {
+    at(index) {
+      const wanted = Math.floor(index / 2);
+      if (wanted !== block) {
+        threefry2x32(seed | 0, stream | 0, wanted | 0, Math.floor(wanted / 2 ** 32), words);
+        block = wanted;
+      }
+      return (words[index % 2]! >>> 8) * 2 ** -24;
+    },
+  };
+}
