@@ -7,23 +7,25 @@
 //   NVFP4  64 values: four E4M3 bytes, then 4 × 8 code bytes, each 16 values in halves of 8. The tensor's f32 scale is
 //          not in the blocks: it is a tensor of its own, `<name>.scale`, multiplied after the matrix product.
 //   Q4_0   32 values: f16 scale, 16 bytes; the nibble is q + 8.   Q8_0: f16 scale, 32 signed bytes.
-// Groups of a multiple of 32 (or whole rows) repeat their scale in every block. Integer scales must be f16 numbers.
+// Groups and tiles of a multiple of 32 columns (or whole rows) repeat their scale in every block. Integer scales must be f16 numbers.
 // It does not do: rounding of any kind. What has no exact ggml block is refused by name in gguf-export.ts.
 // Source: ggml, ggml-common.h (block layouts); checked against its dequantizers in the tests.
 
 import { modelError } from '../errors.ts';
-import { bf16Value, f16Bits, f16Value, f32FromBits } from '../formats/bits.ts';
+import { f16Bits, f16Value } from '../formats/bits.ts';
 import type { GgmlTypeName, Quantized, QuantSpec } from '../formats/format.ts';
-import { ggmlRowBytes } from '../formats/ggml/types.ts';
+import { ggmlRowBytes, ggmlType } from '../formats/ggml/types.ts';
+import { scaleLayout } from '../formats/layout.ts';
+import { decodeScale, readScale } from '../formats/scale-format.ts';
 
 /** The block type that holds a format's numbers exactly, undefined when none does. */
 export function exactBlockType(f: QuantSpec): GgmlTypeName | undefined {
   const { granularity: g, element } = f;
-  const group = g.kind === 'group' ? g.size : undefined;
+  const group = g.kind === 'group' ? g.size : g.kind === 'tile' ? g.cols : undefined;
   if (f.zeroPoint !== 'none' || f.choice === 'int-or-float') return undefined;
   if (element === 'e2m1' && f.scale.format === 'e8m0' && group === 32 && !f.scale.tensorScale) return 'ggml-mxfp4';
   if (element === 'e2m1' && f.scale.format === 'e4m3' && group === 16) return 'ggml-nvfp4';
-  const repeats = group === undefined ? g.kind !== 'tile' : group % 32 === 0;
+  const repeats = group === undefined || group % 32 === 0;
   const floatScale = f.scale.format === 'f32' || f.scale.format === 'f16' || f.scale.format === 'bf16';
   if (!repeats || !floatScale || f.scale.tensorScale) return undefined;
   return element === 'int4' ? 'q4_0' : element === 'int8' ? 'q8_0' : undefined;
@@ -37,9 +39,16 @@ export function exactBlockType(f: QuantSpec): GgmlTypeName | undefined {
  */
 export function toBlocks(q: Quantized, format: QuantSpec, type: GgmlTypeName, tensor: string): Uint8Array {
   const out = new Uint8Array(q.rows * ggmlRowBytes(type, q.cols));
-  if (type === 'ggml-mxfp4') packMxfp4(q, out, tensor);
-  else if (type === 'ggml-nvfp4') packNvfp4(q, out, tensor);
-  else packIntegers(q, format, type === 'q4_0' ? 4 : 8, out, tensor);
+  const { block } = ggmlType(type);
+  const size = type === 'ggml-nvfp4' ? 16 : block; // values of a scale in the file
+  const pack = { 'ggml-mxfp4': packMxfp4, 'ggml-nvfp4': packNvfp4, q4_0: packInt4, q8_0: packInt8 }[type as 'q4_0'];
+  const { tileRows, tileCols, scaleCols } = scaleLayout(format.granularity, q.rows, q.cols);
+  const perRow = q.cols / size;
+  for (let b = 0; b < q.rows * perRow; b++) {
+    const row = Math.floor(b / perRow);
+    const scale = Math.floor(row / tileRows) * scaleCols + Math.floor(((b % perRow) * size) / tileCols);
+    pack(q, b, readScale(format.scale.format, q.scales, scale), out, tensor);
+  }
   return out;
 }
 
@@ -60,67 +69,48 @@ function consecutive(from: Uint8Array, at: number, n: number, out: Uint8Array, t
   for (let j = 0; j < half; j++) out[to + j] = code(2 * j) | (code(2 * j + 1) << 4);
 }
 
-function packMxfp4(q: Quantized, out: Uint8Array, tensor: string): void {
-  for (let b = 0; b < q.scales.length; b++) {
-    if (q.scales[b] === 255) throw badScale(tensor, b, 'NaN', 'a finite E8M0 scale');
-    out[b * 17] = q.scales[b];
-    halves(q.codes, b * 16, 32, out, b * 17 + 1);
-  }
+/** Each writes group b of the matrix, whose scale has this code. */
+function packMxfp4(q: Quantized, b: number, scale: number, out: Uint8Array, tensor: string): void {
+  if (scale === 255) throw badScale(tensor, b, 'NaN', 'a finite E8M0 scale');
+  out[b * 17] = scale;
+  halves(q.codes, b * 16, 32, out, b * 17 + 1);
 }
 
-function packNvfp4(q: Quantized, out: Uint8Array, tensor: string): void {
-  for (let b = 0; b < q.scales.length; b++) {
-    const scale = q.scales[b];
-    // ggml reads the byte without its sign, and 0x7f as 0
-    if (scale >= 0x7f && scale !== 0x80) throw badScale(tensor, b, `E4M3 code ${scale}`, 'a scale from 0 to 448');
-    const at = (b >> 2) * 36;
-    out[at + (b & 3)] = scale & 0x7f;
-    halves(q.codes, b * 8, 16, out, at + 4 + (b & 3) * 8);
-  }
+function packNvfp4(q: Quantized, b: number, scale: number, out: Uint8Array, tensor: string): void {
+  // ggml reads the byte without its sign, and 0x7f as 0
+  if (scale >= 0x7f && scale !== 0x80) throw badScale(tensor, b, `E4M3 code ${scale}`, 'a scale from 0 to 448');
+  const at = (b >> 2) * 36;
+  out[at + (b & 3)] = scale & 0x7f;
+  halves(q.codes, b * 8, 16, out, at + 4 + (b & 3) * 8);
 }
 
-function packIntegers(q: Quantized, f: QuantSpec, bits: 4 | 8, out: Uint8Array, tensor: string): void {
-  const blocks = q.cols / 32;
-  const stride = bits === 4 ? 18 : 34;
-  const scaleAt = scaleReader(q, f);
-  for (let row = 0; row < q.rows; row++)
-    for (let b = 0; b < blocks; b++) {
-      const scale = scaleAt(row, b * 32);
-      const code = f16Bits(scale);
-      if (f16Value(code) !== scale) throw badScale(tensor, row, scale, 'a scale that f16 holds exactly');
-      const at = (row * blocks + b) * stride;
-      out[at] = code & 255;
-      out[at + 1] = code >> 8;
-      const from = ((row * blocks + b) * 32 * bits) / 8;
-      if (bits === 8) out.set(q.codes.subarray(from, from + 32), at + 2);
-      else {
-        halves(q.codes, from, 32, out, at + 2);
-        for (let j = 0; j < 16; j++) out[at + 2 + j] ^= 0x88; // two's complement → q + 8
-      }
-    }
+function packInt4(q: Quantized, b: number, scale: number, out: Uint8Array, tensor: string): void {
+  putHalf(q, b, scale, out, b * 18, tensor);
+  halves(q.codes, b * 16, 32, out, b * 18 + 2);
+  for (let j = b * 18 + 2; j < (b + 1) * 18; j++) out[j] ^= 0x88; // two's complement → q + 8
 }
 
-/** The scale that covers element (row, col), as an f32 value. */
-function scaleReader(q: Quantized, f: QuantSpec): (row: number, col: number) => number {
-  const view = new DataView(q.scales.buffer, q.scales.byteOffset, q.scales.byteLength);
-  const value = (i: number) => {
-    if (f.scale.format === 'f32') return f32FromBits(view.getUint32(4 * i, true));
-    const code = view.getUint16(2 * i, true);
-    return f.scale.format === 'f16' ? f16Value(code) : bf16Value(code);
-  };
-  const { granularity: g } = f;
-  if (g.kind === 'group') {
-    const groups = Math.ceil(q.cols / g.size);
-    return (row, col) => value(row * groups + Math.floor(col / g.size));
-  }
-  return g.kind === 'tensor' ? () => value(0) : (row) => value(row);
+function packInt8(q: Quantized, b: number, scale: number, out: Uint8Array, tensor: string): void {
+  putHalf(q, b, scale, out, b * 34, tensor);
+  out.set(q.codes.subarray(b * 32, b * 32 + 32), b * 34 + 2);
 }
 
-const badScale = (tensor: string, row: number, got: string | number, expected: string) =>
+/** The scale as f16, which must hold it exactly. */
+function putHalf(q: Quantized, b: number, scale: number, out: Uint8Array, at: number, tensor: string): void {
+  const { format } = q;
+  const name = format.kind === 'quant' ? format.scale.format : 'f16';
+  const value = decodeScale(name, scale);
+  const code = f16Bits(value);
+  if (f16Value(code) !== value) throw badScale(tensor, b, value, 'a scale that f16 holds exactly');
+  out[at] = code & 255;
+  out[at + 1] = code >> 8;
+}
+
+const badScale = (tensor: string, group: number, got: string | number, expected: string) =>
   modelError({
     code: 'gguf-scale',
     op: 'write GGUF',
-    problem: `scale ${row} cannot be stored in a ggml block without rounding`,
+    problem: `scale of group ${group} cannot be stored in a ggml block without rounding`,
     got,
     expected,
     tensor,

@@ -35,8 +35,7 @@ export function floatValues(tensor: AnyTensor, name: string): Float32Array {
   if (tensor.kind === 'packed' && tensor.data.format.kind === 'float') {
     const { codes, format } = tensor.data;
     const aligned = codes.byteOffset % 4 === 0 ? codes : codes.slice();
-    if (format.name === 'f32')
-      return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
+    if (format.name === 'f32') return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
     const half = new Uint16Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 2);
     return format.name === 'bf16' ? bf16ToF32(half) : f16ToF32(half);
   }

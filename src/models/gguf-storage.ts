@@ -57,7 +57,8 @@ const refusal = (name: string, shape: Shape) =>
     code: 'gguf-format',
     op: 'write GGUF',
     problem: `GGUF has no type that holds this format's numbers exactly (shape ${printShape(shape)})`,
-    expected: 'mxfp4, nvfp4, int4 or int8 with groups of a multiple of 32, a ggml type (q4_k, q8_0, …), bf16, f16 or f32',
+    expected:
+      'mxfp4, nvfp4, int4 or int8 with groups of a multiple of 32, a ggml type (q4_k, q8_0, …), bf16, f16 or f32',
     tensor: name,
     fix: 'choose one of these, or write safetensors',
   });
