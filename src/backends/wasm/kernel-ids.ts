@@ -5,3 +5,9 @@
 
 export const noopKernel = 0;
 export const fillKernel = 1;
+
+// Matrix products.
+export const matmulF32Kernel = 100;
+export const matmulIntKernel = 101;
+export const packIntKernel = 102;
+export const decodeRowsKernel = 103;

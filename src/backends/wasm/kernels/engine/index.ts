@@ -4,10 +4,20 @@
 // and calls each kernel with (args, thread, threads); a kernel takes its share of the rows, and a barrier separates a
 // command from the next. A replay therefore does no work outside this loop and allocates nothing.
 
-import { fillKernel, noopKernel } from '../../kernel-ids.ts';
+import {
+  decodeRowsKernel,
+  fillKernel,
+  noopKernel,
+  matmulF32Kernel,
+  matmulIntKernel,
+  packIntKernel,
+} from '../../kernel-ids.ts';
 import { barrier } from '../common/barrier.ts';
 import { enterCommand } from './error.ts';
 import { fill } from './layout.ts';
+import { decodeRows } from './matmul-decode-rows.ts';
+import { matmulF32 } from './matmul-f32.ts';
+import { matmulInt, packInt } from './matmul-int.ts';
 
 function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
   switch (kernel) {
@@ -15,6 +25,18 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case fillKernel:
       fill(args, thread, threads);
+      return;
+    case matmulF32Kernel:
+      matmulF32(args, thread, threads);
+      return;
+    case matmulIntKernel:
+      matmulInt(args, thread, threads);
+      return;
+    case packIntKernel:
+      packInt(args, thread, threads);
+      return;
+    case decodeRowsKernel:
+      decodeRows(args, thread, threads);
       return;
     default:
       unreachable();

@@ -1,0 +1,257 @@
+// Decoding of packed rows inside the matrix products, to f32 values or to signed bytes.
+//
+// A packed operand is described by words that follow a kernel's own arguments (matmul-source.ts on the host writes
+// them): where codes and scales are, and tables that give the value of every code, made from the reference codec, so
+// that a kernel cannot disagree with it. value = element × scale (× tensor scale), each product rounded to f32.
+// An element type whose values are int8 multiples of one unit (FP4: 1/2, FP6 E2M3: 1/8, integers: 1) also has a byte
+// table: it is unpacked by SIMD, and the integer products use it as it is.
+
+/** Kinds of source. */
+export const sourceAcross: i32 = 0; // dense [K, N]
+export const sourceAlong: i32 = 1; // dense [N, K]
+export const sourceF16: i32 = 2;
+export const sourceBf16: i32 = 3;
+export const sourceCodes: i32 = 4;
+
+/** Words of a source description, as byte offsets. */
+const kindAt: usize = 0;
+const codesAt: usize = 4;
+const rowBytesAt: usize = 8;
+const bitsAt: usize = 12;
+const scalesAt: usize = 16;
+const scaleKindAt: usize = 20; // 0 f32, 1 f16, 2 bf16, 3 one byte through the scale table, 4 none
+const scaleRowsAt: usize = 24; // rows that share a row of scales
+const scalesPerRowAt: usize = 28;
+const groupAt: usize = 32; // columns that share a scale
+const zeroKindAt: usize = 36; // 0 none, 1 one byte a scale, 2 in the scales' format
+const zerosAt: usize = 40;
+const tensorScaleAt: usize = 44; // address of one f32
+const unitAt: usize = 48; // 0 where there is no byte table
+const scaleTableAt: usize = 52; // offset of 256 floats from the start of the description
+const otherTableAt: usize = 56; // offset of the table for scales with bit 7 set (IF4); 0 for other formats
+const tableAt: usize = 64; // 256 bytes (signed), then 2^bits floats
+
+// @ts-ignore: decorator
+@inline
+export function sourceKind(d: usize): i32 {
+  return load<i32>(d + kindAt);
+}
+
+// @ts-ignore: decorator
+@inline
+export function sourceGroup(d: usize): i32 {
+  return load<i32>(d + groupAt);
+}
+
+// @ts-ignore: decorator
+@inline
+export function sourceUnit(d: usize): f32 {
+  return load<f32>(d + unitAt);
+}
+
+// @ts-ignore: decorator
+@inline
+export function sourceTensorScale(d: usize): f32 {
+  return load<f32>(load<usize>(d + tensorScaleAt));
+}
+
+/** f16 bits to f32: shift exponent and mantissa into place, multiply by 2^112 (exact, subnormals included). */
+// @ts-ignore: decorator
+@inline
+export function decodeF16(h: u32): f32 {
+  const magnitude = h & 0x7fff;
+  let bits = magnitude >= 0x7c00 ? (magnitude << 13) | 0x7f800000 : 0;
+  if (bits == 0) bits = reinterpret<u32>(reinterpret<f32>(magnitude << 13) * reinterpret<f32>(0x77800000));
+  return reinterpret<f32>(bits | ((h & 0x8000) << 16));
+}
+
+function scaleAt(d: usize, from: usize, index: i32): f32 {
+  switch (load<i32>(d + scaleKindAt)) {
+    case 0:
+      return load<f32>(from + ((<usize>index) << 2));
+    case 1:
+      return decodeF16(load<u16>(from + ((<usize>index) << 1)));
+    case 2:
+      return reinterpret<f32>((<u32>load<u16>(from + ((<usize>index) << 1))) << 16);
+    case 3:
+      return load<f32>(d + load<usize>(d + scaleTableAt) + ((<usize>load<u8>(from + <usize>index)) << 2));
+    default:
+      return 1;
+  }
+}
+
+/** Scale of group `g` of row `row`, without the tensor scale. */
+// @ts-ignore: decorator
+@inline
+export function sourceScale(d: usize, row: i32, g: i32): f32 {
+  return scaleAt(d, load<usize>(d + scalesAt), scaleIndex(d, row, g));
+}
+
+// @ts-ignore: decorator
+@inline
+function scaleIndex(d: usize, row: i32, g: i32): i32 {
+  return (row / load<i32>(d + scaleRowsAt)) * load<i32>(d + scalesPerRowAt) + g;
+}
+
+/** Zero point of a group where zero points are bytes, 0 where there are none. */
+// @ts-ignore: decorator
+@inline
+export function sourceZero(d: usize, row: i32, g: i32): i32 {
+  if (load<i32>(d + zeroKindAt) != 1) return 0;
+  return load<u8>(load<usize>(d + zerosAt) + <usize>scaleIndex(d, row, g));
+}
+
+// @ts-ignore: decorator
+@inline
+function codeAt(codes: usize, bits: i32, index: i32): u32 {
+  const bit = <u32>index * <u32>bits;
+  const at = codes + <usize>(bit >> 3);
+  const shift = bit & 7;
+  let word = <u32>load<u8>(at);
+  // The second byte is read only where the code reaches into it: a row may end the buffer.
+  if (shift + <u32>bits > 8) word |= (<u32>load<u8>(at, 1)) << 8;
+  return (word >> shift) & ((1 << bits) - 1);
+}
+
+/** Codes start … start+length−1 of a row as signed bytes (table values, before zero points) at dst. */
+export function decodeBytes(d: usize, row: i32, start: i32, length: i32, dst: usize): void {
+  const codes = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt);
+  const bits = load<i32>(d + bitsAt);
+  const table = d + tableAt;
+  if (bits == 8) {
+    // Eight-bit elements with a byte table are integers: the code is the value.
+    memory.copy(dst, codes + <usize>start, <usize>length);
+    return;
+  }
+  let i = 0;
+  if (bits == 4 && (start & 1) == 0) {
+    const values = v128.load(table);
+    const mask = i8x16.splat(15);
+    let from = codes + <usize>(start >> 1);
+    for (; i + 32 <= length; i += 32) {
+      const pairs = v128.load(from);
+      const low = i8x16.relaxed_swizzle(values, v128.and(pairs, mask));
+      const high = i8x16.relaxed_swizzle(values, v128.and(i16x8.shr_u(pairs, 4), mask));
+      v128.store(
+        dst + <usize>i,
+        v128.shuffle<i8>(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+      );
+      v128.store(
+        dst + <usize>i,
+        v128.shuffle<i8>(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
+        16,
+      );
+      from += 16;
+    }
+  }
+  for (; i < length; i++) store<u8>(dst + <usize>i, load<u8>(table + <usize>codeAt(codes, bits, start + i)));
+}
+
+/** dst[i] = (bytes[i] − zero) · unit · scale · tensorScale; `signed` says how the bytes are read. */
+function scaleBytes(src: usize, length: i32, signed: bool, zero: f32, unit: f32, scale: f32, dst: usize): void {
+  const z = f32x4.splat(zero);
+  const u = f32x4.splat(unit);
+  const s = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 4 <= length; i += 4) {
+    const four = v128.load32_zero(src + <usize>i);
+    const words = signed
+      ? i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(four))
+      : i32x4.extend_low_i16x8_u(i16x8.extend_low_i8x16_u(four));
+    const value = f32x4.mul(f32x4.sub(f32x4.convert_i32x4_s(words), z), u);
+    v128.store(dst + ((<usize>i) << 2), f32x4.mul(value, s));
+  }
+  for (; i < length; i++) {
+    const word = signed ? <i32>load<i8>(src + <usize>i) : <i32>load<u8>(src + <usize>i);
+    store<f32>(dst + ((<usize>i) << 2), (<f32>word - zero) * unit * scale);
+  }
+}
+
+function multiply(dst: usize, length: i32, factor: f32): void {
+  for (let i = 0; i < length; i++) {
+    const at = dst + ((<usize>i) << 2);
+    store<f32>(at, load<f32>(at) * factor);
+  }
+}
+
+function decodeHalves(d: usize, row: i32, start: i32, length: i32, brain: bool, dst: usize): void {
+  let from = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt) + ((<usize>start) << 1);
+  let i = 0;
+  if (brain) {
+    for (; i + 4 <= length; i += 4) {
+      v128.store(dst, i32x4.shl(v128.load16x4_u(from), 16));
+      from += 8;
+      dst += 16;
+    }
+    for (; i < length; i++) {
+      store<u32>(dst, (<u32>load<u16>(from)) << 16);
+      from += 2;
+      dst += 4;
+    }
+    return;
+  }
+  const big = i32x4.splat(0x7c00);
+  const power = i32x4.splat(0x77800000);
+  for (; i + 4 <= length; i += 4) {
+    const h = v128.load16x4_u(from);
+    const magnitude = v128.and(h, i32x4.splat(0x7fff));
+    const shifted = i32x4.shl(magnitude, 13);
+    const special = v128.or(shifted, i32x4.splat(0x7f800000));
+    const value = v128.bitselect(special, f32x4.mul(shifted, power), i32x4.ge_s(magnitude, big));
+    v128.store(dst, v128.or(value, i32x4.shl(v128.and(h, i32x4.splat(0x8000)), 16)));
+    from += 8;
+    dst += 16;
+  }
+  for (; i < length; i++) {
+    store<f32>(dst, decodeF16(load<u16>(from)));
+    from += 2;
+    dst += 4;
+  }
+}
+
+/** Values start … start+length−1 of packed row `row` as f32 at dst. */
+export function decodeRow(d: usize, row: i32, start: i32, length: i32, dst: usize): void {
+  const kind = sourceKind(d);
+  if (kind != sourceCodes) {
+    decodeHalves(d, row, start, length, kind == sourceBf16, dst);
+    return;
+  }
+  const group = sourceGroup(d);
+  const unit = sourceUnit(d);
+  const bits = load<i32>(d + bitsAt);
+  const zeroKind = load<i32>(d + zeroKindAt);
+  const tensorScale = sourceTensorScale(d);
+  const codes = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt);
+  const otherTable = load<usize>(d + otherTableAt);
+  for (let i = 0; i < length; ) {
+    const g = (start + i) / group;
+    const end = min((g + 1) * group - start, length);
+    let scale = sourceScale(d, row, g);
+    let table = d + tableAt + 256;
+    if (otherTable != 0 && load<u8>(load<usize>(d + scalesAt) + <usize>scaleIndex(d, row, g)) > 127) {
+      scale = -scale;
+      table = d + otherTable;
+    }
+    const out = dst + ((<usize>i) << 2);
+    if (unit != 0) {
+      // The bytes go to the last quarter of their own f32 values: the loop reads each before it is overwritten.
+      const bytes = dst + ((<usize>end) << 2) - <usize>(end - i);
+      decodeBytes(d, row, start + i, end - i, bytes);
+      scaleBytes(bytes, end - i, zeroKind == 0, <f32>sourceZero(d, row, g), unit, scale, out);
+    } else {
+      for (let j = i; j < end; j++) {
+        const value = load<f32>(table + ((<usize>codeAt(codes, bits, start + j)) << 2));
+        store<f32>(dst + ((<usize>j) << 2), value * scale);
+      }
+    }
+    if (zeroKind == 2) {
+      const minimum = scaleAt(d, load<usize>(d + zerosAt), scaleIndex(d, row, g));
+      for (let j = i; j < end; j++) {
+        const at = dst + ((<usize>j) << 2);
+        store<f32>(at, load<f32>(at) + minimum);
+      }
+    }
+    i = end;
+  }
+  if (tensorScale != 1) multiply(dst, length, tensorScale);
+}

@@ -1,0 +1,117 @@
+// How the matrix kernels see an operand: the words of a source description (kernels/engine/matmul-decode.ts).
+//
+// Everything that depends on a format's definition is put there as tables computed by the reference codec: the value
+// of every code, and of every one-byte scale. A kernel therefore decodes any uniform format to the reference's exact
+// f32 values without knowing its name. Element types whose values are int8 multiples of one power of two also get a
+// table of these integers, which the integer products multiply directly.
+
+import { elementCodec, integerUnit } from '../../formats/element.ts';
+import type { QuantSpec, ScaleFormat } from '../../formats/format.ts';
+import { scaleLayout } from '../../formats/layout.ts';
+import { packedRowBytes } from '../../formats/packing.ts';
+import { intArmValues } from '../../formats/quantize-spec.ts';
+import { decodeScale } from '../../formats/scale-format.ts';
+import { isInt } from '../../formats/table.ts';
+import { f32, type Operand, type PackedOperand, type Word } from './encoder.ts';
+
+/** Kinds of source, as in matmul-decode.ts. */
+const kinds = { across: 0, along: 1, f16: 2, bf16: 3, codes: 4, ggml: 5, hif4: 6 } as const;
+
+const scaleKinds: Readonly<Record<ScaleFormat, number>> = {
+  f32: 0,
+  f16: 1,
+  bf16: 2,
+  e8m0: 3,
+  e4m3: 3,
+  ue5m3: 3,
+  e6m2: 3,
+};
+
+const zeroKinds = { none: 0, integer: 1, float: 2 } as const;
+const headerWords = 16;
+const byteTableWords = 64;
+
+export interface IntegerCodes {
+  /** Integer of every code. */
+  readonly values: Int8Array | Uint8Array;
+  /** value = integer × unit. */
+  readonly unit: number;
+}
+
+/**
+ * The integers of a spec's codes: value = integer · unit with |integer| ≤ 128; undefined where there is no such unit
+ * (FP8, NF4) or a block chooses between two tables.
+ */
+export function integerCodes(spec: QuantSpec): IntegerCodes | undefined {
+  if (spec.choice === 'int-or-float') return undefined;
+  const { values } = elementCodec(spec);
+  if (spec.zeroPoint !== 'none') return { values: Uint8Array.from(values), unit: 1 };
+  const units = isInt(spec.element) ? [integerUnit(spec)] : [1, 1 / 2, 1 / 4, 1 / 8];
+  for (const unit of units) {
+    const integers = Array.from(values, (v) => v / unit);
+    if (integers.every((q) => Number.isInteger(q) && q >= -128 && q <= 127))
+      return { values: Int8Array.from(integers), unit };
+  }
+  return undefined;
+}
+
+function packBytes(bytes: ArrayLike<number>): number[] {
+  const words = new Array<number>(byteTableWords).fill(0);
+  for (let i = 0; i < bytes.length; i++) words[i >> 2] = (words[i >> 2]! | ((bytes[i]! & 255) << (8 * (i & 3)))) >>> 0;
+  return words;
+}
+
+function codeWords(operand: PackedOperand, spec: QuantSpec): Word[] {
+  const codec = elementCodec(spec);
+  const layout = scaleLayout(spec.granularity, operand.rows, operand.cols);
+  // One table of bytes means one kind of code: with 8 bits it must be the code itself.
+  const integers = integerCodes(spec);
+  const values = Array.from(codec.values, f32);
+  const scaleTable =
+    scaleKinds[spec.scale.format] === 3
+      ? Array.from({ length: 256 }, (_, code) => f32(decodeScale(spec.scale.format, code)))
+      : [];
+  const scaleTableAt = headerWords + byteTableWords + values.length;
+  const otherTable = spec.choice === 'int-or-float' ? Array.from(intArmValues, f32) : [];
+  return [
+    kinds.codes,
+    operand.codes,
+    packedRowBytes(codec.bits, operand.cols),
+    codec.bits,
+    operand.scales,
+    scaleKinds[spec.scale.format],
+    layout.tileRows,
+    layout.scaleCols,
+    layout.tileCols,
+    zeroKinds[spec.zeroPoint],
+    operand.zeroPoints,
+    operand.tensorScale,
+    f32(integers?.unit ?? 0),
+    4 * scaleTableAt,
+    otherTable.length > 0 ? 4 * (scaleTableAt + scaleTable.length) : 0,
+    0,
+    ...packBytes(integers?.values ?? []),
+    ...values,
+    ...scaleTable,
+    ...otherTable,
+  ];
+}
+
+/** The source description of an operand; `along`: a dense matrix is stored [N, K]. */
+export function sourceWords(operand: Operand, along: boolean): Word[] {
+  if (operand.dtype !== 'packed') return [along ? kinds.along : kinds.across];
+  const { format } = operand;
+  switch (format.kind) {
+    case 'float':
+      if (format.name === 'f32') return [kinds.along];
+      return [kinds[format.name], operand.codes, 2 * operand.cols];
+    case 'quant':
+      return codeWords(operand, format);
+    default:
+      throw new Error(`matmul: no kernel for ${format.kind}`);
+  }
+}
+
+/** Address of a dense or packed matrix's values. */
+export const valuesAddress = (operand: Operand): number =>
+  operand.dtype === 'packed' ? operand.codes : operand.address;
