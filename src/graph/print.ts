@@ -1,7 +1,7 @@
 // A graph as text, one line a value:
 //
-//   input  x: f32[2, 8]
-//   param  w: packed e2m1[4, 8]
+//   input  x: f32[2, 32]
+//   param  w: mxfp4[4, 32]
 //   %2 = matmul(x, w) {"transposeA":false,"transposeB":true} : f32[2, 4]   layers.0
 //   output y = %2
 

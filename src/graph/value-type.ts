@@ -1,6 +1,7 @@
 // Constructors and printing of value types.
 
 import type { Format } from '../formats/format.ts';
+import { formatName } from '../formats/registry.ts';
 import { printShape, type Shape } from '../tensor/shape.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import type { ValueType } from './graph.ts';
@@ -20,21 +21,7 @@ export function typeOfTensor(tensor: AnyTensor): ValueType {
   return tensor.dtype === 'i32' ? i32(tensor.shape) : f32(tensor.shape);
 }
 
-/** `f32[2, 3]`, `packed e2m1[768, 256]`, as shown in messages and listings. */
+/** `f32[2, 3]`, `mxfp4[768, 256]`, as shown in messages and listings. */
 export function printType(type: ValueType): string {
-  if (type.dtype !== 'packed') return type.dtype + printShape(type.shape);
-  return `packed ${printElement(type.format)}${printShape(type.shape)}`;
-}
-
-function printElement(format: Format): string {
-  switch (format.kind) {
-    case 'float':
-      return format.name;
-    case 'quant':
-      return format.element;
-    case 'ggml':
-      return format.type;
-    case 'hif4':
-      return 'hif4';
-  }
+  return (type.dtype === 'packed' ? formatName(type.format) : type.dtype) + printShape(type.shape);
 }

@@ -8,6 +8,7 @@ import type { Format } from '../../formats/format.ts';
 import { applyOp } from '../apply.ts';
 import { denseShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { valueBytes } from '../value-bytes.ts';
 import { f32, packed, printType } from '../value-type.ts';
 
 export interface QuantizeAttributes {
@@ -20,7 +21,11 @@ export interface QuantizeAttributes {
 
 export const quantizeOp: OpDefinition<QuantizeAttributes> = {
   name: 'quantize',
-  infer: ([x], { format }) => [packed(denseShape('quantize', 'x', x, [1]), format)],
+  infer([x], { format }) {
+    const type = packed(denseShape('quantize', 'x', x, [1]), format);
+    valueBytes(type); // throws when K is no multiple of the group
+    return [type];
+  },
 };
 
 /** x [..., K] → packed [..., K]. */

@@ -1,0 +1,51 @@
+// The reference kernel of every op, by op name.
+
+import { attention } from './attention.ts';
+import { cacheWrite } from './cache-write.ts';
+import { compareLogits, crossEntropy } from './cross-entropy.ts';
+import { add, affine, div, mul, sub, swiglu, unary } from './elementwise.ts';
+import { embedding } from './embedding.ts';
+import { expertMatmul } from './expert-matmul.ts';
+import { hadamard } from './hadamard.ts';
+import type { Kernel } from './kernel.ts';
+import { concat, reshape, slice, transpose } from './layout.ts';
+import { matmul } from './matmul.ts';
+import { layerNorm, rmsNorm } from './norm.ts';
+import { dequantize, quantize } from './quantize.ts';
+import { argmax, reduce } from './reduce.ts';
+import { rope } from './rope.ts';
+import { softmax } from './softmax.ts';
+import { topK } from './top-k.ts';
+
+export const kernels: ReadonlyMap<string, Kernel> = new Map(
+  Object.entries({
+    reshape,
+    transpose,
+    slice,
+    concat,
+    add,
+    sub,
+    mul,
+    div,
+    unary,
+    affine,
+    swiglu,
+    reduce,
+    argmax,
+    softmax,
+    rmsNorm,
+    layerNorm,
+    embedding,
+    rope,
+    attention,
+    cacheWrite,
+    matmul,
+    quantize,
+    dequantize,
+    hadamard,
+    topK,
+    expertMatmul,
+    crossEntropy,
+    compareLogits,
+  } satisfies Record<string, Kernel>),
+);
