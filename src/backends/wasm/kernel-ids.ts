@@ -6,8 +6,41 @@
 export const noopKernel = 0;
 export const fillKernel = 1;
 
+// Data movement.
+export const copyStridedKernel = 2;
+export const cacheWriteKernel = 3;
+export const embeddingKernel = 4;
+
+// Elementwise.
+export const unaryKernel = 10;
+export const affineKernel = 11;
+export const swigluKernel = 12;
+export const arithmeticKernel = 13;
+
+// Rows and reductions.
+export const reduceKernel = 20;
+export const argmaxKernel = 21;
+export const softmaxKernel = 22;
+export const rmsNormKernel = 23;
+export const layerNormKernel = 24;
+export const topKKernel = 25;
+export const hadamardKernel = 26;
+
+// Attention and losses.
+export const ropeKernel = 30;
+export const attentionKernel = 31;
+export const crossEntropyPartialKernel = 32;
+export const crossEntropyCombineKernel = 33;
+export const compareLogitsKernel = 34;
+
 // Matrix products.
 export const matmulF32Kernel = 100;
 export const matmulIntKernel = 101;
 export const packIntKernel = 102;
 export const decodeRowsKernel = 103;
+
+// Codes of data errors that a kernel reports (kernels/engine/error.ts); messages are in data-error.ts.
+export const embeddingIdError = 1;
+export const cacheRangeError = 2;
+export const targetError = 3;
+export const expertIndexError = 4;

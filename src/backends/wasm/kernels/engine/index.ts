@@ -5,19 +5,47 @@
 // command from the next. A replay therefore does no work outside this loop and allocates nothing.
 
 import {
+  affineKernel,
+  argmaxKernel,
+  arithmeticKernel,
+  attentionKernel,
+  cacheWriteKernel,
+  compareLogitsKernel,
+  copyStridedKernel,
+  crossEntropyCombineKernel,
+  crossEntropyPartialKernel,
   decodeRowsKernel,
+  embeddingKernel,
   fillKernel,
-  noopKernel,
+  hadamardKernel,
+  layerNormKernel,
   matmulF32Kernel,
   matmulIntKernel,
+  noopKernel,
   packIntKernel,
+  reduceKernel,
+  rmsNormKernel,
+  ropeKernel,
+  softmaxKernel,
+  swigluKernel,
+  topKKernel,
+  unaryKernel,
 } from '../../kernel-ids.ts';
 import { barrier } from '../common/barrier.ts';
+import { attention } from './attention.ts';
+import { affine, arithmetic, swiglu, unary } from './elementwise.ts';
 import { enterCommand } from './error.ts';
-import { fill } from './layout.ts';
+import { hadamard } from './hadamard.ts';
+import { cacheWrite, copyStrided, fill } from './layout.ts';
+import { compareLogits, crossEntropyCombine, crossEntropyPartial } from './losses.ts';
 import { decodeRows } from './matmul-decode-rows.ts';
 import { matmulF32 } from './matmul-f32.ts';
 import { matmulInt, packInt } from './matmul-int.ts';
+import { layerNorm, rmsNorm, softmax } from './norm.ts';
+import { argmax, reduce } from './reduce.ts';
+import { rope } from './rope.ts';
+import { topK } from './routing.ts';
+import { embedding } from './tables.ts';
 
 function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
   switch (kernel) {
@@ -25,6 +53,63 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case fillKernel:
       fill(args, thread, threads);
+      return;
+    case copyStridedKernel:
+      copyStrided(args, thread, threads);
+      return;
+    case cacheWriteKernel:
+      cacheWrite(args, thread, threads);
+      return;
+    case embeddingKernel:
+      embedding(args, thread, threads);
+      return;
+    case unaryKernel:
+      unary(args, thread, threads);
+      return;
+    case affineKernel:
+      affine(args, thread, threads);
+      return;
+    case swigluKernel:
+      swiglu(args, thread, threads);
+      return;
+    case arithmeticKernel:
+      arithmetic(args, thread, threads);
+      return;
+    case reduceKernel:
+      reduce(args, thread, threads);
+      return;
+    case argmaxKernel:
+      argmax(args, thread, threads);
+      return;
+    case softmaxKernel:
+      softmax(args, thread, threads);
+      return;
+    case rmsNormKernel:
+      rmsNorm(args, thread, threads);
+      return;
+    case layerNormKernel:
+      layerNorm(args, thread, threads);
+      return;
+    case topKKernel:
+      topK(args, thread, threads);
+      return;
+    case hadamardKernel:
+      hadamard(args, thread, threads);
+      return;
+    case ropeKernel:
+      rope(args, thread, threads);
+      return;
+    case attentionKernel:
+      attention(args, thread, threads);
+      return;
+    case crossEntropyPartialKernel:
+      crossEntropyPartial(args, thread, threads);
+      return;
+    case crossEntropyCombineKernel:
+      crossEntropyCombine(args, thread, threads);
+      return;
+    case compareLogitsKernel:
+      compareLogits(args, thread, threads);
       return;
     case matmulF32Kernel:
       matmulF32(args, thread, threads);

@@ -1,0 +1,286 @@
+// Attention with running maximum and sum (Milakov and Gimelshein 2018; Dao et al. 2022): T×S scores never exist.
+//
+// Thread map: the query heads of one key/value head g and all queries t form rows r = t · (H/G) + head; a task is a
+// batch entry, a g and a block of 64 rows, and belongs to one thread. A task walks the keys its rows can see in
+// blocks of 64: scores P = Q Kᵀ, masking, m' = max(m, max P), P = e^(P − m'), l = l e^(m − m') + Σ P,
+// O = O e^(m − m') + P V; at the end O / l. Key and value blocks are copied to scratch memory (keys transposed), so the
+// products run on contiguous lines. Blocks of at most 8 rows (token generation) read keys and values in place, once.
+// Rows that see no key get 0.
+//
+// Scratch per thread, in floats: Q 64·D8, Kᵀ D·64, V 64·D8, O 64·D8, P 64·64, maxima and sums 128; D8: D rounded up to 8.
+
+import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
+import { exp4 } from '../common/math';
+import { tile4x8, transpose64 } from './tile';
+
+const block: i32 = 64;
+const lineBytes: usize = 256;
+const fewRows: i32 = 8;
+
+/** Scores of few rows, keys read in place: p[m][s] = q[m] · k[s]. */
+function scoresInPlace(q: usize, qBytes: usize, rows: i32, k: usize, kBytes: usize, keys: i32, size: i32, p: usize): void {
+  const vectors = ((<usize>size) & ~3) << 2;
+  const bytes = (<usize>size) << 2;
+  let s = 0;
+  for (; s < keys; s += 4) {
+    // Past the last key the last one is read again; its scores are masked.
+    const last = keys - 1;
+    const k0 = k + <usize>s * kBytes;
+    const k1 = k + <usize>min(s + 1, last) * kBytes;
+    const k2 = k + <usize>min(s + 2, last) * kBytes;
+    const k3 = k + <usize>min(s + 3, last) * kBytes;
+    for (let m = 0; m < rows; m++) {
+      const row = q + <usize>m * qBytes;
+      let a0 = f32x4.splat(0);
+      let a1 = a0;
+      let a2 = a0;
+      let a3 = a0;
+      let i: usize = 0;
+      for (; i < vectors; i += 16) {
+        const v = v128.load(row + i);
+        a0 = f32x4.relaxed_madd(v, v128.load(k0 + i), a0);
+        a1 = f32x4.relaxed_madd(v, v128.load(k1 + i), a1);
+        a2 = f32x4.relaxed_madd(v, v128.load(k2 + i), a2);
+        a3 = f32x4.relaxed_madd(v, v128.load(k3 + i), a3);
+      }
+      let s0 = sumLanes(a0);
+      let s1 = sumLanes(a1);
+      let s2 = sumLanes(a2);
+      let s3 = sumLanes(a3);
+      for (; i < bytes; i += 4) {
+        const v = load<f32>(row + i);
+        s0 += v * load<f32>(k0 + i);
+        s1 += v * load<f32>(k1 + i);
+        s2 += v * load<f32>(k2 + i);
+        s3 += v * load<f32>(k3 + i);
+      }
+      const out = at(p + <usize>m * lineBytes, s);
+      store<f32>(out, s0);
+      store<f32>(out, s1, 4);
+      store<f32>(out, s2, 8);
+      store<f32>(out, s3, 12);
+    }
+  }
+}
+
+/** O[m] += Σ_s p[m][s] v[s] for few rows, values read in place. */
+function valuesInPlace(p: usize, rows: i32, v: usize, vBytes: usize, keys: i32, size: i32, o: usize, oBytes: usize): void {
+  const bytes = (<usize>size) << 2;
+  for (let m = 0; m < rows; m++) {
+    const weights = p + <usize>m * lineBytes;
+    const out = o + <usize>m * oBytes;
+    let i: usize = 0;
+    for (; i + 64 <= bytes; i += 64) {
+      let a0 = v128.load(out + i);
+      let a1 = v128.load(out + i, 16);
+      let a2 = v128.load(out + i, 32);
+      let a3 = v128.load(out + i, 48);
+      let from = v + i;
+      for (let s = 0; s < keys; s++) {
+        const w = v128.load32_splat(at(weights, s));
+        a0 = f32x4.relaxed_madd(w, v128.load(from), a0);
+        a1 = f32x4.relaxed_madd(w, v128.load(from, 16), a1);
+        a2 = f32x4.relaxed_madd(w, v128.load(from, 32), a2);
+        a3 = f32x4.relaxed_madd(w, v128.load(from, 48), a3);
+        from += vBytes;
+      }
+      v128.store(out + i, a0);
+      v128.store(out + i, a1, 16);
+      v128.store(out + i, a2, 32);
+      v128.store(out + i, a3, 48);
+    }
+    for (; i < bytes; i += 4) {
+      let a = load<f32>(out + i);
+      for (let s = 0; s < keys; s++) a += load<f32>(at(weights, s)) * load<f32>(v + <usize>s * vBytes + i);
+      store<f32>(out + i, a);
+    }
+  }
+}
+
+/** P = Q Kᵀ for a block, Kᵀ in scratch; rows are rounded up to 4 (their lines exist). */
+function scoresPacked(q: usize, qBytes: usize, rows: i32, kt: usize, keys: i32, size: i32, p: usize): void {
+  for (let m = 0; m < rows; m += 4) {
+    const a = q + <usize>m * qBytes;
+    for (let s = 0; s < keys; s += 8)
+      tile4x8(
+        size,
+        a,
+        a + qBytes,
+        a + 2 * qBytes,
+        a + 3 * qBytes,
+        at(kt, s),
+        lineBytes,
+        at(p + <usize>m * lineBytes, s),
+        lineBytes,
+        false,
+      );
+  }
+}
+
+/** O += P V for a block, V in scratch. */
+function valuesPacked(p: usize, rows: i32, v: usize, keys: i32, size8: i32, o: usize): void {
+  const bytes = (<usize>size8) << 2;
+  for (let m = 0; m < rows; m += 4) {
+    const a = p + <usize>m * lineBytes;
+    for (let d = 0; d < size8; d += 8)
+      tile4x8(
+        keys,
+        a,
+        a + lineBytes,
+        a + 2 * lineBytes,
+        a + 3 * lineBytes,
+        at(v, d),
+        bytes,
+        at(o + <usize>m * bytes, d),
+        bytes,
+        true,
+      );
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function exp1(x: f32): f32 {
+  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
+}
+
+/**
+ * One row of a score block: masks scores outside keys low … high−1 (relative to the block), updates maximum and sum,
+ * turns scores into weights and rescales the row of O. Weights up to the next multiple of 8 are set.
+ */
+function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usize, o: usize, oBytes: usize): void {
+  const width = (keys + 7) & ~7;
+  for (let s = 0; s < low; s++) store<f32>(at(p, s), -Infinity);
+  for (let s = max(high, low); s < width; s++) store<f32>(at(p, s), -Infinity);
+  let m = v128.load(p);
+  for (let s = 4; s < width; s += 4) m = f32x4.max(m, v128.load(at(p, s)));
+  const before = load<f32>(stats);
+  const most = max(before, maxLanes(m));
+  if (most == -Infinity) {
+    for (let s = 0; s < width; s += 4) v128.store(at(p, s), f32x4.splat(0));
+    return;
+  }
+  const shift = f32x4.splat(most);
+  let sum = f32x4.splat(0);
+  for (let s = 0; s < width; s += 4) {
+    const e = exp4(f32x4.sub(v128.load(at(p, s)), shift));
+    v128.store(at(p, s), e);
+    sum = f32x4.add(sum, e);
+  }
+  let total = load<f32>(stats, 4);
+  if (most != before) {
+    const factor = exp1(before - most);
+    total *= factor;
+    const f = f32x4.splat(factor);
+    for (let i: usize = 0; i < oBytes; i += 16) v128.store(o + i, f32x4.mul(v128.load(o + i), f));
+    store<f32>(stats, most);
+  }
+  store<f32>(stats, total + sumLanes(sum), 4);
+}
+
+/** Words: q, k, v, start (address of one i32; 0: none), out, B, T, H, D, S, G, scale, causal, window, scratch, scratch bytes of a thread. */
+export function attention(args: usize, thread: i32, threads: i32): void {
+  const startAddress = address(args, 3);
+  const start = startAddress == 0 ? 0 : load<i32>(startAddress);
+  const batch = word(args, 5);
+  const tokens = word(args, 6);
+  const heads = word(args, 7);
+  const size = word(args, 8);
+  const allKeys = word(args, 9);
+  const groups = word(args, 10);
+  const scale = f32x4.splat(real(args, 11));
+  const causal = word(args, 12) != 0;
+  const window = word(args, 13);
+
+  const share = heads / groups;
+  const size8 = (size + 7) & ~7;
+  const lineQ = (<usize>size8) << 2;
+  const q = address(args, 14) + <usize>thread * address(args, 15);
+  const kt = q + lineQ * 64;
+  const vs = kt + ((<usize>size) << 8);
+  const o = vs + lineQ * 64;
+  const p = o + lineQ * 64;
+  const stats = p + 64 * lineBytes;
+
+  const allRows = tokens * share;
+  const blocks = (allRows + block - 1) / block;
+  const tasks = batch * groups * blocks;
+  const headBytes = (<usize>size) << 2;
+  const keyBytes = headBytes * <usize>groups;
+  for (let task = thread; task < tasks; task += threads) {
+    // The last blocks see the most keys under a causal mask; they go first.
+    const index = blocks - 1 - (task / (batch * groups));
+    const b = (task % (batch * groups)) / groups;
+    const g = task % groups;
+    const firstRow = index * block;
+    const rows = min(block, allRows - firstRow);
+    const firstPosition = start + firstRow / share;
+    const lastPosition = start + (firstRow + rows - 1) / share;
+    const keyEnd = causal ? min(allKeys, lastPosition + 1) : allKeys;
+    const keyStart = window > 0 ? max(0, firstPosition - window + 1) : 0;
+    const inPlace = rows <= fewRows;
+
+    for (let m = 0; m < ((rows + 3) & ~3); m++) {
+      const line = q + <usize>m * lineQ;
+      if (m >= rows) {
+        memory.fill(line, 0, lineQ);
+      } else {
+        const r = firstRow + m;
+        const from =
+          address(args, 0) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
+        memory.copy(line, from, headBytes);
+        if (size8 != size) memory.fill(line + headBytes, 0, lineQ - headBytes);
+        for (let i: usize = 0; i < lineQ; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), scale));
+      }
+      memory.fill(o + <usize>m * lineQ, 0, lineQ);
+      store<f32>(stats + (<usize>m << 3), -Infinity);
+      store<f32>(stats + (<usize>m << 3), 0, 4);
+    }
+
+    for (let s = keyStart; s < keyEnd; s += block) {
+      const keys = min(block, keyEnd - s);
+      const width = (keys + 7) & ~7;
+      const k = address(args, 1) + <usize>(b * allKeys + s) * keyBytes + <usize>g * headBytes;
+      const v = address(args, 2) + <usize>(b * allKeys + s) * keyBytes + <usize>g * headBytes;
+      if (inPlace) scoresInPlace(q, lineQ, rows, k, keyBytes, keys, size, p);
+      else {
+        transpose64(k, keyBytes, keys, size, kt);
+        scoresPacked(q, lineQ, rows, kt, width, size, p);
+      }
+      for (let m = 0; m < rows; m++) {
+        const position = start + (firstRow + m) / share;
+        const high = causal ? min(keys, position + 1 - s) : keys;
+        const low = window > 0 ? min(max(0, position - window + 1 - s), keys) : 0;
+        softmaxStep(
+          p + <usize>m * lineBytes,
+          low,
+          max(0, high),
+          keys,
+          stats + (<usize>m << 3),
+          o + <usize>m * lineQ,
+          lineQ,
+        );
+      }
+      if (inPlace) valuesInPlace(p, rows, v, keyBytes, keys, size, o, lineQ);
+      else {
+        for (let j = 0; j < keys; j++) {
+          const line = vs + <usize>j * lineQ;
+          memory.copy(line, v + <usize>j * keyBytes, headBytes);
+          if (size8 != size) memory.fill(line + headBytes, 0, lineQ - headBytes);
+        }
+        valuesPacked(p, rows, vs, keys, size8, o);
+      }
+    }
+
+    for (let m = 0; m < rows; m++) {
+      const r = firstRow + m;
+      const total = load<f32>(stats + (<usize>m << 3), 4);
+      const inverse = total > 0 ? <f32>1 / total : <f32>0;
+      const to = address(args, 4) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
+      const line = o + <usize>m * lineQ;
+      const f = f32x4.splat(inverse);
+      for (let i: usize = 0; i < lineQ; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), f));
+      memory.copy(to, line, headBytes);
+    }
+  }
+}

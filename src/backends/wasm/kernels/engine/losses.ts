@@ -1,0 +1,218 @@
+// Negative log-likelihood with the last projection fused, and the comparison of two sets of logits.
+//
+// crossEntropy: N×V logits never exist. The vocabulary is cut into fixed chunks; a task is a block of 64 rows and a
+// chunk and belongs to one thread. It computes logits in tiles of 64 rows × 64 vocabulary entries (depth blocks of
+// 256, weight rows decoded and transposed into scratch memory) and keeps for each row the running maximum, the sum of
+// exponentials and the logit of the target. A second command combines the chunks of each row in order.
+// Scratch per thread, in floats: weights 256·64, decoded rows 64·256, logits 64·64.
+
+import { targetError } from '../../kernel-ids';
+import { address, at, maxLanes, sumLanes, word } from '../common/args';
+import { exp4 } from '../common/math';
+import { shareEnd, shareStart } from '../common/share';
+import { reportError } from './error';
+import { decodeRow } from './matmul-decode';
+import { argmaxRow, maxRow } from './rows';
+import { tile4x8, transpose64 } from './tile';
+
+const block: i32 = 64;
+const depth: i32 = 256;
+const lineBytes: usize = 256;
+
+/**
+ * Words: hidden, weight (dense; 0: packed), targets, partials, N, C, V, chunk, chunks, scratch, scratch bytes of a
+ * thread, then the source description of a packed weight. Partials: [N, chunks] of (maximum, sum, target's logit).
+ */
+export function crossEntropyPartial(args: usize, thread: i32, threads: i32): void {
+  const hidden = address(args, 0);
+  const weight = address(args, 1);
+  const targets = address(args, 2);
+  const partials = address(args, 3);
+  const count = word(args, 4);
+  const channels = word(args, 5);
+  const vocabulary = word(args, 6);
+  const chunk = word(args, 7);
+  const chunks = word(args, 8);
+  const kt = address(args, 9) + <usize>thread * address(args, 10);
+  const decoded = kt + <usize>depth * lineBytes;
+  const logits = decoded + (<usize>(block * depth) << 2);
+  const rowBytes = (<usize>channels) << 2;
+  const tasks = ((count + block - 1) / block) * chunks;
+  for (let task = thread; task < tasks; task += threads) {
+    const part = task % chunks;
+    const first = (task / chunks) * block;
+    const rows = min(block, count - first);
+    for (let m = 0; m < rows; m++) {
+      const partial = partials + <usize>((first + m) * chunks + part) * 12;
+      store<f32>(partial, -Infinity);
+      store<f32>(partial, 0, 4);
+      store<f32>(partial, 0, 8);
+    }
+    const last = min((part + 1) * chunk, vocabulary);
+    for (let entry = part * chunk; entry < last; entry += block) {
+      const entries = min(block, last - entry);
+      for (let k = 0; k < channels; k += depth) {
+        const length = min(depth, channels - k);
+        if (weight != 0) transpose64(weight + <usize>entry * rowBytes + ((<usize>k) << 2), rowBytes, entries, length, kt);
+        else {
+          for (let j = 0; j < entries; j++)
+            decodeRow(args + 44, entry + j, k, length, decoded + (<usize>(j * depth) << 2));
+          transpose64(decoded, (<usize>depth) << 2, entries, length, kt);
+        }
+        for (let m = 0; m < rows; m += 4) {
+          const lastRow = rows - 1;
+          const a = hidden + <usize>first * rowBytes + ((<usize>k) << 2);
+          for (let j = 0; j < entries; j += 8)
+            tile4x8(
+              length,
+              a + <usize>m * rowBytes,
+              a + <usize>min(m + 1, lastRow) * rowBytes,
+              a + <usize>min(m + 2, lastRow) * rowBytes,
+              a + <usize>min(m + 3, lastRow) * rowBytes,
+              at(kt, j),
+              lineBytes,
+              at(logits + <usize>m * lineBytes, j),
+              lineBytes,
+              k != 0,
+            );
+        }
+      }
+      for (let m = 0; m < rows; m++) {
+        const line = logits + <usize>m * lineBytes;
+        const target = load<i32>(at(targets, first + m)) - entry;
+        const partial = partials + <usize>((first + m) * chunks + part) * 12;
+        if (target >= 0 && target < entries) store<f32>(partial, load<f32>(at(line, target)), 8);
+        sumTile(line, entries, partial);
+      }
+    }
+  }
+}
+
+/** Adds a row of logits to a running (maximum, sum of exponentials). */
+function sumTile(line: usize, entries: i32, partial: usize): void {
+  const width = (entries + 3) & ~3;
+  for (let j = entries; j < width; j++) store<f32>(at(line, j), -Infinity);
+  let m = v128.load(line);
+  for (let j = 4; j < width; j += 4) m = f32x4.max(m, v128.load(at(line, j)));
+  const before = load<f32>(partial);
+  const most = max(before, maxLanes(m));
+  const shift = f32x4.splat(most);
+  let sum = f32x4.splat(0);
+  for (let j = 0; j < width; j += 4) sum = f32x4.add(sum, exp4(f32x4.sub(v128.load(at(line, j)), shift)));
+  let total = load<f32>(partial, 4);
+  if (most != before) total *= f32x4.extract_lane(exp4(f32x4.splat(before - most)), 0);
+  store<f32>(partial, most);
+  store<f32>(partial, total + sumLanes(sum), 4);
+}
+
+/** Words: partials, targets, out, N, chunks, V. */
+export function crossEntropyCombine(args: usize, thread: i32, threads: i32): void {
+  const targets = address(args, 1);
+  const count = word(args, 3);
+  const chunks = word(args, 4);
+  const vocabulary = word(args, 5);
+  const end = shareEnd(count, 16, thread, threads);
+  for (let r = shareStart(count, 16, thread, threads); r < end; r++) {
+    const partial = address(args, 0) + <usize>(r * chunks) * 12;
+    const target = load<i32>(at(targets, r));
+    if (target >= vocabulary) reportError(targetError, target);
+    if (target < 0 || target >= vocabulary) {
+      store<f32>(at(address(args, 2), r), 0);
+      continue;
+    }
+    let most = load<f32>(partial);
+    for (let c = 1; c < chunks; c++) most = max(most, load<f32>(partial + <usize>c * 12));
+    let total: f64 = 0;
+    let logit: f64 = 0;
+    for (let c = 0; c < chunks; c++) {
+      const p = partial + <usize>c * 12;
+      total += <f64>load<f32>(p, 4) * NativeMath.exp(<f64>load<f32>(p) - <f64>most);
+      logit += <f64>load<f32>(p, 8);
+    }
+    store<f32>(at(address(args, 2), r), <f32>(NativeMath.log(total) + (<f64>most - logit)));
+  }
+}
+
+/** log Σ e^(x − most), sums in runs of 1024. */
+function logSum(x: usize, count: i32, most: f32): f64 {
+  const shift = f32x4.splat(most);
+  let total: f64 = 0;
+  for (let start = 0; start < count; start += 1024) {
+    const end = min(start + 1024, count);
+    let sum = f32x4.splat(0);
+    let i = start;
+    for (; i + 4 <= end; i += 4) sum = f32x4.add(sum, exp4(f32x4.sub(v128.load(at(x, i)), shift)));
+    let tail: f32 = 0;
+    for (; i < end; i++)
+      tail += f32x4.extract_lane(exp4(f32x4.sub(v128.load32_splat(at(x, i)), shift)), 0);
+    total += <f64>(sumLanes(sum) + tail);
+  }
+  return NativeMath.log(total);
+}
+
+/**
+ * Σ_v e^(p_v − normP) (p_v − q_v): the part of the divergence that depends on v. Entries of probability 0 give 0.
+ * The differences and their sum are f64: near-equal logits cancel.
+ */
+function divergence(p: usize, q: usize, count: i32, most: f32, normP: f64): f64 {
+  let low = f64x2.splat(0);
+  let high = low;
+  const zero = f32x4.splat(0);
+  const shift = f32x4.splat(most);
+  for (let i = 0; i < count; i += 4) {
+    const whole = i + 4 <= count;
+    let a = zero;
+    let b = zero;
+    let weight = zero;
+    if (whole) {
+      a = v128.load(at(p, i));
+      b = v128.load(at(q, i));
+      weight = exp4(f32x4.sub(a, shift));
+    } else {
+      // The last one to three entries, weight 0 in the other lanes.
+      for (let j = i; j < count; j++) {
+        a = v128.shuffle<i32>(a, v128.load32_splat(at(p, j)), 1, 2, 3, 4);
+        b = v128.shuffle<i32>(b, v128.load32_splat(at(q, j)), 1, 2, 3, 4);
+        weight = v128.shuffle<i32>(weight, exp4(f32x4.sub(v128.load32_splat(at(p, j)), shift)), 1, 2, 3, 4);
+      }
+    }
+    const none = f32x4.eq(weight, zero);
+    const difference = v128.andnot(f32x4.sub(a, b), none);
+    low = f64x2.add(low, f64x2.mul(f64x2.promote_low_f32x4(weight), f64x2.promote_low_f32x4(difference)));
+    high = f64x2.add(
+      high,
+      f64x2.mul(
+        f64x2.promote_low_f32x4(v128.shuffle<i32>(weight, weight, 2, 3, 2, 3)),
+        f64x2.promote_low_f32x4(v128.shuffle<i32>(difference, difference, 2, 3, 2, 3)),
+      ),
+    );
+  }
+  const sum = f64x2.add(low, high);
+  return (f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)) * NativeMath.exp(-normP);
+}
+
+/** Words: p, q, targets, out [N, 4], N, V. */
+export function compareLogits(args: usize, thread: i32, threads: i32): void {
+  const targets = address(args, 2);
+  const count = word(args, 4);
+  const vocabulary = word(args, 5);
+  const rowBytes = (<usize>vocabulary) << 2;
+  const end = shareEnd(count, 1, thread, threads);
+  for (let r = shareStart(count, 1, thread, threads); r < end; r++) {
+    const p = address(args, 0) + <usize>r * rowBytes;
+    const q = address(args, 1) + <usize>r * rowBytes;
+    const out = address(args, 3) + (<usize>r << 4);
+    const mostP = maxRow(p, vocabulary);
+    const mostQ = maxRow(q, vocabulary);
+    const normP = logSum(p, vocabulary, mostP);
+    const normQ = logSum(q, vocabulary, mostQ);
+    const target = load<i32>(at(targets, r));
+    if (target >= vocabulary) reportError(targetError, target);
+    const known = target >= 0 && target < vocabulary;
+    store<f32>(out, known ? <f32>(normP + <f64>mostP - <f64>load<f32>(at(p, target))) : 0);
+    store<f32>(out, known ? <f32>(normQ + <f64>mostQ - <f64>load<f32>(at(q, target))) : 0, 4);
+    const offset = normQ + <f64>mostQ - (normP + <f64>mostP);
+    store<f32>(out, <f32>(divergence(p, q, vocabulary, mostP, normP) + offset), 8);
+    store<f32>(out, argmaxRow(p, vocabulary) == argmaxRow(q, vocabulary) ? 1 : 0, 12);
+  }
+}

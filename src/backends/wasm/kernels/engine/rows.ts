@@ -1,0 +1,97 @@
+// Sums over a row of f32, shared by the kernels that reduce.
+//
+// A row is summed in runs of 1024: four vector accumulators within a run, f64 across runs. The error stays near one
+// rounding of the result for rows of any length, and the order is fixed.
+
+import { at, maxLanes, sumLanes } from '../common/args';
+
+const run: i32 = 1024;
+
+/** What is summed: x, x², (x − shift)² */
+// @ts-ignore: decorator
+@inline
+function term(kind: i32, x: v128, shift: v128): v128 {
+  switch (kind) {
+    case 0:
+      return x;
+    case 1:
+      return f32x4.mul(x, x);
+    default: {
+      const d = f32x4.sub(x, shift);
+      return f32x4.mul(d, d);
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function sumTerms(kind: i32, x: usize, count: i32, shift: f32): f64 {
+  let total: f64 = 0;
+  const s = f32x4.splat(shift);
+  for (let start = 0; start < count; start += run) {
+    const end = min(start + run, count);
+    let a = f32x4.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    let i = start;
+    for (; i + 16 <= end; i += 16) {
+      const p = at(x, i);
+      a = f32x4.add(a, term(kind, v128.load(p), s));
+      b = f32x4.add(b, term(kind, v128.load(p, 16), s));
+      c = f32x4.add(c, term(kind, v128.load(p, 32), s));
+      d = f32x4.add(d, term(kind, v128.load(p, 48), s));
+    }
+    for (; i + 4 <= end; i += 4) a = f32x4.add(a, term(kind, v128.load(at(x, i)), s));
+    let tail: f32 = 0;
+    for (; i < end; i++) tail += f32x4.extract_lane(term(kind, v128.load32_splat(at(x, i)), s), 0);
+    total += <f64>(sumLanes(f32x4.add(f32x4.add(a, b), f32x4.add(c, d))) + tail);
+  }
+  return total;
+}
+
+export function sumRow(x: usize, count: i32): f64 {
+  return sumTerms(0, x, count, 0);
+}
+
+export function sumSquares(x: usize, count: i32): f64 {
+  return sumTerms(1, x, count, 0);
+}
+
+/** Σ (x − mean)² */
+export function sumDeviations(x: usize, count: i32, mean: f32): f64 {
+  return sumTerms(2, x, count, mean);
+}
+
+/** Largest element; NaN when there is one. */
+export function maxRow(x: usize, count: i32): f32 {
+  let i = 0;
+  let best = load<f32>(x);
+  if (count >= 4) {
+    let m = v128.load(x);
+    for (i = 4; i + 4 <= count; i += 4) m = f32x4.max(m, v128.load(at(x, i)));
+    best = maxLanes(m);
+  }
+  for (; i < count; i++) best = max(best, load<f32>(at(x, i)));
+  return best;
+}
+
+/** Index of the first largest element; 0 when the first element is NaN, later NaNs are passed over. */
+export function argmaxRow(x: usize, count: i32): i32 {
+  const first = load<f32>(x);
+  let m = f32x4.splat(first);
+  let i = 0;
+  for (; i + 4 <= count; i += 4) m = f32x4.pmax(m, v128.load(at(x, i)));
+  let best = maxLanes(m);
+  for (; i < count; i++) {
+    const v = load<f32>(at(x, i));
+    if (v > best) best = v;
+  }
+  const target = f32x4.splat(best);
+  for (i = 0; i + 4 <= count; i += 4) {
+    const hits = i32x4.bitmask(f32x4.eq(v128.load(at(x, i)), target));
+    if (hits != 0) return i + ctz(hits);
+  }
+  for (; i < count; i++) if (load<f32>(at(x, i)) == best) return i;
+  return 0;
+}
