@@ -12,7 +12,7 @@
 
 import { modelError } from '../errors.ts';
 import type { GgufEntry } from '../io/gguf-types.ts';
-import { preTokenizerName } from './gguf-pretokenizers.ts';
+import { preTokenizerName } from '../io/gguf-pretokenizers.ts';
 
 const op = 'write GGUF tokenizer';
 
