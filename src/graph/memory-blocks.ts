@@ -6,6 +6,7 @@
 // both included) and go into the arena.
 
 import { userError } from '../errors.ts';
+import { elementCount } from '../tensor/shape.ts';
 import type { Graph, Node, Value } from './graph.ts';
 
 export interface Block {
@@ -48,9 +49,11 @@ export function findBlocks(graph: Graph, nodes: readonly Node[], bytesOf: (v: Va
   return blocks;
 }
 
-/** The block of an operand that dies at node t and has the result's size. */
+/** The block of an operand that dies at node t and has the result's elements; one that is broadcast has fewer. */
 function takeOver(node: Node, t: number, bytes: number, blocks: ReadonlyMap<Value, Block>): Block | undefined {
+  const count = elementCount(node.outputs[0].type.shape);
   return node.inputs
+    .filter((v) => elementCount(v.type.shape) === count)
     .map((v) => blocks.get(v)!)
     .find((block) => block.place === 'arena' && block.death === t && block.bytes === bytes);
 }
