@@ -50,7 +50,8 @@ export function quantizeHif4(values: Float32Array, rows: number, cols: number, f
     for (let i = 0; i < blockSize; i++) {
       const shift = ((level2 >> (i >> 3)) & 1) + ((level3 >> (i >> 2)) & 1);
       const m = Math.min(Math.floor(magnitudes[i]! * r * 2 ** -shift * 4 + 0.5), 7);
-      const code = values[b * blockSize + i]! < 0 ? m | 8 : m;
+      const x = values[b * blockSize + i]!;
+      const code = x < 0 || Object.is(x, -0) ? m | 8 : m;
       codes[b * 32 + (i >> 1)]! |= code << (4 * (i & 1));
     }
   }

@@ -209,8 +209,11 @@ export function listFormats(): FormatInfo[] {
     ...descriptions,
     ...ggmlTypeNames.map((t) => [t, `llama.cpp block of ${ggmlType(t).block} values`] as const),
   ];
-  return entries.map(([name, description]) => {
-    const format = parseFormat(name);
-    return { name, bits: effectiveBits(format, 4096, 4096), range: rangeOf(format), description };
-  });
+  return entries.map(([name, description]) => formatInfo(name, description));
+}
+
+/** The same for one format by name, with options or not. */
+export function formatInfo(name: string, description = ''): FormatInfo {
+  const format = parseFormat(name);
+  return { name: formatName(format), bits: effectiveBits(format, 4096, 4096), range: rangeOf(format), description };
 }

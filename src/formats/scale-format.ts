@@ -35,6 +35,18 @@ export function e8m0Value(code: number): number {
   return f32FromBits(code === 0 ? 0x00400000 : code << 23);
 }
 
+/**
+ * E8M0 code nearest to a number, ties up, as ml_dtypes converts: zero, negatives, NaN and infinity give 255, anything
+ * up to 2^-127 code 0, and everything between 2^-127 and 2^-126 code 1 (the library does not round subnormals).
+ */
+export function encodeNearestE8m0(x: number): number {
+  const bits = f32Bits(x);
+  if (bits === 0 || bits >= 0x7f400000) return 255;
+  const field = bits >>> 23;
+  if (field !== 0) return field + ((bits >>> 22) & 1);
+  return bits > 0x400000 ? 1 : 0;
+}
+
 /** Value of an E6M2 code: 2^(e − 48) · (1 + m/4); 255 is NaN. */
 export function e6m2Value(code: number): number {
   return code === 255 ? Number.NaN : 2 ** ((code >>> 2) - 48) * (1 + (code & 3) / 4);
