@@ -23,7 +23,7 @@ export function exactBlockType(f: QuantSpec): GgmlTypeName | undefined {
   const { granularity: g, element } = f;
   const group = g.kind === 'group' ? g.size : g.kind === 'tile' ? g.cols : undefined;
   if (f.zeroPoint !== 'none' || f.choice === 'int-or-float') return undefined;
-  if (element === 'e2m1' && f.scale.format === 'e8m0' && group === 32 && !f.scale.tensorScale) return 'ggml-mxfp4';
+  if (element === 'e2m1' && f.scale.format === 'e8m0' && group === 32) return 'ggml-mxfp4';
   if (element === 'e2m1' && f.scale.format === 'e4m3' && group === 16) return 'ggml-nvfp4';
   const repeats = group === undefined || group % 32 === 0;
   const floatScale = f.scale.format === 'f32' || f.scale.format === 'f16' || f.scale.format === 'bf16';

@@ -11,8 +11,8 @@
 // composed may give other tokens there), and token ids above the model's vocab_size.
 
 import { modelError } from '../errors.ts';
-import type { GgufEntry } from '../io/gguf-types.ts';
 import { preTokenizerName } from '../io/gguf-pretokenizers.ts';
+import type { GgufEntry } from '../io/gguf-types.ts';
 
 const op = 'write GGUF tokenizer';
 
