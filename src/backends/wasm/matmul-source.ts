@@ -7,6 +7,7 @@
 
 import { elementCodec, integerUnit } from '../../formats/element.ts';
 import type { QuantSpec, ScaleFormat } from '../../formats/format.ts';
+import { ggmlType } from '../../formats/ggml/types.ts';
 import { scaleLayout } from '../../formats/layout.ts';
 import { packedRowBytes } from '../../formats/packing.ts';
 import { intArmValues } from '../../formats/quantize-spec.ts';
@@ -107,8 +108,12 @@ export function sourceWords(operand: Operand, along: boolean): Word[] {
       return [kinds[format.name], operand.codes, 2 * operand.cols];
     case 'quant':
       return codeWords(operand, format);
-    default:
-      throw new Error(`matmul: no kernel for ${format.kind}`);
+    case 'ggml': {
+      const { id, block, bytes } = ggmlType(format.type);
+      return [kinds.ggml, operand.codes, (operand.cols / block) * bytes, id, block, bytes];
+    }
+    case 'hif4':
+      return [kinds.hif4, operand.codes, operand.cols / 2, 4, operand.scales];
   }
 }
 

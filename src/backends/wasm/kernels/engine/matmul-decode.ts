@@ -6,12 +6,17 @@
 // An element type whose values are int8 multiples of one unit (FP4: 1/2, FP6 E2M3: 1/8, integers: 1) also has a byte
 // table: it is unpacked by SIMD, and the integer products use it as it is.
 
+import { decodeF16 } from './matmul-f16.ts';
+import { decodeGgml, decodeHif4 } from './matmul-ggml.ts';
+
 /** Kinds of source. */
 export const sourceAcross: i32 = 0; // dense [K, N]
 export const sourceAlong: i32 = 1; // dense [N, K]
 export const sourceF16: i32 = 2;
 export const sourceBf16: i32 = 3;
 export const sourceCodes: i32 = 4;
+export const sourceGgml: i32 = 5;
+export const sourceHif4: i32 = 6;
 
 /** Words of a source description, as byte offsets. */
 const kindAt: usize = 0;
@@ -55,16 +60,6 @@ export function sourceTensorScale(d: usize): f32 {
   return load<f32>(load<usize>(d + tensorScaleAt));
 }
 
-/** f16 bits to f32: shift exponent and mantissa into place, multiply by 2^112 (exact, subnormals included). */
-// @ts-ignore: decorator
-@inline
-export function decodeF16(h: u32): f32 {
-  const magnitude = h & 0x7fff;
-  let bits = magnitude >= 0x7c00 ? (magnitude << 13) | 0x7f800000 : 0;
-  if (bits == 0) bits = reinterpret<u32>(reinterpret<f32>(magnitude << 13) * reinterpret<f32>(0x77800000));
-  return reinterpret<f32>(bits | ((h & 0x8000) << 16));
-}
-
 function scaleAt(d: usize, from: usize, index: i32): f32 {
   switch (load<i32>(d + scaleKindAt)) {
     case 0:
@@ -91,6 +86,12 @@ export function sourceScale(d: usize, row: i32, g: i32): f32 {
 @inline
 function scaleIndex(d: usize, row: i32, g: i32): i32 {
   return (row / load<i32>(d + scaleRowsAt)) * load<i32>(d + scalesPerRowAt) + g;
+}
+
+// @ts-ignore: decorator
+@inline
+export function sourceHasZeros(d: usize): bool {
+  return load<i32>(d + zeroKindAt) != 0;
 }
 
 /** Zero point of a group where zero points are bytes, 0 where there are none. */
@@ -144,6 +145,15 @@ export function decodeBytes(d: usize, row: i32, start: i32, length: i32, dst: us
       from += 16;
     }
   }
+  if (bits == 4 && (start & 1) == 0) {
+    // Blocks of sixteen, and what is left of longer ones: two codes a byte.
+    let from = codes + <usize>((start + i) >> 1);
+    for (; i + 2 <= length; i += 2) {
+      const pair = <usize>load<u8>(from++);
+      store<u8>(dst + <usize>i, load<u8>(table + (pair & 15)));
+      store<u8>(dst + <usize>i, load<u8>(table + (pair >> 4)), 1);
+    }
+  }
   for (; i < length; i++) store<u8>(dst + <usize>i, load<u8>(table + <usize>codeAt(codes, bits, start + i)));
 }
 
@@ -174,8 +184,7 @@ function multiply(dst: usize, length: i32, factor: f32): void {
   }
 }
 
-function decodeHalves(d: usize, row: i32, start: i32, length: i32, brain: bool, dst: usize): void {
-  let from = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt) + ((<usize>start) << 1);
+function decodeHalves(from: usize, length: i32, brain: bool, dst: usize): void {
   let i = 0;
   if (brain) {
     for (; i + 4 <= length; i += 4) {
@@ -212,8 +221,18 @@ function decodeHalves(d: usize, row: i32, start: i32, length: i32, brain: bool, 
 /** Values start … start+length−1 of packed row `row` as f32 at dst. */
 export function decodeRow(d: usize, row: i32, start: i32, length: i32, dst: usize): void {
   const kind = sourceKind(d);
+  const codes = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt);
+  if (kind == sourceGgml) {
+    decodeGgml(load<i32>(d + bitsAt), load<i32>(d + scalesAt), load<i32>(d + scaleKindAt), codes, start, length, dst);
+    return;
+  }
+  if (kind == sourceHif4) {
+    const scales = load<usize>(d + scalesAt) + (<usize>row * load<usize>(d + rowBytesAt)) / 8;
+    decodeHif4(codes, scales, start, length, dst);
+    return;
+  }
   if (kind != sourceCodes) {
-    decodeHalves(d, row, start, length, kind == sourceBf16, dst);
+    decodeHalves(codes + ((<usize>start) << 1), length, kind == sourceBf16, dst);
     return;
   }
   const group = sourceGroup(d);
@@ -221,7 +240,6 @@ export function decodeRow(d: usize, row: i32, start: i32, length: i32, dst: usiz
   const bits = load<i32>(d + bitsAt);
   const zeroKind = load<i32>(d + zeroKindAt);
   const tensorScale = sourceTensorScale(d);
-  const codes = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt);
   const otherTable = load<usize>(d + otherTableAt);
   for (let i = 0; i < length; ) {
     const g = (start + i) / group;

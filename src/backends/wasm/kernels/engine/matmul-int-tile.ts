@@ -14,9 +14,8 @@
 // sum. `exact` says that both products are exact (scales with at most four significant bits), so that a fused
 // multiply-add gives the same bits and can be used.
 
-/** Bytes of one f32 tile, and of the sums or scales of one block of a panel. */
-export const tileBytes: usize = 6 * 8 * 4;
-export const lineBytesA: usize = 32; // six words and two unused
+/** Bytes of the starts, and of the scales, of one block of a panel of A: six words and two unused. */
+export const lineBytesA: usize = 32;
 
 export const dotPortable: i32 = 0;
 export const dotUnsigned: i32 = 1;

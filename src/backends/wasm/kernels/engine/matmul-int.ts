@@ -17,12 +17,11 @@
 // An offset of −1 stands for 8-bit integers: this host decides.
 
 import { shareEnd, shareStart } from '../common/share.ts';
-import { decodeBytes, sourceGroup, sourceScale, sourceTensorScale, sourceUnit, sourceZero } from './matmul-decode.ts';
+import { decodeBytes, sourceGroup, sourceHasZeros, sourceScale, sourceTensorScale, sourceUnit, sourceZero } from './matmul-decode.ts';
 import {
   dotPortable,
   dotUnsigned,
   lineBytesA,
-  tileBytes,
   tileExact,
   tilePortable,
   tileRounded,
@@ -51,6 +50,11 @@ function addBytes(bytes: usize, length: i32, value: i32): void {
 
 /** Integers of a row, plus `offset`, every block padded with zeros to `padded` bytes. */
 function decodeLine(d: usize, row: i32, depth: i32, block: i32, padded: i32, offset: i32, dst: usize): void {
+  if (!sourceHasZeros(d) && block == padded && depth % block == 0) {
+    decodeBytes(d, row, 0, depth, dst);
+    addBytes(dst, depth, offset);
+    return;
+  }
   const group = sourceGroup(d);
   for (let k = 0; k < depth; k += block) {
     const length = min(block, depth - k);
@@ -112,6 +116,15 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
       }
     }
     packLines6(lines, lineBytes, count, <i32>(lineBytes >> 2), load<usize>(args + 16) + panel * 6 * lineBytes);
+  }
+}
+
+function clearTile(tile: usize): void {
+  const zero = f32x4.splat(0);
+  for (let i = 0; i < 6; i++) {
+    v128.store(tile, zero);
+    v128.store(tile, zero, 16);
+    tile += 32;
   }
 }
 
@@ -193,7 +206,7 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
         const panel = <usize>((n - nb) >> 3);
         const b = panels + panel * 8 * lineBytes;
         const sb = scales + panel * <usize>blocks * 32;
-        memory.fill(tile, 0, tileBytes);
+        clearTile(tile);
         if (portable) tilePortable(blocks, steps, a, sa, b, sb, tile);
         else if (exact) tileExact(blocks, steps, a, starts, sa, b, sb, tile);
         else tileRounded(blocks, steps, a, starts, sa, b, sb, tile);
