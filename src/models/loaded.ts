@@ -80,7 +80,7 @@ export async function loadDecoder(
 }
 
 /** The stacks of a model and the tensors they are made of. */
-function* expertStacks(config: DecoderConfig): Generator<{ stack: string; members: string[] }> {
+export function* expertStacks(config: DecoderConfig): Generator<{ stack: string; members: string[] }> {
   const { experts } = config;
   for (let layer = 0; experts && layer < config.layers; layer++) {
     if (!experts.sparse[layer]) continue;

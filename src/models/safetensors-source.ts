@@ -24,6 +24,12 @@ export async function safetensorsSource(checkpoint: Checkpoint): Promise<WeightS
     config: async () => config,
     names: [...checkpoint.tensors.keys()].filter((name) => !notAWeight.test(name)),
     shape: (name) => checkpoint.tensors.get(name)?.shape,
+    format(name) {
+      const info = checkpoint.tensors.get(name);
+      if (!info) throw new Error(`no tensor ${name}`);
+      if (!Object.hasOwn(floats, info.dtype)) throw wrongDtype(info, dtype);
+      return { kind: 'float', name: floats[info.dtype] };
+    },
     file: (name) => checkpoint.tensors.get(name)?.file ?? checkpoint.location,
     async load(name) {
       const info = checkpoint.tensors.get(name);

@@ -10,6 +10,7 @@
 // The layouts: safetensors-source.ts, compressed-tensors.ts (`compressedTensorsSource`), gguf-layout.ts
 // (`ggufSource`).
 
+import type { Format } from '../formats/format.ts';
 import type { Checkpoint } from '../io/checkpoint.ts';
 import type { Shape } from '../tensor/shape.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
@@ -22,6 +23,8 @@ export interface WeightSource {
   readonly names: Iterable<string>;
   /** Logical shape in elements, [N, K] of a linear layer however it is packed; undefined for an unknown name. */
   shape(name: string): Shape | undefined;
+  /** The storage format that `load` will give, known from headers; f32 for dense tensors. Plans need it before reading. */
+  format(name: string): Format;
   /**
    * One tensor. Float storage stays in its bits (packed f32/f16/bf16), quantized containers give their own codes, and
    * row orders that only the container needs (GGUF's q/k permutation) are undone. Throws a model error naming file

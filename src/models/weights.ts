@@ -7,11 +7,13 @@
 // It does not do: holding tensors; every load reads the file again.
 
 import { modelError } from '../errors.ts';
+import type { Format } from '../formats/format.ts';
 import type { Checkpoint } from '../io/checkpoint.ts';
 import { printShape, type Shape, sameShape } from '../tensor/shape.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import { type DecoderConfig, parseConfig } from './config.ts';
 import { firstNonFinite } from './finite.ts';
+import { ggufSource } from './gguf-layout.ts';
 import { safetensorsSource } from './safetensors-source.ts';
 import { expectedTensors, type TensorRole } from './tensors.ts';
 import type { WeightSource } from './weight-source.ts';
@@ -26,8 +28,12 @@ export interface ModelWeights {
   names(): string[];
   shape(name: string): Shape;
   role(name: string): TensorRole;
+  /** Storage format of a tensor, from headers. */
+  format(name: string): Format;
   /** Reads one tensor; throws a model error naming file and tensor when it cannot be read or holds NaN or infinity. */
   load(name: string): Promise<AnyTensor>;
+  /** The same without looking at the values: for reports on a broken model. */
+  loadUnchecked(name: string): Promise<AnyTensor>;
 }
 
 /**
@@ -90,6 +96,14 @@ export async function checkWeights(source: WeightSource, location: string): Prom
     names: () => [...expected.keys()],
     shape: (name) => known(name).shape,
     role: (name) => known(name).role,
+    format: (name) => {
+      known(name);
+      return source.format(name);
+    },
+    async loadUnchecked(name) {
+      known(name);
+      return source.load(name);
+    },
     async load(name) {
       known(name);
       const tensor = await source.load(name);
@@ -118,5 +132,6 @@ export function mapWeights(
 
 /** Picks the layout by container and by `quantization_config`. */
 async function openSource(checkpoint: Checkpoint): Promise<WeightSource> {
+  if (checkpoint.container === 'gguf') return ggufSource(checkpoint);
   return safetensorsSource(checkpoint);
 }
