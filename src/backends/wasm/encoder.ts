@@ -2,8 +2,7 @@
 //
 // A compiled step is a table of commands in shared memory; each names a kernel (kernel-ids.ts) and a block of 32-bit
 // argument words. Every thread walks the table and calls kernel(args, thread, threads); a barrier follows every
-// command. An OpEncoder knows one op: which kernels run it, which scratch memory they need, and which weights profit
-// from another layout. Encoders run once, at compile time; addresses are final then.
+// command. An OpEncoder knows one op: which kernels run it, and which scratch memory they need. Encoders run once, at compile time; addresses are final then.
 //
 // Words: integers (addresses, sizes) are written as u32, `f32(x)` as float bits. Kernels read them by
 // load<u32>(args, 4 * i) and load<f32>(args, 4 * i).
@@ -59,26 +58,11 @@ export interface EncodeContext {
   readonly threads: number;
   /** Address of the bytes asked for by scratchBytes; shared with other nodes, so nothing survives in it. */
   readonly scratch: number;
-  /** Addresses of the re-packed inputs asked for by repack, by input index. */
-  readonly repacked: ReadonlyMap<number, number>;
-}
-
-/** Another layout of a parameter, made once when it is bound and kept beside the buffer for all executables. */
-export interface Repack {
-  /** Which input of the node. */
-  readonly input: number;
-  /** Names the layout: two nodes that ask for one key of one buffer share the copy. */
-  readonly key: string;
-  readonly bytes: number;
-  /** Commands that write the copy from the operand; the source stays. */
-  encode(source: Operand, destination: number): readonly Command[];
 }
 
 export interface OpEncoder {
   /** Bytes of scratch memory, needed only while the node runs. */
   scratchBytes?(node: Node, threads: number): number;
-  /** Asked only for inputs that are parameters or constants. */
-  repack?(node: Node): readonly Repack[];
   encode(context: EncodeContext): readonly Command[];
 }
 

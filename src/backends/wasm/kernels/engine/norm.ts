@@ -3,7 +3,7 @@
 import { address, at, loadOne, real, storeOne, word } from '../common/args';
 import { exp4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
-import { maxRow, sumDeviations, sumRow, sumSquares } from './rows';
+import { maxRow, sumRow, sumSquares } from './rows';
 
 /** Words: x, out, rows, columns. */
 export function softmax(args: usize, thread: i32, threads: i32): void {
@@ -40,7 +40,7 @@ export function rmsNorm(args: usize, thread: i32, threads: i32): void {
   for (let r = shareStart(rows, 1, thread, threads); r < end; r++) {
     const x = address(args, 0) + <usize>r * rowBytes;
     const out = address(args, 2) + <usize>r * rowBytes;
-    const f = f32x4.splat(<f32>(<f64>1 / Math.sqrt(sumSquares(x, columns) / <f64>columns + epsilon)));
+    const f = f32x4.splat(<f32>(<f64>1 / Math.sqrt(sumSquares(x, columns, 0) / <f64>columns + epsilon)));
     let i = 0;
     for (; i + 4 <= columns; i += 4)
       v128.store(at(out, i), f32x4.mul(f32x4.mul(v128.load(at(x, i)), f), v128.load(at(weight, i))));
@@ -68,7 +68,7 @@ export function layerNorm(args: usize, thread: i32, threads: i32): void {
     const x = address(args, 0) + <usize>r * rowBytes;
     const out = address(args, 3) + <usize>r * rowBytes;
     const mean = <f32>(sumRow(x, columns) / <f64>columns);
-    const variance = sumDeviations(x, columns, mean) / <f64>columns;
+    const variance = sumSquares(x, columns, mean) / <f64>columns;
     const m = f32x4.splat(mean);
     const f = f32x4.splat(<f32>(<f64>1 / Math.sqrt(variance + epsilon)));
     let i = 0;

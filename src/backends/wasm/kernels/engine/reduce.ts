@@ -4,7 +4,7 @@
 // have vector code: the innermost dimension is reduced (whole rows are combined), or it is kept (four results side by
 // side). Each result is computed by one thread.
 
-import { address, at, loadOne, real, storeOne, word } from '../common/args';
+import { address, at, loadOne, storeOne, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { argmaxRow, maxRow, sumRow } from './rows';
 
@@ -22,7 +22,7 @@ function offsetOf(dims: usize, rank: i32, index: i32): i32 {
 }
 
 /**
- * Words: kind (0 sum, 1 max), x, out, results, factor (f32: 1, or 1/n for a mean), inner (length of the innermost
+ * Words: kind (0 sum, 1 max), x, out, results, divisor (1, or n for a mean), inner (length of the innermost
  * dimension), inner is reduced (1) or kept (0), ranks of kept and reduced dimensions besides the innermost, steps
  * (product of these reduced sizes), then their (size, stride) pairs, kept ones first.
  */
@@ -31,7 +31,7 @@ export function reduce(args: usize, thread: i32, threads: i32): void {
   const x = address(args, 1);
   const out = address(args, 2);
   const results = word(args, 3);
-  const factor = real(args, 4);
+  const count = word(args, 4);
   const inner = word(args, 5);
   const keptRank = word(args, 7);
   const reducedRank = word(args, 8);
@@ -50,7 +50,7 @@ export function reduce(args: usize, thread: i32, threads: i32): void {
         if (kind == 0) total += sumRow(from, inner);
         else best = max(best, maxRow(from, inner));
       }
-      store<f32>(at(out, r), kind == 0 ? <f32>(total * <f64>factor) : best);
+      store<f32>(at(out, r), kind == 0 ? <f32>(total / <f64>count) : best);
     }
     return;
   }
@@ -63,10 +63,10 @@ export function reduce(args: usize, thread: i32, threads: i32): void {
     const r = t / columns;
     const base = at(x, offsetOf(kept, keptRank, r) + column);
     const target = at(out, r * inner + column);
-    if (column + 4 <= inner) columnsOf4(kind, base, target, factor, reduced, reducedRank, steps, 16);
+    if (column + 4 <= inner) columnsOf4(kind, base, target, count, reduced, reducedRank, steps, 16);
     else
       for (let i = 0; i < inner - column; i++)
-        columnsOf4(kind, at(base, i), at(target, i), factor, reduced, reducedRank, steps, 4);
+        columnsOf4(kind, at(base, i), at(target, i), count, reduced, reducedRank, steps, 4);
   }
 }
 
@@ -75,7 +75,7 @@ function columnsOf4(
   kind: i32,
   base: usize,
   target: usize,
-  factor: f32,
+  count: i32,
   reduced: usize,
   rank: i32,
   steps: i32,
@@ -93,9 +93,9 @@ function columnsOf4(
     } else best = f32x4.max(best, v);
   }
   if (kind == 0) {
-    const f = f64x2.splat(<f64>factor);
-    const a = f32x4.demote_f64x2_zero(f64x2.mul(low, f));
-    const b = f32x4.demote_f64x2_zero(f64x2.mul(high, f));
+    const f = f64x2.splat(<f64>count);
+    const a = f32x4.demote_f64x2_zero(f64x2.div(low, f));
+    const b = f32x4.demote_f64x2_zero(f64x2.div(high, f));
     best = v128.shuffle<i32>(a, b, 0, 1, 4, 5);
   }
   if (bytes == 16) v128.store(target, best);

@@ -1,31 +1,21 @@
-// Sums over a row of f32, shared by the kernels that reduce.
+// Sums over a row of f32, shared by the kernels that reduce, in an order that is fixed.
 //
-// A row is summed in runs of 1024: four vector accumulators within a run, f64 across runs. The error stays near one
-// rounding of the result for rows of any length, and the order is fixed.
+// Plain sums cancel, so every element is added in f64. Sums of squares do not: runs of 1024 are summed in four f32
+// vectors, runs in f64, which keeps the error near one rounding of the result for rows of any length.
 
 import { at, maxLanes, sumLanes } from '../common/args';
 
 const run: i32 = 1024;
 
-/** What is summed: x, x², (x − shift)² */
 // @ts-ignore: decorator
 @inline
-function term(kind: i32, x: v128, shift: v128): v128 {
-  switch (kind) {
-    case 0:
-      return x;
-    case 1:
-      return f32x4.mul(x, x);
-    default: {
-      const d = f32x4.sub(x, shift);
-      return f32x4.mul(d, d);
-    }
-  }
+function squared(x: v128, shift: v128): v128 {
+  const d = f32x4.sub(x, shift);
+  return f32x4.mul(d, d);
 }
 
-// @ts-ignore: decorator
-@inline
-function sumTerms(kind: i32, x: usize, count: i32, shift: f32): f64 {
+/** Σ (x − shift)² */
+export function sumSquares(x: usize, count: i32, shift: f32): f64 {
   let total: f64 = 0;
   const s = f32x4.splat(shift);
   for (let start = 0; start < count; start += run) {
@@ -37,30 +27,32 @@ function sumTerms(kind: i32, x: usize, count: i32, shift: f32): f64 {
     let i = start;
     for (; i + 16 <= end; i += 16) {
       const p = at(x, i);
-      a = f32x4.add(a, term(kind, v128.load(p), s));
-      b = f32x4.add(b, term(kind, v128.load(p, 16), s));
-      c = f32x4.add(c, term(kind, v128.load(p, 32), s));
-      d = f32x4.add(d, term(kind, v128.load(p, 48), s));
+      a = f32x4.add(a, squared(v128.load(p), s));
+      b = f32x4.add(b, squared(v128.load(p, 16), s));
+      c = f32x4.add(c, squared(v128.load(p, 32), s));
+      d = f32x4.add(d, squared(v128.load(p, 48), s));
     }
-    for (; i + 4 <= end; i += 4) a = f32x4.add(a, term(kind, v128.load(at(x, i)), s));
+    for (; i + 4 <= end; i += 4) a = f32x4.add(a, squared(v128.load(at(x, i)), s));
     let tail: f32 = 0;
-    for (; i < end; i++) tail += f32x4.extract_lane(term(kind, v128.load32_splat(at(x, i)), s), 0);
+    for (; i < end; i++) tail += f32x4.extract_lane(squared(v128.load32_splat(at(x, i)), s), 0);
     total += <f64>(sumLanes(f32x4.add(f32x4.add(a, b), f32x4.add(c, d))) + tail);
   }
   return total;
 }
 
 export function sumRow(x: usize, count: i32): f64 {
-  return sumTerms(0, x, count, 0);
-}
-
-export function sumSquares(x: usize, count: i32): f64 {
-  return sumTerms(1, x, count, 0);
-}
-
-/** Σ (x − mean)² */
-export function sumDeviations(x: usize, count: i32, mean: f32): f64 {
-  return sumTerms(2, x, count, mean);
+  let a = f64x2.splat(0);
+  let b = a;
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const v = v128.load(at(x, i));
+    a = f64x2.add(a, f64x2.promote_low_f32x4(v));
+    b = f64x2.add(b, f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3)));
+  }
+  const sum = f64x2.add(a, b);
+  let total = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+  for (; i < count; i++) total += <f64>load<f32>(at(x, i));
+  return total;
 }
 
 /** Largest element; NaN when there is one. */

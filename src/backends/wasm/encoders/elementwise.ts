@@ -1,0 +1,51 @@
+// Elementwise ops: unary, affine, swiglu and arithmetic with broadcasting.
+
+import type { AffineAttributes } from '../../../graph/ops/affine.ts';
+import type { ArithmeticName } from '../../../graph/ops/arithmetic.ts';
+import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
+import { elementCount, type Shape } from '../../../tensor/shape.ts';
+import { dense, f32, type OpEncoder } from '../encoder.ts';
+import { affineKernel, arithmeticKernel, swigluKernel, unaryKernel } from '../kernel-ids.ts';
+import { mergeDimensions, strides } from './dimensions.ts';
+
+export const unaryEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { kind } = node.attributes as unknown as UnaryAttributes;
+    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
+    return [{ kernel: unaryKernel, args: [unaryKinds.indexOf(kind), x.address, y.address, elementCount(x.shape)] }];
+  },
+};
+
+export const affineEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { scale, offset } = node.attributes as unknown as AffineAttributes;
+    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
+    return [{ kernel: affineKernel, args: [x.address, y.address, elementCount(x.shape), f32(scale), f32(offset)] }];
+  },
+};
+
+export const swigluEncoder: OpEncoder = {
+  encode({ inputs, outputs }) {
+    const [gate, up, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
+    return [{ kernel: swigluKernel, args: [gate.address, up.address, y.address, elementCount(y.shape)] }];
+  },
+};
+
+/** Strides of an operand seen through broadcasting to `shape`: 0 where it repeats. */
+function broadcastStrides(operand: Shape, shape: Shape): number[] {
+  const own = strides(operand);
+  const lead = shape.length - operand.length;
+  return shape.map((_, d) => (d < lead || operand[d - lead] === 1 ? 0 : own[d - lead]));
+}
+
+const kinds: Readonly<Record<ArithmeticName, number>> = { add: 0, sub: 1, mul: 2, div: 3 };
+
+export const arithmeticEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const [a, b, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
+    const layouts = [broadcastStrides(a.shape, y.shape), broadcastStrides(b.shape, y.shape)];
+    const dims = mergeDimensions(y.shape, layouts);
+    const kind = kinds[node.op.name as ArithmeticName];
+    return [{ kernel: arithmeticKernel, args: [kind, a.address, b.address, y.address, dims.length, ...dims.flat()] }];
+  },
+};

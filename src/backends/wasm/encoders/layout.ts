@@ -1,0 +1,77 @@
+// Ops that move data: reshape, transpose, slice, concat, cacheWrite, embedding, dequantize.
+
+import type { ConcatAttributes, SliceAttributes, TransposeAttributes } from '../../../graph/ops/layout.ts';
+import { elementCount } from '../../../tensor/shape.ts';
+import { type Command, dense, type OpEncoder } from '../encoder.ts';
+import { cacheWriteKernel, copyStridedKernel, embeddingKernel } from '../kernel-ids.ts';
+import { decodeCommand } from '../matmul.ts';
+import { sourceWords } from '../matmul-source.ts';
+import { mergeDimensions, strides } from './dimensions.ts';
+
+function copy(from: number, to: number, shape: readonly number[], layouts: readonly number[][]): Command {
+  const dims = mergeDimensions(shape, layouts);
+  return { kernel: copyStridedKernel, args: [from, to, dims.length, ...dims.flat()] };
+}
+
+/** The output is the input's memory: nothing to run. */
+export const reshapeEncoder: OpEncoder = { encode: () => [] };
+
+export const transposeEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { permutation } = node.attributes as unknown as TransposeAttributes;
+    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
+    const from = strides(x.shape);
+    return [copy(x.address, y.address, y.shape, [permutation.map((d) => from[d]), strides(y.shape)])];
+  },
+};
+
+export const sliceEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { axis, start } = node.attributes as unknown as SliceAttributes;
+    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
+    const from = strides(x.shape);
+    return [copy(x.address + 4 * start * from[axis], y.address, y.shape, [from, strides(y.shape)])];
+  },
+};
+
+export const concatEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { axis } = node.attributes as unknown as ConcatAttributes;
+    const y = dense(outputs, 0);
+    const to = strides(y.shape);
+    let at = y.address;
+    return inputs.map((_, i) => {
+      const x = dense(inputs, i);
+      const command = copy(x.address, at, x.shape, [strides(x.shape), to]);
+      at += 4 * to[axis] * x.shape[axis];
+      return command;
+    });
+  },
+};
+
+export const cacheWriteEncoder: OpEncoder = {
+  encode({ inputs }) {
+    const [cache, x, start] = [dense(inputs, 0), dense(inputs, 1), dense(inputs, 2)];
+    const [B, S, ...row] = cache.shape;
+    const args = [cache.address, x.address, start.address, B, S, x.shape[1], elementCount(row)];
+    return [{ kernel: cacheWriteKernel, args }];
+  },
+};
+
+export const embeddingEncoder: OpEncoder = {
+  encode({ inputs, outputs }) {
+    const [table, ids, y] = [inputs[0], dense(inputs, 1), dense(outputs, 0)];
+    const [V, C] = table.shape;
+    const address = table.dtype === 'packed' ? 0 : table.address;
+    const words = [address, ids.address, y.address, elementCount(ids.shape), V, C];
+    return [{ kernel: embeddingKernel, args: address ? words : [...words, ...sourceWords(table, true)] }];
+  },
+};
+
+export const dequantizeEncoder: OpEncoder = {
+  encode({ inputs, outputs }) {
+    const [x] = inputs;
+    if (x.dtype !== 'packed') throw new Error('encoder: dequantize of a dense value');
+    return [decodeCommand(x, dense(outputs, 0).address)];
+  },
+};
