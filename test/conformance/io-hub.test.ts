@@ -1,0 +1,276 @@
+// Hub and HTTP against a local server that answers like huggingface.co, breaks connections and counts what is asked.
+
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { parseHubReference } from '../../src/io/hub.ts';
+import { hubCacheFolder } from '../../src/io/hub-cache.ts';
+import { openCheckpoint } from '../../src/io/open.ts';
+import { openHttp } from '../../src/io/source-http.ts';
+import { bytesOf, qwen, scratchFolder } from './io-scratch.ts';
+
+const folder = scratchFolder();
+const commit = '0123456789abcdef0123456789abcdef01234567';
+const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'];
+
+/** Repositories by name: path → bytes. */
+const repositories = new Map<string, Map<string, Uint8Array>>();
+let requests: { path: string; range: string | undefined; token: string | undefined }[] = [];
+/** Bytes after which the next answer for a path breaks off. */
+const cuts = new Map<string, number[]>();
+let failures: number[] = [];
+let ranges = true;
+let server: Server;
+let endpoint: string;
+
+const sha256 = (b: Uint8Array) => createHash('sha256').update(b).digest('hex');
+const gitOid = (b: Uint8Array) => createHash('sha1').update(`blob ${b.byteLength}\0`).update(b).digest('hex');
+
+function answer(request: IncomingMessage, response: ServerResponse): void {
+  const path = decodeURIComponent(new URL(request.url!, endpoint).pathname);
+  requests.push({ path, range: request.headers.range, token: request.headers.authorization });
+  const failure = failures.shift();
+  if (failure) return void response.writeHead(failure).end();
+  const json = (value: unknown) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+  const info = /^\/api\/models\/(\w+\/\w+)\/revision\/(.+)$/.exec(path);
+  if (info && repositories.has(info[1]) && ['main', 'v1', commit].includes(info[2]))
+    return void json({ _id: '1', id: info[1], sha: commit, lastModified: '2026-01-01' });
+  if (path.startsWith('/api/models/secret/')) return void response.writeHead(401).end();
+  const tree = /^\/api\/models\/(\w+\/\w+)\/tree\/(.+)$/.exec(path);
+  if (tree && tree[2] === commit)
+    return void json(
+      [...repositories.get(tree[1])!].map(([name, b]) => ({
+        type: 'file',
+        path: name,
+        size: b.byteLength,
+        oid: gitOid(b),
+        ...(b.byteLength > 200_000 ? { lfs: { oid: sha256(b), size: b.byteLength, pointerSize: 130 } } : {}),
+      })),
+    );
+  const file = /^\/(\w+\/\w+)\/resolve\/(\w+)\/(.+)$/.exec(path);
+  const bytes = file && repositories.get(file[1])?.get(file[3]);
+  if (!bytes) return void response.writeHead(404).end();
+  send(request, response, bytes, cuts.get(file[3])?.shift());
+}
+
+function send(request: IncomingMessage, response: ServerResponse, bytes: Uint8Array, cut?: number): void {
+  const match = ranges ? /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') : null;
+  const begin = match ? Number(match[1]) : 0;
+  const end = match?.[2] ? Math.min(Number(match[2]) + 1, bytes.byteLength) : bytes.byteLength;
+  const part = bytes.subarray(begin, end);
+  const headers: Record<string, string | number> = { 'content-length': part.byteLength, etag: `"${sha256(bytes)}"` };
+  if (match) headers['content-range'] = `bytes ${begin}-${end - 1}/${bytes.byteLength}`;
+  response.writeHead(match ? 206 : 200, headers);
+  if (cut === undefined) return void response.end(part);
+  response.write(part.subarray(0, cut), () => setTimeout(() => response.destroy(), 20));
+}
+
+beforeAll(async () => {
+  const files = readdirSync(qwen).map((n): [string, Uint8Array] => [n, bytesOf(join(qwen, n))]);
+  repositories.set(
+    'org/qwen',
+    new Map([...files, ['README.md', Buffer.from('x')], ['pytorch_model.bin', Buffer.from('x')]]),
+  );
+  repositories.set(
+    'org/pickle',
+    new Map([
+      ['config.json', Buffer.from('{}')],
+      ['pytorch_model.bin', Buffer.from('x')],
+    ]),
+  );
+  repositories.set(
+    'org/many',
+    new Map([
+      ['a.gguf', Buffer.from('x')],
+      ['b.gguf', Buffer.from('x')],
+    ]),
+  );
+  repositories.set('org/escape', new Map([['../../evil.safetensors', Buffer.from('x')]]));
+  server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterAll(() => {
+  server.closeAllConnections();
+  server.close();
+});
+beforeEach(() => {
+  requests = [];
+  cuts.clear();
+  failures = [];
+  ranges = true;
+});
+
+let caches = 0;
+const freshEnv = (more: Record<string, string> = {}) => ({
+  HF_HUB_CACHE: join(folder, `cache-${caches++}`),
+  HF_ENDPOINT: endpoint,
+  ...more,
+});
+const asked = (part: string) => requests.filter((r) => r.path.includes(part));
+
+describe('names', () => {
+  it('parse', () => {
+    expect(parseHubReference('hf:org/name')).toEqual({ name: 'org/name', revision: 'main' });
+    expect(parseHubReference('org/na.me@v1.0')).toEqual({ name: 'org/na.me', revision: 'v1.0' });
+    expect(parseHubReference('hf:org/name/sub/x.gguf@abc')).toEqual({
+      name: 'org/name',
+      revision: 'abc',
+      file: 'sub/x.gguf',
+    });
+    for (const bad of ['hf:name', 'a/b/../c', '../a/b', '/a/b', 'a b/c', 'a/b@../x'])
+      expect(parseHubReference(bad)).toBeUndefined();
+  });
+
+  it('find the cache as the Python client does', () => {
+    expect(hubCacheFolder({ HF_HUB_CACHE: '/a', HUGGINGFACE_HUB_CACHE: '/b', HF_HOME: '/c' })).toBe('/a');
+    expect(hubCacheFolder({ HUGGINGFACE_HUB_CACHE: '/b', HF_HOME: '/c' })).toBe('/b');
+    expect(hubCacheFolder({ HF_HOME: '/c', XDG_CACHE_HOME: '/d' })).toBe('/c/hub');
+    expect(hubCacheFolder({ XDG_CACHE_HOME: '/d' })).toBe('/d/huggingface/hub');
+    expect(hubCacheFolder({})).toMatch(/\/\.cache\/huggingface\/hub$/);
+  });
+});
+
+describe('download', () => {
+  it('fills the cache in the Python layout with the files that are needed, then works offline', async () => {
+    const env = freshEnv({ HF_TOKEN: 'hf_test' });
+    const progress: string[] = [];
+    const model = await openCheckpoint('hf:org/qwen', {
+      env,
+      onProgress: ({ file, done, total }) => done === total && progress.push(file),
+    });
+    expect(model.tensors.size).toBe(79);
+    expect(model.location).toBe('hf:org/qwen');
+    expect(await model.sidecar('config.json')).toEqual(bytesOf(join(qwen, 'config.json')));
+    await model.close();
+    expect(progress).toContain(shards[1]);
+    expect(asked('README.md')).toEqual([]);
+    expect(asked('pytorch_model.bin')).toEqual([]);
+    expect(requests.every((r) => r.token === 'Bearer hf_test')).toBe(true);
+
+    const root = join(env.HF_HUB_CACHE, 'models--org--qwen');
+    expect(readFileSync(join(root, 'refs/main'), 'utf8')).toBe(commit);
+    const pointer = join(root, 'snapshots', commit, shards[0]);
+    const blob = sha256(bytesOf(join(qwen, shards[0])));
+    expect(readlinkSync(pointer)).toBe(`../../blobs/${blob}`);
+    expect(Buffer.compare(bytesOf(pointer), bytesOf(join(qwen, shards[0])))).toBe(0);
+    const config = gitOid(bytesOf(join(qwen, 'config.json')));
+    expect(existsSync(join(root, 'blobs', config))).toBe(true);
+
+    requests = [];
+    const offline = await openCheckpoint('org/qwen', { env: { ...env, HF_HUB_OFFLINE: '1' } });
+    await offline.close();
+    expect(requests).toEqual([]);
+    const again = await openCheckpoint('org/qwen', { env });
+    await again.close();
+    expect(asked('/resolve/')).toEqual([]);
+    const unreachable = await openCheckpoint('org/qwen', { env: { ...env, HF_ENDPOINT: 'http://127.0.0.1:9' } });
+    await unreachable.close();
+  });
+
+  it('goes on after connections that break in the middle, asking only for the rest', async () => {
+    const env = freshEnv();
+    cuts.set(shards[0], [3_000_000, 0, 2_000_000]);
+    const model = await openCheckpoint('hf:org/qwen@v1', { env, pause: 1 });
+    await model.close();
+    const begins = asked(shards[0]).map((r) => Number(/bytes=(\d+)-/.exec(r.range!)![1]));
+    expect(begins).toHaveLength(4);
+    expect(begins[0]).toBe(0);
+    expect(begins[1]).toBeGreaterThan(0);
+    expect(begins[3]).toBeGreaterThan(begins[1]);
+    const root = join(env.HF_HUB_CACHE, 'models--org--qwen');
+    expect(readFileSync(join(root, 'refs/v1'), 'utf8')).toBe(commit);
+    const bytes = bytesOf(join(root, 'snapshots', commit, shards[0]));
+    expect(sha256(bytes)).toBe(sha256(bytesOf(join(qwen, shards[0]))));
+    expect(readdirSync(join(root, 'blobs')).some((n) => n.endsWith('.incomplete'))).toBe(false);
+  });
+
+  it('an interrupted download continues in the next run', async () => {
+    const env = freshEnv();
+    const abort = new AbortController();
+    const onProgress = ({ file, done }: { file: string; done: number }) => {
+      if (file === shards[0] && done > 1_000_000) abort.abort();
+    };
+    cuts.set(shards[0], [4_000_000]);
+    const first = openCheckpoint('hf:org/qwen', { env, signal: abort.signal, onProgress, pause: 1 });
+    await expect(first).rejects.toMatchObject({ kind: 'interrupted', exitCode: 130 });
+    requests = [];
+    const model = await openCheckpoint('hf:org/qwen', { env });
+    await model.close();
+    expect(Number(/bytes=(\d+)-/.exec(asked(shards[0])[0].range!)![1])).toBeGreaterThan(1_000_000);
+  });
+
+  it('survives 503 and 429, gives up after five tries without a byte', async () => {
+    const env = freshEnv();
+    const model = await openCheckpoint('hf:org/qwen', { env });
+    await model.close();
+    failures = [503, 429];
+    const source = await openHttp(`${endpoint}/org/qwen/resolve/${commit}/config.json`, { pause: 1 });
+    expect(source.size).toBe(939);
+    failures = [500, 500, 500, 500, 500];
+    await expect(source.read(0, 10)).rejects.toThrow(
+      /no answer after 5 attempts \(status 500\).*what has arrived is kept/,
+    );
+  });
+
+  it('removes a download whose hash is wrong', async () => {
+    const env = freshEnv();
+    const root = join(env.HF_HUB_CACHE, 'models--org--qwen/blobs');
+    mkdirSync(root, { recursive: true });
+    const blob = join(root, `${sha256(bytesOf(join(qwen, shards[1])))}.incomplete`);
+    writeFileSync(blob, new Uint8Array(1000));
+    await expect(openCheckpoint('hf:org/qwen', { env })).rejects.toThrow(/model-00002.*does not have the hash/);
+    expect(existsSync(blob)).toBe(false);
+    await (await openCheckpoint('hf:org/qwen', { env })).close();
+  });
+
+  it('says what is wrong with a name or a repository', async () => {
+    const open = (reference: string, more = {}) => openCheckpoint(reference, { env: freshEnv(more) });
+    await expect(open('hf:org/absent')).rejects.toThrow(/no such model, revision or file.*hf:org\/absent/);
+    await expect(open('hf:secret/model')).rejects.toThrow(/asks for a token.*HF_TOKEN/);
+    await expect(open('hf:org/pickle')).rejects.toThrow(/pickled.*any code.*hf:org\/pickle.*safetensors/);
+    await expect(open('hf:org/many')).rejects.toThrow(/2 models: a\.gguf, b\.gguf.*hf:org\/many\/a\.gguf/);
+    await expect(open('hf:org/qwen/nothing.gguf')).rejects.toThrow(/no such file, got nothing\.gguf/);
+    await expect(open('hf:org/escape')).rejects.toThrow(/no \.safetensors and no \.gguf/);
+    await expect(open('hf:org/qwen', { HF_HUB_OFFLINE: '1' })).rejects.toThrow(/HF_HUB_OFFLINE is set/);
+    await expect(open('hf:org/qwen', { HF_ENDPOINT: 'http://127.0.0.1:9' })).rejects.toMatchObject({ kind: 'device' });
+  });
+});
+
+describe('reading by URL', () => {
+  const url = () => `${endpoint}/org/qwen/resolve/${commit}/${shards[1]}`;
+
+  it('reads header and tensors by ranges, through cuts', async () => {
+    const model = await openCheckpoint(url(), { pause: 1 });
+    expect(model.tensors.size).toBeGreaterThan(0);
+    const total = requests.length;
+    cuts.set(shards[1], [100]);
+    const norm = await model.read('model.norm.weight');
+    expect(requests.length).toBe(total + 2);
+    const local = await openCheckpoint(qwen);
+    expect(norm).toEqual(await local.read('model.norm.weight'));
+    expect(await model.sidecar('config.json')).toEqual(await local.sidecar('config.json'));
+    expect(await model.sidecar('absent.json')).toBeUndefined();
+    await local.close();
+  });
+
+  it('reads from a server without ranges, only more slowly', async () => {
+    ranges = false;
+    const source = await openHttp(url());
+    expect(await source.read(100_000, 64)).toEqual(bytesOf(join(qwen, shards[1])).subarray(100_000, 100_064));
+    await expect(source.read(source.size - 1, 2)).rejects.toThrow(/outside the file/);
+  });
+
+  it('notices that the file changed', async () => {
+    const source = await openHttp(url());
+    const files = repositories.get('org/qwen')!;
+    const original = files.get(shards[1])!;
+    files.set(shards[1], original.slice().fill(7, 0, 4));
+    await expect(source.read(0, 8)).rejects.toThrow(/changed on the server/);
+    files.set(shards[1], original);
+  });
+});
