@@ -95,7 +95,8 @@ export function decodeCommand(source: PackedOperand, destination: number): Comma
   };
 }
 
-const isDense = (operand: Operand) =>
+/** Stored as plain f32. */
+export const isDense = (operand: Operand) =>
   operand.dtype !== 'packed' || (operand.format.kind === 'float' && operand.format.name === 'f32');
 
 export const matmulEncoder: OpEncoder = {

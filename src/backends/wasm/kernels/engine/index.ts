@@ -16,6 +16,8 @@ import {
   crossEntropyPartialKernel,
   decodeRowsKernel,
   embeddingKernel,
+  expertMatmulKernel,
+  expertSortKernel,
   fillKernel,
   hadamardKernel,
   layerNormKernel,
@@ -39,6 +41,7 @@ import { hadamard } from './hadamard.ts';
 import { cacheWrite, copyStrided, fill } from './layout.ts';
 import { compareLogits, crossEntropyCombine, crossEntropyPartial } from './losses.ts';
 import { decodeRows } from './matmul-decode-rows.ts';
+import { expertMatmul, expertSort } from './matmul-expert.ts';
 import { matmulF32 } from './matmul-f32.ts';
 import { matmulInt, packInt } from './matmul-int.ts';
 import { layerNorm, rmsNorm, softmax } from './norm.ts';
@@ -119,6 +122,12 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case packIntKernel:
       packInt(args, thread, threads);
+      return;
+    case expertSortKernel:
+      expertSort(args, thread, threads);
+      return;
+    case expertMatmulKernel:
+      expertMatmul(args, thread, threads);
       return;
     case decodeRowsKernel:
       decodeRows(args, thread, threads);

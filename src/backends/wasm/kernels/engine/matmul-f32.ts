@@ -21,7 +21,7 @@ const linesBytes: usize = 8 * 512 * 4;
 const tileBytes: usize = 256;
 const blockBytes: usize = 256 * 512 * 4;
 export const threadScratch: usize = panelBytesA + linesBytes + tileBytes + blockBytes;
-const smallRows: i32 = 4;
+export const smallRows: i32 = 4;
 
 /** Columns n … n+7 (as many as exist) and `depth` values from k of B into one panel. */
 function packColumns(
@@ -48,8 +48,37 @@ function packColumns(
   }
 }
 
-/** Rows m0 … m1−1 and columns n0 … n1−1 of one product. */
-function product(args: usize, a: usize, b: usize, row: i32, c: usize, m0: i32, m1: i32, n0: i32, n1: i32, own: usize): void {
+/** Stores a tile row by row where `list` sends the rows. */
+function scatter(tile: usize, c: usize, stride: usize, list: usize, rows: i32, columns: i32, accumulate: bool): void {
+  for (let i = 0; i < rows; i++)
+    storeEdge(tile + ((<usize>i) << 5), c + listed(list, i, 1) * stride, 0, 1, columns, accumulate);
+}
+
+/** Entry i of a row list: the row itself where there is no list. */
+// @ts-ignore: decorator
+@inline
+function listed(list: usize, i: i32, divisor: i32): usize {
+  return list == 0 ? <usize>i : <usize>(load<i32>(list + ((<usize>i) << 2)) / divisor);
+}
+
+/**
+ * Rows m0 … m1−1 and columns n0 … n1−1 of one product. With a row list, row i of the product reads row list[i] /
+ * divisor of A and writes row list[i] of C.
+ */
+export function product(
+  args: usize,
+  a: usize,
+  b: usize,
+  row: i32,
+  c: usize,
+  m0: i32,
+  m1: i32,
+  n0: i32,
+  n1: i32,
+  own: usize,
+  list: usize,
+  divisor: i32,
+): void {
   const depthAll = load<i32>(args + 12);
   const strideA = load<usize>(args + 20);
   const acrossA = load<i32>(args + 24) != 0;
@@ -73,12 +102,23 @@ function product(args: usize, a: usize, b: usize, row: i32, c: usize, m0: i32, m
       }
       for (let m = m0; m < m1; m += tileRows) {
         const rows = min(tileRows, m1 - m);
-        if (acrossA) packAcross(a + <usize>k * strideA + ((<usize>m) << 2), strideA, rows, tileRows, depth, panelA);
+        if (list != 0) {
+          for (let i = 0; i < rows; i++) {
+            const from = a + listed(list, m + i, divisor) * strideA + ((<usize>k) << 2);
+            memory.copy(lines + <usize>(i * panelDepth * 4), from, (<usize>depth) << 2);
+          }
+          packLines6(lines, (<usize>panelDepth) << 2, rows, depth, panelA);
+        } else if (acrossA) packAcross(a + <usize>k * strideA + ((<usize>m) << 2), strideA, rows, tileRows, depth, panelA);
         else packLines6(a + <usize>m * strideA + ((<usize>k) << 2), strideA, rows, depth, panelA);
         let from = block;
         let out = c + <usize>m * strideC + ((<usize>nb) << 2);
         for (let n = nb; n < end; n += tileColumns) {
-          if (rows == tileRows && n + tileColumns <= end) {
+          if (list != 0) {
+            tileF32(depth, panelA, from, tile, 32, false);
+            const to = c + ((<usize>n) << 2);
+            const rowsTo = list + ((<usize>m) << 2);
+            scatter(tile, to, strideC, rowsTo, rows, min(tileColumns, end - n), accumulate);
+          } else if (rows == tileRows && n + tileColumns <= end) {
             tileF32(depth, panelA, from, out, strideC, accumulate);
           } else {
             tileF32(depth, panelA, from, tile, 32, false);
@@ -93,8 +133,19 @@ function product(args: usize, a: usize, b: usize, row: i32, c: usize, m0: i32, m
 }
 
 /** Few rows: every weight row is decoded once (in pieces) and multiplied with all rows of A. */
-function fewRows(args: usize, a: usize, b: usize, row: i32, c: usize, n0: i32, n1: i32, own: usize): void {
-  const rows = load<i32>(args + 4);
+export function fewRows(
+  args: usize,
+  a: usize,
+  b: usize,
+  row: i32,
+  c: usize,
+  rows: i32,
+  n0: i32,
+  n1: i32,
+  own: usize,
+  list: usize,
+  divisor: i32,
+): void {
   const depthAll = load<i32>(args + 12);
   const strideA = load<usize>(args + 20);
   const strideB = load<usize>(args + 36);
@@ -111,13 +162,13 @@ function fewRows(args: usize, a: usize, b: usize, row: i32, c: usize, n0: i32, n
       if (dense) w = b + <usize>n * strideB + ((<usize>k) << 2);
       else decodeRow(source, row + n, k, depth, line);
       for (let m = 0; m < rows; m++)
-        dotF32(a + <usize>m * strideA + ((<usize>k) << 2), w, depth, sums + ((<usize>m) << 4));
+        dotF32(a + listed(list, m, divisor) * strideA + ((<usize>k) << 2), w, depth, sums + ((<usize>m) << 4));
     }
     for (let m = 0; m < rows; m++) {
       const s = v128.load(sums + ((<usize>m) << 4));
       const sum =
         f32x4.extract_lane(s, 0) + f32x4.extract_lane(s, 1) + (f32x4.extract_lane(s, 2) + f32x4.extract_lane(s, 3));
-      store<f32>(c + <usize>m * strideC + ((<usize>n) << 2), sum);
+      store<f32>(c + listed(list, m, 1) * strideC + ((<usize>n) << 2), sum);
     }
   }
 }
@@ -155,7 +206,7 @@ export function matmulF32(args: usize, thread: i32, threads: i32): void {
     const c = load<usize>(args + 44) + <usize>i * stepC;
     const b = dense ? load<usize>(args + 32) + <usize>i * stepB : 0;
     const row = dense ? 0 : <i32>(<usize>i * stepB);
-    if (few) fewRows(args, a, b, row, c, n0, n1, own);
-    else product(args, a, b, row, c, m0, m1, n0, n1, own);
+    if (few) fewRows(args, a, b, row, c, rows, n0, n1, own, 0, 1);
+    else product(args, a, b, row, c, m0, m1, n0, n1, own, 0, 1);
   }
 }
