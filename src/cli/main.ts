@@ -71,16 +71,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** Prints an error the way the caller asked for (`--json`, `--debug`) and gives its exit code. */
+/** Prints an error for people and gives its exit code; the session has printed the JSON document already. */
 function report(error: unknown, argv: readonly string[]): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
   const known = error instanceof SubbyteError ? error : undefined;
-  if (argv.includes('--json')) {
-    const body = known
-      ? { kind: known.kind, message: known.message, ...known.details }
-      : { kind: 'internal', message: String(error) };
-    process.stdout.write(`${JSON.stringify({ error: body })}\n`);
-  }
   const message = known ? known.message : `internal error: ${error instanceof Error ? error.message : String(error)}`;
   process.stderr.write(`subbyte: ${message}\n`);
   if (!known || argv.includes('--debug')) process.stderr.write(`${error instanceof Error ? error.stack : ''}\n`);

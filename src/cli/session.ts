@@ -26,8 +26,8 @@ export interface Session {
   warn(line: string): void;
   /** Result lines for people on stdout; nothing with --json. */
   print(text: string): void;
-  /** The command's one JSON document; printed only with --json. */
-  result(document: unknown): void;
+  /** The command's one JSON document, printed when the command ends; an error after it (a gate) is added to it. */
+  result(document: object): void;
   /** A piece of work with known length: a bar on a terminal, lines at intervals elsewhere. */
   progress(label: string, total: number, unit: string): Progress;
   /** Runs the command with interruption handling. */
@@ -38,6 +38,7 @@ export function openSession(command: string, options: GlobalOptions): Session {
   const controller = new AbortController();
   const color = pc.createColors(Boolean(process.stdout.isTTY) && !process.env.NO_COLOR);
   const quiet = Boolean(options.quiet || options.json);
+  let document: object | undefined;
   const interrupt = (name: NodeJS.Signals) => {
     if (controller.signal.aborted) process.exit(130);
     controller.abort(
@@ -63,8 +64,8 @@ export function openSession(command: string, options: GlobalOptions): Session {
     print: (text) => {
       if (!options.json) process.stdout.write(`${text}\n`);
     },
-    result: (document) => {
-      if (options.json) process.stdout.write(`${JSON.stringify(document, jsonValue)}\n`);
+    result: (body) => {
+      document = body;
     },
     progress: (label, total, unit) => openProgress(label, total, unit, quiet ? 'silent' : process.stderr),
     guard: async (run) => {
@@ -72,12 +73,23 @@ export function openSession(command: string, options: GlobalOptions): Session {
       process.on('SIGTERM', interrupt);
       try {
         await run();
+        if (options.json) process.stdout.write(`${JSON.stringify(document ?? {}, jsonValue)}\n`);
+      } catch (error) {
+        if (options.json)
+          process.stdout.write(`${JSON.stringify({ ...document, error: errorBody(error) }, jsonValue)}\n`);
+        throw error;
       } finally {
         process.off('SIGINT', interrupt);
         process.off('SIGTERM', interrupt);
       }
     },
   };
+}
+
+/** What went wrong, for scripts. */
+export function errorBody(error: unknown): object {
+  if (!(error instanceof SubbyteError)) return { kind: 'internal', message: String(error) };
+  return { kind: error.kind, exitCode: error.exitCode, message: error.message, ...error.details };
 }
 
 /** JSON has no NaN, Infinity or bigint: null and decimal strings stand for them. */

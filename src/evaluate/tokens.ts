@@ -10,8 +10,8 @@ import { userError } from '../errors.ts';
 const chunkCharacters = 1_000_000;
 
 /** At most `limit` token ids of a text; `encode` must add no special tokens. */
-export function encodeText(encode: (text: string) => readonly number[], text: string, limit: number): Int32Array {
-  const parts: (readonly number[])[] = [];
+export function encodeText(encode: (text: string) => ArrayLike<number>, text: string, limit: number): Int32Array {
+  const parts: ArrayLike<number>[] = [];
   let count = 0;
   for (let at = 0; at < text.length && count < limit; ) {
     const end = advance(text, at, chunkCharacters);

@@ -18,6 +18,8 @@ export interface TensorRule {
 
 export interface FormatRequest {
   format: Format;
+  /** Replaces the default: the format of each tensor, undefined to keep it as stored. */
+  formatOf?: (name: string) => Format | undefined;
   rules?: readonly TensorRule[];
   exclude?: readonly string[];
 }
@@ -64,7 +66,9 @@ export function assignFormats(
   request: FormatRequest,
 ): Map<string, Format | undefined> {
   const assigned = new Map<string, Format | undefined>();
-  for (const t of tensors) assigned.set(t.name, t.linear ? request.format : undefined);
+  const linear = new Set(tensors.filter((t) => t.linear).map((t) => t.name));
+  const byDefault = request.formatOf ?? ((name) => (linear.has(name) ? request.format : undefined));
+  for (const t of tensors) assigned.set(t.name, byDefault(t.name));
   for (const glob of request.exclude ?? []) {
     const matches = picomatch(glob, { bash: true });
     apply(

@@ -1,0 +1,67 @@
+// subbyte demo (`npm start`): the small model that ships with the project in formats from 8 to 3 bits, measured, as
+// files that other programs load.
+
+import { fileURLToPath } from 'node:url';
+import { Option } from 'commander';
+import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
+import type { CommandDefinition } from './command.ts';
+import { loadTokens, openBackend, openModel } from './open-model.ts';
+import { runQuantize } from './quantize-run.ts';
+import { printQuantizeTable } from './quantize-table.ts';
+
+const shippedModel = fileURLToPath(new URL('../../models/qwen3-6m', import.meta.url));
+const tokens = 16_384;
+const window = 512;
+
+const definition: CommandDefinition = {
+  name: 'demo',
+  summary: 'quantize the model that ships with subbyte to 8 … 3 bits and show what it costs',
+  options: [new Option('-o, --out <folder>', 'where to write').default('out')],
+  examples: ['subbyte demo', 'npm start'],
+  async run(session, _positionals, raw) {
+    const started = performance.now();
+    const model = await openModel(session, shippedModel);
+    const quantizer = await openQuantizer({ threads: session.options.threads });
+    const backend = await openBackend(session, 'auto');
+    try {
+      const text = await loadTokens(session, model, { tokens, window });
+      const context = { session, model, quantizer, reference: referenceQuantizer(), backend };
+      const common = {
+        rules: [],
+        exclude: [],
+        out: raw.out as string,
+        name: 'qwen3-6m',
+        verify: true,
+        quality: { tokens: text.tokens, window },
+      };
+      const entries = [
+        ...(await runQuantize(context, { ...common, formats: ['q8_0', 'q4_k_m', 'q3_k'], containers: ['gguf'] })),
+        ...(await runQuantize(context, {
+          ...common,
+          formats: ['int8-channel', 'int4-g64-asym', 'int4-g64'],
+          containers: ['safetensors'],
+        })),
+        ...(await runQuantize(context, {
+          ...common,
+          formats: ['mxfp4', 'nvfp4'],
+          containers: ['gguf', 'safetensors'],
+        })),
+      ];
+      printQuantizeTable(session, entries);
+      session.print(
+        `perplexity, KL to the original and top-1 agreement on ${text.tokens.length} tokens of ${window} a window; ${((performance.now() - started) / 1000).toFixed(0)} s in all`,
+      );
+      session.result({
+        model: 'qwen3-6m',
+        outputs: entries,
+        protocol: { text: text.file, tokens: text.tokens.length, window },
+      });
+    } finally {
+      quantizer.dispose();
+      backend.dispose();
+      await model.checkpoint.close();
+    }
+  },
+};
+
+export default definition;

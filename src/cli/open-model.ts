@@ -1,0 +1,115 @@
+// Opening what commands work on: a model, its tokenizer, a backend, the tokens of a text.
+
+import { fileURLToPath } from 'node:url';
+import { Option } from 'commander';
+import type { Backend } from '../backends/backend.ts';
+import { userError } from '../errors.ts';
+import { encodeText } from '../evaluate/tokens.ts';
+import type { Checkpoint } from '../io/checkpoint.ts';
+import { openCheckpoint } from '../io/open.ts';
+import { readText } from '../io/text.ts';
+import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
+import { type LoadedDecoder, loadDecoder } from '../models/loaded.ts';
+import { type ModelWeights, openWeights } from '../models/weights.ts';
+import { parseCount } from './command.ts';
+import { humanBytes } from './progress.ts';
+import type { Session } from './session.ts';
+
+export interface OpenedModel {
+  reference: string;
+  checkpoint: Checkpoint;
+  weights: ModelWeights;
+}
+
+/** Opens a model by path or hub id, showing a download's progress. */
+export async function openModel(session: Session, reference: string): Promise<OpenedModel> {
+  const checkpoint = await openAnyCheckpoint(session, reference);
+  try {
+    return { reference, checkpoint, weights: await openWeights(checkpoint) };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+/** The same without the claim that the architecture is known. */
+export async function openAnyCheckpoint(session: Session, reference: string): Promise<Checkpoint> {
+  let shown = '';
+  let last = 0;
+  return openCheckpoint(reference, {
+    signal: session.signal,
+    onProgress: ({ file, done, total }) => {
+      const now = performance.now();
+      if (file === shown && done < total && now - last < 2000) return;
+      shown = file;
+      last = now;
+      session.note(`  download     ${file}  ${humanBytes(done)} of ${humanBytes(total)}`);
+    },
+  });
+}
+
+export const deviceOption = () =>
+  new Option('--device <name>', 'where to compute').choices(['auto', 'wasm', 'reference']).default('auto');
+
+/** The backend that `--device` asks for; a line says which was chosen. */
+export async function openBackend(session: Session, device: string): Promise<Backend> {
+  const backend =
+    device === 'reference'
+      ? (await import('../backends/reference/reference-backend.ts')).createReferenceBackend()
+      : await (await import('../backends/wasm/backend.ts')).createWasmBackend({ threads: session.options.threads });
+  session.note(`  device       ${backend.description}${device === 'auto' ? ' (auto)' : ''}`);
+  return backend;
+}
+
+/** Reads the weights onto a backend with progress. */
+export async function loadOn(session: Session, weights: ModelWeights, backend: Backend): Promise<LoadedDecoder> {
+  const progress = session.progress('load', weights.names().length, 'tensors');
+  let before = 0;
+  const model = await loadDecoder(weights, backend, {
+    signal: session.signal,
+    onProgress: (done) => {
+      progress.advance(done - before);
+      before = done;
+    },
+  });
+  progress.done();
+  return model;
+}
+
+/** The text that commands measure on when none is given: English prose and technical documentation, 1.3 MB. */
+export const sampleText = fileURLToPath(new URL('../../models/val.txt.xz', import.meta.url));
+
+export const textOptions = (tokens: number): Option[] => [
+  new Option('--text <file>', 'text to measure on: plain, .gz, .zst, .br or .xz (default: a sample that ships)'),
+  new Option('--tokens <n>', 'tokens of it to use').default(tokens).argParser(parseCount),
+  new Option('--window <n>', 'tokens of a window').default(512).argParser(parseCount),
+];
+
+export interface TextOptions {
+  text?: string;
+  tokens: number;
+  window: number;
+}
+
+/** The first tokens of the text by the protocol of evaluate/tokens.ts. */
+export async function loadTokens(
+  session: Session,
+  model: OpenedModel,
+  options: TextOptions,
+): Promise<{ tokens: Int32Array; tokenizer: Tokenizer; file: string }> {
+  const file = options.text ?? sampleText;
+  const tokenizer = await loadTokenizer(model.checkpoint);
+  const text = await readText(file);
+  const tokens = encodeText((part) => tokenizer.encode(part), text, options.tokens);
+  if (tokens.length < options.window)
+    throw userError({
+      code: 'text-too-short',
+      op: session.command,
+      problem: 'the text has fewer tokens than one window',
+      got: tokens.length,
+      expected: `at least ${options.window}`,
+      file,
+      fix: 'give a longer text or a smaller --window',
+    });
+  return { tokens, tokenizer, file };
+}

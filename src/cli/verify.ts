@@ -1,0 +1,89 @@
+// subbyte verify: do two ways of running the model give the same answer? Exit code 2 when they do not.
+//
+// Without --against: the same weights on two backends. With it: a file against the model it was made from, whose
+// divergence is quality, not parity, and is reported; `--fail-if` turns it into a condition.
+
+import { Option } from 'commander';
+import { modelError } from '../errors.ts';
+import { measureDivergence } from '../evaluate/divergence.ts';
+import { enforceGates, parseGate } from '../evaluate/gate.ts';
+import { verifyParity } from '../evaluate/verify.ts';
+import { type CommandDefinition, parseRepeated } from './command.ts';
+import { loadOn, loadTokens, openBackend, openModel, type TextOptions, textOptions } from './open-model.ts';
+
+interface VerifyOptions extends TextOptions {
+  against?: string;
+  on: string;
+  failIf?: string[];
+}
+
+const definition: CommandDefinition = {
+  name: 'verify',
+  summary: 'check that backends agree on a model, and how far it is from its original',
+  arguments: [['<model>', 'folder, .safetensors, .gguf or hub id']],
+  options: [
+    ...textOptions(64).map((o) => (o.long === '--window' ? o.default(64) : o)),
+    new Option('--against <model>', 'the original: also report KL, top-1 agreement and perplexity change'),
+    new Option('--on <a,b>', 'the two backends to compare').default('reference,wasm'),
+    new Option('--fail-if <condition>', "exit with 4 when it holds: 'kl>0.05'").argParser(parseRepeated),
+  ],
+  examples: [
+    'subbyte verify models/qwen3-6m',
+    "subbyte verify out/model.gguf --against models/qwen3-6m --fail-if 'top1<80%'",
+  ],
+  async run(session, [reference], raw) {
+    const options = raw as unknown as VerifyOptions;
+    const gates = (options.failIf ?? []).map(parseGate);
+    const model = await openModel(session, reference);
+    const original = options.against ? await openModel(session, options.against) : undefined;
+    const { tokens, file } = await loadTokens(session, model, options);
+    const [first, second] = options.on.split(',').map((s) => s.trim());
+    const backends = [await openBackend(session, first), await openBackend(session, second ?? 'wasm')];
+    try {
+      const loaded = [];
+      for (const backend of backends) loaded.push(await loadOn(session, model.weights, backend));
+      const parity = await verifyParity({ model: loaded[0] }, { model: loaded[1] }, tokens.subarray(0, options.window));
+      session.print(`${first} and ${second} on ${parity.tokens} tokens of ${file}`);
+      session.print(`cosine      ${parity.cosine.toFixed(8)} (smallest of all positions)`);
+      session.print(`max error   ${parity.maxError.toExponential(2)} (largest of all logits)`);
+      session.print(`KL          ${parity.kl.toExponential(2)} nats a token`);
+      session.print(`top-1       ${(100 * parity.top1).toFixed(2)} %`);
+      const divergence = original
+        ? (
+            await measureDivergence(
+              await loadOn(session, original.weights, backends[1]),
+              [{ model: loaded[1] }],
+              tokens,
+              { window: options.window, signal: session.signal },
+            )
+          )[0]
+        : undefined;
+      if (divergence) {
+        session.print(
+          `original    KL ${divergence.kl.toExponential(2)}, top-1 ${(100 * divergence.top1).toFixed(2)} %, perplexity ${divergence.originalPerplexity.toFixed(3)} → ${divergence.perplexity.toFixed(3)}`,
+        );
+      }
+      session.result({ ...parity, backends: [first, second], against: options.against, divergence, text: file });
+      if (!parity.pass)
+        throw modelError({
+          code: 'parity',
+          op: 'verify',
+          problem: `${first} and ${second} disagree: ${parity.failures.join('; ')}`,
+          file: reference,
+          fix: 'report it with the output of --json; the file or a kernel is wrong',
+        });
+      if (divergence)
+        enforceGates(
+          gates,
+          { ppl: divergence.perplexity, kl: divergence.kl, top1: divergence.top1 },
+          { ppl: divergence.originalPerplexity },
+        );
+    } finally {
+      for (const backend of backends) backend.dispose();
+      await model.checkpoint.close();
+      await original?.checkpoint.close();
+    }
+  },
+};
+
+export default definition;

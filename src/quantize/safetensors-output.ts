@@ -1,0 +1,2 @@
+import type { OutputKind } from './output.ts';
+export const safetensorsOutput = undefined as unknown as OutputKind;

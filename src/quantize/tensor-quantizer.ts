@@ -1,0 +1,60 @@
+// One tensor into one format, by the fastest implementation that there is.
+//
+// Kernels on the WASM backend give the same bytes as the scalar reference codec; formats without a kernel take the
+// reference, and `codecOf` says so for reports. Values come from any storage format (a quantized checkpoint is
+// dequantized first: quantizing twice is the caller's decision and is noted by the pipeline).
+
+import type { Format, Quantized } from '../formats/format.ts';
+import { quantize } from '../formats/quantize.ts';
+import { formatName } from '../formats/registry.ts';
+import { denseF32 } from '../models/stack.ts';
+import { type AnyTensor, type QTensor, qtensor } from '../tensor/tensor.ts';
+
+export interface QuantizeTensorOptions {
+  /** Key of stochastic rounding. */
+  seed: number;
+  /** Stream of the tensor: its number in the model. */
+  stream: number;
+  /** For messages. */
+  name: string;
+}
+
+export interface TensorQuantizer {
+  quantize(tensor: AnyTensor, format: Format, options: QuantizeTensorOptions): Promise<QTensor>;
+  /** `wasm` or `reference`, for the report. */
+  codecOf(format: Format): 'wasm' | 'reference';
+  dispose(): void;
+}
+
+/** Rows × K of a weight: leading dimensions are rows. */
+export function matrixShape(shape: readonly number[]): { rows: number; cols: number } {
+  const cols = shape[shape.length - 1];
+  return { rows: shape.reduce((n, d) => n * d, 1) / cols, cols };
+}
+
+/** The scalar reference codec. */
+export function referenceQuantizer(): TensorQuantizer {
+  return {
+    async quantize(tensor, format, { seed, stream, name }) {
+      return qtensor(tensor.shape, quantizeReference(tensor, format, seed, stream, name));
+    },
+    codecOf: () => 'reference',
+    dispose: () => undefined,
+  };
+}
+
+function quantizeReference(tensor: AnyTensor, format: Format, seed: number, stream: number, name: string): Quantized {
+  if (sameFormat(tensor, format)) return (tensor as QTensor).data;
+  const { rows, cols } = matrixShape(tensor.shape);
+  return quantize(denseF32(tensor), rows, cols, format, { seed, stream, tensor: name });
+}
+
+/** The tensor is stored in this format already: nothing is rounded again. */
+export function sameFormat(tensor: AnyTensor, format: Format): boolean {
+  return tensor.kind === 'packed' && formatName(tensor.data.format) === formatName(format);
+}
+
+/** Kernels where there are some, the reference codec elsewhere. */
+export async function openQuantizer(_options: { threads?: number } = {}): Promise<TensorQuantizer> {
+  return referenceQuantizer();
+}
