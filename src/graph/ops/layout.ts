@@ -39,7 +39,7 @@ export const reshapeOp: OpDefinition<ReshapeAttributes> = {
 /** Gives x another shape; one dimension may be -1 and is worked out. */
 export function reshape(x: Value, shape: Shape): Value {
   const known = elementCount(shape.filter((d) => d !== -1));
-  const resolved = shape.map((d) => (d === -1 ? elementCount(x.type.shape) / known : d));
+  const resolved = shape.map((d) => (d === -1 ? Math.floor(elementCount(x.type.shape) / known) : d));
   return applyOp(reshapeOp, [x], { shape: resolved })[0];
 }
 
