@@ -28,6 +28,11 @@ export interface WriteSafetensorsOptions extends StreamOptions {
   metadata?: Readonly<Record<string, string>>;
   /** Most bytes of tensor data in a file; a larger tensor gets a shard of its own. Default: no limit. */
   maxShardBytes?: number;
+  /**
+   * 'reference' (default): wider dtypes first, then by name, as the reference implementation. 'given': the order of
+   * `tensors`, whose offsets the caller has checked to be multiples of their elements.
+   */
+  order?: 'reference' | 'given';
 }
 
 export interface WrittenFiles {
@@ -57,7 +62,7 @@ export async function writeSafetensors(options: WriteSafetensorsOptions): Promis
   let bytes = 0;
   try {
     for (const [i, shard] of shards.entries()) {
-      const ordered = referenceOrder(shard);
+      const ordered = options.order === 'given' ? shard : referenceOrder(shard);
       const header = printSafetensorsHeader(ordered, metadata);
       if (header.byteLength - 8 > maxHeaderBytes)
         throw userError({

@@ -9,7 +9,7 @@
 // config does not explain.
 
 import { modelError } from '../errors.ts';
-import type { FloatFormat, Format, Quantized } from '../formats/format.ts';
+import type { FloatFormat, Format, QuantSpec } from '../formats/format.ts';
 import { parseFormat } from '../formats/registry.ts';
 import type { Checkpoint, TensorInfo } from '../io/checkpoint.ts';
 import { ggmlOfDtype } from '../io/ggml-storage.ts';
@@ -38,18 +38,45 @@ const floats: Readonly<Record<string, FloatFormat['name']>> = { F32: 'f32', F16:
 export async function ggufSource(checkpoint: Checkpoint): Promise<WeightSource> {
   const config = ggufConfig(checkpoint, await readVector(checkpoint, 'rope_freqs.weight'));
   const entries = listTensors(checkpoint, config);
+  const known = (name: string): Entry => {
+    const entry = entries.get(name);
+    if (!entry) throw new Error(`no tensor ${name}`);
+    return entry;
+  };
   return {
     config: async () => config,
     names: [...entries.keys()],
     shape: (name) => entries.get(name)?.shape,
+    format: (name) => formatOf(checkpoint, known(name).info),
     file: (name) => entries.get(name)?.info.file ?? checkpoint.location,
     async load(name) {
-      const entry = entries.get(name);
-      if (!entry) throw new Error(`no tensor ${name}`);
-      return loadEntry(checkpoint, entry);
+      return loadEntry(checkpoint, known(name));
     },
   };
 }
+
+/** What a stored tensor becomes. Throws a model error for types without a decoder. */
+function formatOf(checkpoint: Checkpoint, info: TensorInfo): Format {
+  if (Object.hasOwn(floats, info.dtype)) return { kind: 'float', name: floats[info.dtype] };
+  const type = ggmlOfDtype(info.dtype)?.name;
+  if (type === 'ggml-mxfp4' || type === 'ggml-nvfp4') {
+    const format = parseFormat(type.replace('ggml-', '')) as QuantSpec;
+    const scaled = format.scale.tensorScale || checkpoint.tensors.has(scaleName(info));
+    return { ...format, scale: { ...format.scale, tensorScale: scaled } };
+  }
+  if (type) return { kind: 'ggml', type };
+  throw modelError({
+    code: 'gguf-type',
+    op: 'read GGUF',
+    problem: 'no decoder for this tensor type',
+    got: info.dtype.replace('ggml:', ''),
+    tensor: info.name,
+    file: info.file,
+    fix: 'take a file in another quantization (Q4_K_M, Q8_0, …)',
+  });
+}
+
+const scaleName = (info: TensorInfo) => info.name.replace(/weight$/, 'scale');
 
 function listTensors(checkpoint: Checkpoint, config: Record<string, unknown>): Map<string, Entry> {
   const family = ggufFamily(checkpoint);
@@ -90,33 +117,12 @@ async function loadEntry(checkpoint: Checkpoint, entry: Entry): Promise<AnyTenso
   let bytes =
     stack === 1 ? await checkpoint.read(info.name) : await checkpoint.readRange(info.name, expert * length, length);
   if (heads > 0) bytes = takeRows(bytes, inverseOrder(rowOrder(entry)));
-  if (Object.hasOwn(floats, info.dtype)) return floatTensor(floats[info.dtype], shape, bytes);
-  const type = ggmlOfDtype(info.dtype)?.name;
-  if (!type)
-    throw modelError({
-      code: 'gguf-type',
-      op: 'read GGUF',
-      problem: 'no decoder for this tensor type',
-      got: info.dtype.replace('ggml:', ''),
-      tensor: info.name,
-      file: info.file,
-      fix: 'take a file in another quantization (Q4_K_M, Q8_0, …)',
-    });
+  const format = formatOf(checkpoint, info);
+  if (format.kind === 'float') return floatTensor(format.name, shape, bytes);
   const cols = shape[shape.length - 1];
-  const rows = elementCount(shape) / cols;
-  const tensorScale = await readScale(checkpoint, entry);
-  const packed = (format: Format, codes: Uint8Array, scales: Uint8Array = new Uint8Array(0)): Quantized => ({
-    format,
-    rows,
-    cols,
-    codes,
-    scales,
-    zeroPoints: undefined,
-    tensorScale: tensorScale ?? 1,
-  });
-  const fp4 = type === 'ggml-mxfp4' || type === 'ggml-nvfp4' ? fromFp4Blocks(type, bytes) : undefined;
-  if (fp4) return qtensor(shape, packed(fp4Format(type, tensorScale !== undefined), fp4.codes, fp4.scales));
-  if (tensorScale !== undefined && tensorScale !== 1)
+  const fp4 = format.kind === 'quant' ? readFp4(bytes, info) : undefined;
+  const tensorScale = (await readScale(checkpoint, entry)) ?? 1;
+  if (!fp4 && tensorScale !== 1)
     throw modelError({
       code: 'gguf-scale',
       op: 'read GGUF',
@@ -124,14 +130,28 @@ async function loadEntry(checkpoint: Checkpoint, entry: Entry): Promise<AnyTenso
       tensor: info.name,
       file: info.file,
     });
-  return qtensor(shape, packed({ kind: 'ggml', type }, bytes));
+  return qtensor(shape, {
+    format,
+    rows: elementCount(shape) / cols,
+    cols,
+    codes: fp4?.codes ?? bytes,
+    scales: fp4?.scales ?? new Uint8Array(0),
+    zeroPoints: undefined,
+    tensorScale,
+  });
 }
 
-/** mxfp4 or nvfp4, with a tensor scale where the format or the file has one. */
-function fp4Format(type: 'ggml-mxfp4' | 'ggml-nvfp4' | string, scaled: boolean): Format {
-  const format = parseFormat(type.replace('ggml-', ''));
-  if (format.kind !== 'quant' || !scaled) return format;
-  return { ...format, scale: { ...format.scale, tensorScale: true } };
+function readFp4(bytes: Uint8Array, info: TensorInfo): { codes: Uint8Array; scales: Uint8Array } {
+  const read = fromFp4Blocks(info.dtype === 'ggml:mxfp4' ? 'ggml-mxfp4' : 'ggml-nvfp4', bytes);
+  if (read) return read;
+  throw modelError({
+    code: 'gguf-block-scale',
+    op: 'read GGUF',
+    problem: 'a block scale is no number',
+    tensor: info.name,
+    file: info.file,
+    fix: 'the file is damaged or its model diverged; fetch it again',
+  });
 }
 
 function rowOrder(entry: Entry): Uint32Array {
@@ -150,7 +170,7 @@ function rowOrder(entry: Entry): Uint32Array {
 
 /** The value of `<name>.scale` for this tensor or expert. */
 async function readScale(checkpoint: Checkpoint, entry: Entry): Promise<number | undefined> {
-  const values = await readVector(checkpoint, entry.info.name.replace(/weight$/, 'scale'));
+  const values = await readVector(checkpoint, scaleName(entry.info));
   if (values && values.length !== entry.stack)
     throw modelError({
       code: 'gguf-scale',

@@ -11,10 +11,11 @@ import type { Format } from '../formats/format.ts';
 import type { Checkpoint } from '../io/checkpoint.ts';
 import { printShape, type Shape, sameShape } from '../tensor/shape.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
+import { compressedTensorsSource, isCompressed } from './compressed-tensors.ts';
 import { type DecoderConfig, parseConfig } from './config.ts';
 import { firstNonFinite } from './finite.ts';
 import { ggufSource } from './gguf-layout.ts';
-import { safetensorsSource } from './safetensors-source.ts';
+import { readConfigJson, safetensorsSource } from './safetensors-source.ts';
 import { expectedTensors, type TensorRole } from './tensors.ts';
 import type { WeightSource } from './weight-source.ts';
 
@@ -133,5 +134,6 @@ export function mapWeights(
 /** Picks the layout by container and by `quantization_config`. */
 async function openSource(checkpoint: Checkpoint): Promise<WeightSource> {
   if (checkpoint.container === 'gguf') return ggufSource(checkpoint);
+  if (isCompressed(await readConfigJson(checkpoint))) return compressedTensorsSource(checkpoint);
   return safetensorsSource(checkpoint);
 }
