@@ -14,7 +14,7 @@
 // source description at word 16. Scratch: 8 lines.
 // matmulInt words: M, N, K, block; c, row bytes; codes, starts, scales; scratch, scratch bytes a thread; columns a
 // block; first row of B; offset of B; 1 when exact; address of A's tensor scale; source description of B.
-// An offset of −1 stands for 8-bit integers: this host decides.
+// An offset of −1 stands for 8-bit integers: this host decides; −2 takes the form that every host can (for tests).
 
 import { shareEnd, shareStart } from '../common/share.ts';
 import { decodeBytes, sourceGroup, sourceHasZeros, sourceScale, sourceTensorScale, sourceUnit, sourceZero } from './matmul-decode.ts';
@@ -34,7 +34,7 @@ import { packLines6, packLines8 } from './matmul-panels.ts';
 @inline
 function resolveOffset(offset: i32): i32 {
   if (offset >= 0) return offset;
-  return wideDot() == dotUnsigned ? 128 : 0;
+  return offset == -1 && wideDot() == dotUnsigned ? 128 : 0;
 }
 
 function addBytes(bytes: usize, length: i32, value: i32): void {
@@ -160,9 +160,9 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
   const own = load<usize>(args + 36) + <usize>thread * load<usize>(args + 40);
   const blockColumns = load<i32>(args + 44);
   const row0 = load<i32>(args + 48);
-  const wide = load<i32>(args + 52) < 0;
   const offset = resolveOffset(load<i32>(args + 52));
-  const portable = wide && wideDot() == dotPortable;
+  const wish = load<i32>(args + 52);
+  const portable = wish == -2 || (wish == -1 && wideDot() == dotPortable);
   const exact = load<i32>(args + 56) != 0;
   const d = args + 64;
   const factor = load<f32>(load<usize>(args + 60)) * sourceTensorScale(d);
