@@ -4,9 +4,10 @@
 // The cache is HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
 // ~/.cache/huggingface/hub. Node only.
 
-import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { makeFolder } from './make-folder.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -39,14 +40,14 @@ export async function cachedSnapshot(cache: string, name: string, revision: stri
 export async function rememberRevision(cache: string, name: string, revision: string, commit: string): Promise<void> {
   if (revision === commit) return;
   const path = join(modelFolder(cache, name), 'refs', revision);
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   await writeFile(`${path}.new`, commit);
   await rename(`${path}.new`, path);
 }
 
 /** Makes the snapshot's file point to a blob; copies where the system has no symbolic links. */
 export async function linkBlob(blob: string, pointer: string): Promise<void> {
-  await mkdir(dirname(pointer), { recursive: true });
+  await makeFolder(dirname(pointer));
   await rm(pointer, { force: true });
   try {
     await symlink(relative(dirname(pointer), blob), pointer);

@@ -5,11 +5,12 @@
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { modelError } from '../errors.ts';
 import { fileError } from './file-errors.ts';
 import { type HttpOptions, httpRange } from './http-range.ts';
+import { makeFolder } from './make-folder.ts';
 
 export interface HubFile {
   path: string;
@@ -30,7 +31,7 @@ export async function downloadBlob(
   if ((await sizeOf(blob)) === file.size) return;
   const incomplete = `${blob}.incomplete`;
   try {
-    await mkdir(dirname(blob), { recursive: true });
+    await makeFolder(dirname(blob));
     let have = (await sizeOf(incomplete)) ?? 0;
     if (have > file.size) {
       await rm(incomplete);

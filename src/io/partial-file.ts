@@ -12,11 +12,12 @@
 
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { deviceError, SubbyteError, userError } from '../errors.ts';
 import { fileError, systemCode } from './file-errors.ts';
+import { makeFolder } from './make-folder.ts';
 
 export interface PartialOptions {
   path: string;
@@ -65,7 +66,7 @@ export async function openPartial(options: PartialOptions): Promise<PartialFile>
   let handle: FileHandle;
   let journal: Journal | undefined;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await refuseFolder(path);
     // Created when missing, kept when present.
     handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
