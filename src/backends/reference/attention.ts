@@ -1,11 +1,11 @@
 // Attention, one query at a time: scores of the keys it sees, their softmax, the weighted sum of the values.
 
 import type { AttentionAttributes } from '../../graph/ops/attention.ts';
-import { checkIndex, type Kernel, numbers, target } from './kernel.ts';
+import { checkIndex, dot, doubles, type Kernel, numbers, target } from './kernel.ts';
 import { logSumExp } from './softmax.ts';
 
 export const attention: Kernel<AttentionAttributes> = ([q, k, v, start], [y], { scale, causal, window }) => {
-  const [queries, keys, values, to] = [numbers(q), numbers(k), numbers(v), target(y)];
+  const [queries, keys, values, to] = [doubles(q), doubles(k), doubles(v), target(y)];
   const [B, T, H, D] = q.shape;
   const [, S, G] = k.shape;
   const offset = start ? numbers(start)[0] : 0;
@@ -20,16 +20,13 @@ export const attention: Kernel<AttentionAttributes> = ([q, k, v, start], [y], { 
         const g = Math.floor(h / (H / G));
         const query = ((b * T + t) * H + h) * D;
         const keyAt = (s: number) => ((b * S + s) * G + g) * D;
-        for (let s = first; s <= last; s++) {
-          let dot = 0;
-          for (let d = 0; d < D; d++) dot += queries[query + d] * keys[keyAt(s) + d];
-          scores[s] = scale * dot;
-        }
+        for (let s = first; s <= last; s++) scores[s] = scale * dot(queries, query, keys, keyAt(s), D);
         const normalizer = logSumExp(scores, first, last - first + 1);
         sums.fill(0);
         for (let s = first; s <= last; s++) {
           const weight = Math.exp(scores[s] - normalizer);
-          for (let d = 0; d < D; d++) sums[d] += weight * values[keyAt(s) + d];
+          const value = keyAt(s);
+          for (let d = 0; d < D; d++) sums[d] += weight * values[value + d];
         }
         to.set(sums, query);
       }

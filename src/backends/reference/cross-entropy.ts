@@ -1,21 +1,18 @@
 // crossEntropy, with the logits of one row at a time, and compareLogits.
 
-import { checkIndex, type Kernel, numbers, target } from './kernel.ts';
+import { checkIndex, dot, doubles, type Kernel, numbers, target } from './kernel.ts';
 import { firstMaximum } from './reduce.ts';
 import { logSumExp } from './softmax.ts';
 
 export const crossEntropy: Kernel = ([hidden, weight, targets], [y]) => {
-  const [h, w, wanted, to] = [numbers(hidden), numbers(weight), numbers(targets), target(y)];
+  const [h, w, wanted, to] = [doubles(hidden), doubles(weight), numbers(targets), target(y)];
   const [V, C] = weight.shape;
   const logits = new Float64Array(V);
   wanted.forEach((id, n) => {
     to[n] = 0;
     if (id < 0) return;
     checkIndex('crossEntropy', `target at position ${n}`, id, 0, V - 1);
-    for (let v = 0; v < V; v++) {
-      logits[v] = 0;
-      for (let c = 0; c < C; c++) logits[v] += h[n * C + c] * w[v * C + c];
-    }
+    for (let v = 0; v < V; v++) logits[v] = dot(h, n * C, w, v * C, C);
     to[n] = logSumExp(logits, 0, V) - logits[id];
   });
 };

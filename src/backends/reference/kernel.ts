@@ -23,6 +23,19 @@ export function numbers(tensor: AnyTensor): Numbers {
   return values;
 }
 
+/** The numbers widened to float64, for kernels whose inner loop should see one array type. */
+export function doubles(tensor: AnyTensor): Float64Array {
+  const values = numbers(tensor);
+  return values instanceof Float64Array ? values : new Float64Array(values);
+}
+
+/** Σ a[aFirst + i] · b[bFirst + i] over `count` elements. */
+export function dot(a: Float64Array, aFirst: number, b: Float64Array, bFirst: number, count: number): number {
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum += a[aFirst + i] * b[bFirst + i];
+  return sum;
+}
+
 /** The array that a dense output is written to. */
 export function target(tensor: AnyTensor): Numbers {
   if (tensor.kind === 'dense') return tensor.data;
