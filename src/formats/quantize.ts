@@ -4,7 +4,7 @@
 // MX), nvfp4.ts (library conventions, four-over-six, IF4), hif4.ts, ggml/ (llama.cpp's blocks), bits.ts (16-bit floats).
 // Kernels on other backends give the same bytes.
 
-import { modelError } from '../errors.ts';
+import { modelError, type SubbyteError } from '../errors.ts';
 import { bf16Bits, bf16Value, f16Bits, f16Value } from './bits.ts';
 import type { FloatFormat, Format, Quantized } from './format.ts';
 import { dequantizeGgml, quantizeGgml } from './ggml/quantize.ts';
@@ -107,14 +107,19 @@ function checkFinite(values: Float32Array, cols: number, options: QuantizeOption
     const max = 3.4028234663852886e38;
     return values.map((x) => (Number.isNaN(x) ? 0 : Math.min(Math.max(x, -max), max)));
   }
-  throw modelError({
+  throw nonFiniteValue(Math.floor(bad / cols), bad % cols, values[bad]!, options.tensor);
+}
+
+/** The error for a NaN or an infinity in a matrix to be quantized. */
+export function nonFiniteValue(row: number, column: number, value: number, tensor?: string): SubbyteError {
+  return modelError({
     code: 'non-finite-value',
     op: 'quantize',
-    problem: `the value at row ${Math.floor(bad / cols)}, column ${bad % cols} is not finite`,
-    got: String(values[bad]),
+    problem: `the value at row ${row}, column ${column} is not finite`,
+    got: String(value),
     expected: 'finite numbers',
     fix: 'repair the checkpoint or leave this tensor unquantized',
-    tensor: options.tensor,
+    tensor,
   });
 }
 

@@ -61,12 +61,13 @@ export function encodeE6m2(x: number): number {
 
 /**
  * Code of a scale value (as an unsigned integer of the format's width), rounded to nearest even and saturating.
- * A positive value never becomes zero: it takes the smallest positive code. E8M0 expects a power of two.
+ * In the 8- and 16-bit formats a positive float32 never becomes zero: it takes the smallest positive code. E8M0 expects
+ * a power of two.
  */
 export function encodeScale(format: ScaleFormat, value: number): number {
   switch (format) {
     case 'f32':
-      return value > 0 && Math.fround(value) === 0 ? 1 : f32Bits(value);
+      return f32Bits(value);
     case 'f16': {
       const code = f16Bits(Math.min(Math.max(value, -65504), 65504));
       return code === 0 && value > 0 ? 1 : code === 0x8000 && value < 0 ? 0x8001 : code;

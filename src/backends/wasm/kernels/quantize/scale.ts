@@ -1,0 +1,125 @@
+// Scales: the rules and storage formats of src/formats/scale-rules.ts and scale-format.ts, one number at a time.
+
+export const scaleF32: i32 = 0;
+export const scaleF16: i32 = 1;
+export const scaleBf16: i32 = 2;
+export const scaleE8m0: i32 = 3;
+export const scaleE4m3: i32 = 4;
+export const scaleUe5m3: i32 = 5;
+
+export const ruleFloor: i32 = 0;
+export const ruleCeil: i32 = 1;
+export const ruleEven: i32 = 2;
+export const ruleRceil: i32 = 3;
+/** A float scale: amax / divisor. */
+export const ruleAbsmax: i32 = 4;
+
+function f16Code(x: f32): u32 {
+  const bits = reinterpret<u32>(x);
+  const sign = (bits >> 16) & 0x8000;
+  let a = bits & 0x7fffffff;
+  if (a >= 0x477fe000) return sign | 0x7bff; // saturates at 65504
+  if (a < 0x38800000) {
+    a = reinterpret<u32>(reinterpret<f32>(a) + <f32>0.5) - 0x3f000000;
+    return a == 0 && (bits & 0x7fffffff) != 0 ? sign | 1 : sign | a;
+  }
+  return sign | ((a - 0x38000000 + 0xfff + ((a >> 13) & 1)) >> 13);
+}
+
+function f16Value(code: u32): f32 {
+  const scaled = reinterpret<f32>((code & 0x7fff) << 13) * <f32>5192296858534827628530496329220096.0;
+  return reinterpret<f32>(reinterpret<u32>(scaled) | ((code & 0x8000) << 16));
+}
+
+function bf16Code(x: f32): u32 {
+  const bits = reinterpret<u32>(x);
+  const code = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  if (code == 0 && x > 0) return 1;
+  return (code & 0x7fff) == 0x7f80 ? code - 1 : code;
+}
+
+/** Nearest-even code of a minifloat with 3 mantissa bits and no sign; positive values never become 0. */
+function smallCode(x: f32, bias: i32, last: i32): u32 {
+  const bits = reinterpret<i32>(x);
+  const field = max(bits >> 23, 128 - bias);
+  // value / spacing of its binade, exact
+  const n = <i32>nearest(x * reinterpret<f32>((257 - field) << 23));
+  const code = min(((field - 128 + bias) << 3) + n, last);
+  return code == 0 && x > 0 ? 1 : code;
+}
+
+function smallValue(code: u32, bias: i32): f32 {
+  const field = <i32>(code >> 3);
+  const fraction = <i32>(code & 7);
+  if (field == 0) return <f32>fraction * reinterpret<f32>((125 - bias) << 23);
+  return f32(fraction | 8) * reinterpret<f32>((field - bias + 124) << 23);
+}
+
+/** Code of a scale value under a storage format. */
+export function encodeScale(format: i32, x: f32): u32 {
+  switch (format) {
+    case scaleF16:
+      return f16Code(x);
+    case scaleBf16:
+      return bf16Code(x);
+    case scaleE4m3:
+      return smallCode(min<f32>(x, 512), 7, 126);
+    case scaleUe5m3:
+      return smallCode(min<f32>(x, 131072), 15, 254);
+    default:
+      return reinterpret<u32>(x);
+  }
+}
+
+/** Value of a scale code. */
+export function decodeScale(format: i32, code: u32): f32 {
+  switch (format) {
+    case scaleF16:
+      return f16Value(code);
+    case scaleBf16:
+      return reinterpret<f32>(code << 16);
+    case scaleE8m0:
+      return reinterpret<f32>(code == 0 ? 0x00400000 : code << 23);
+    case scaleE4m3:
+      return smallValue(code, 7);
+    case scaleUe5m3:
+      return smallValue(code, 15);
+    default:
+      return reinterpret<f32>(code);
+  }
+}
+
+/** Stores a code in the bytes of its format at index `i`. */
+export function storeScale(format: i32, base: usize, i: i32, code: u32): void {
+  if (format == scaleF32) store<u32>(base + (<usize>i << 2), code);
+  else if (format <= scaleBf16) store<u16>(base + (<usize>i << 1), <u16>code);
+  else store<u8>(base + <usize>i, <u8>code);
+}
+
+/** floor(log2) of a positive float from its bits. */
+// @ts-ignore: decorator
+@inline
+function exponent(bits: i32): i32 {
+  return bits >= 0x800000 ? (bits >> 23) - 127 : -118 - clz(bits);
+}
+
+/**
+ * E8M0 code of a block for the rules floor, ceil, even and rceil.
+ * `evenBits`: half a unit of the mantissa that `even` rounds to, as float bits; `inverseMax`: fl(1 / elementMax).
+ */
+export function e8m0Code(rule: i32, amax: f32, emax: i32, evenBits: i32, inverseMax: f32): u32 {
+  let bits = reinterpret<i32>(amax);
+  if (bits == 0) return 0;
+  if (rule == ruleRceil) {
+    bits = reinterpret<i32>(amax * inverseMax);
+    if (bits < 0x800000) return bits > 0x400000 ? 1 : 0;
+    return min((bits + 0x7fffff) >> 23, 254);
+  }
+  if (rule == ruleEven) bits += evenBits;
+  let e = exponent(bits);
+  if (rule == ruleCeil) {
+    const power = bits >= 0x800000 ? (bits & 0x7fffff) == 0 : popcnt(bits) == 1;
+    if (!power) e++;
+  }
+  return <u32>(min(max(e - emax, -127), 127) + 127);
+}

@@ -1,0 +1,86 @@
+// Which formats the quantization kernels know, and the argument words that describe one (kernels/quantize/index.ts).
+//
+// Kernels exist for integers and the OCP minifloats under uniform rules: round to nearest even; f32, f16 and bf16
+// scales by absmax (symmetric restricted or half-range, integer zero point, float minimum); E8M0 scales by floor, ceil,
+// even or rceil; E4M3 and UE5M3 scales, one or two levels, by absmax. Widths that share a scale must be multiples of
+// 16. Searches, stochastic rounding, codebooks, library conventions and per-block choices take the reference codec.
+
+import { f32Bits } from '../../formats/bits.ts';
+import { elementCodec, integerUnit } from '../../formats/element.ts';
+import type { Format, QuantSpec } from '../../formats/format.ts';
+import { signedRange } from '../../formats/int.ts';
+import { maxMagnitudeCode } from '../../formats/minifloat.ts';
+import { contradictionOf } from '../../formats/registry.ts';
+import {
+  elementBits,
+  elementEmax,
+  elementMantissaBits,
+  intBits,
+  isInt,
+  isMinifloat,
+  minifloats,
+} from '../../formats/table.ts';
+
+const scaleIds = { f32: 0, f16: 1, bf16: 2, e8m0: 3, e4m3: 4, ue5m3: 5 } as const;
+const e8m0Rules = { floor: 0, ceil: 1, even: 2, rceil: 3 } as const;
+const absmaxRule = 4;
+
+const has = <T extends object>(record: T, key: PropertyKey): key is keyof T => Object.hasOwn(record, key);
+
+/** Whether the kernels encode this format for rows of `cols` values; if not, use the reference codec and say so. */
+export function hasQuantizeKernel(format: Format, cols: number): format is QuantSpec {
+  if (format.kind !== 'quant' || contradictionOf(format)) return false;
+  const { element, scale, granularity: g } = format;
+  const width = g.kind === 'group' ? g.size : g.kind === 'tile' ? Math.min(g.cols, cols) : cols;
+  if (width % 16 !== 0 || cols % 16 !== 0 || (g.kind === 'group' && cols % g.size !== 0)) return false;
+  if (format.rounding !== 'nearest-even' || format.choice !== 'none' || format.range === 'signed-max') return false;
+  if (!isInt(element) && !(isMinifloat(element) && minifloats[element].specials !== 'fnuz')) return false;
+  if (isMinifloat(element) && minifloats[element].mantissaBits === 0) return false;
+  // zero points of a whole tensor or tile need the range of many rows
+  if (format.zeroPoint !== 'none' && (g.kind === 'tensor' || (g.kind === 'tile' && g.rows > 1))) return false;
+  if (!has(scaleIds, scale.format)) return false;
+  return scale.format === 'e8m0' ? has(e8m0Rules, scale.rule) : scale.rule === 'absmax';
+}
+
+/** Height of the bands that share a scale: rows are independent where it is 1. */
+export function bandRows(spec: QuantSpec): number {
+  return spec.granularity.kind === 'tile' ? spec.granularity.rows : 1;
+}
+
+/** Width of a tile. */
+export function bandCols(spec: QuantSpec, cols: number): number {
+  const g = spec.granularity;
+  return g.kind === 'group' ? g.size : g.kind === 'tile' ? g.cols : cols;
+}
+
+/** A float argument word, as its bits. */
+const real = (x: number) => f32Bits(x) | 0;
+
+/** Words 4 … 21 of the argument block. `tensorScale`: second-level scale. */
+export function specWords(spec: QuantSpec, cols: number, tensorScale: number): number[] {
+  const { element, scale } = spec;
+  const codec = elementCodec(spec);
+  const p = isMinifloat(element) ? minifloats[element] : undefined;
+  const [lowest, highest] = isInt(element) ? signedRange(intBits[element], spec.range === 'restricted') : [0, 0];
+  const unsigned = spec.zeroPoint !== 'none';
+  return [
+    elementBits(element),
+    p ? 1 : 0,
+    p?.mantissaBits ?? 0,
+    p?.bias ?? 0,
+    p ? maxMagnitudeCode(p) : unsigned ? codec.max : highest,
+    unsigned ? 0 : lowest,
+    bandRows(spec),
+    bandCols(spec, cols),
+    scaleIds[scale.format as keyof typeof scaleIds],
+    scale.format === 'e8m0' ? e8m0Rules[scale.rule as keyof typeof e8m0Rules] : absmaxRule,
+    elementEmax(element),
+    2 ** (22 - elementMantissaBits(element)),
+    real(1 / codec.max),
+    real(codec.max * tensorScale),
+    real(tensorScale),
+    real(unsigned ? 1 : integerUnit(spec)),
+    real(spec.clip),
+    { none: 0, integer: 1, float: 2 }[spec.zeroPoint],
+  ];
+}

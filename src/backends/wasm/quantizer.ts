@@ -1,0 +1,175 @@
+// Quantizes stored matrices with the WASM kernels, on all threads of a pool: the bytes are those of the reference codec.
+//
+// The raw bytes of a checkpoint (bf16, f16 or f32) are copied into the pool's memory strip by strip, at most 8 MiB each,
+// so that memory stays small whatever the matrix; threads share the bands of a strip. Scales that cover the whole
+// tensor need its largest magnitude first: then the matrix is read twice.
+
+import { deviceError } from '../../errors.ts';
+import { bf16Value, f16Value, f32Bits, f32FromBits } from '../../formats/bits.ts';
+import { tensorScaleOf } from '../../formats/block-codec.ts';
+import type { Format, Quantized, QuantSpec } from '../../formats/format.ts';
+import { scaleLayout } from '../../formats/layout.ts';
+import { packedRowBytes } from '../../formats/packing.ts';
+import { nonFiniteValue } from '../../formats/quantize.ts';
+import { formatName } from '../../formats/registry.ts';
+import { scaleBytes } from '../../formats/scale-format.ts';
+import { elementBits } from '../../formats/table.ts';
+import { createPool, type Pool, type PoolOptions } from './pool.ts';
+import { bandRows, hasQuantizeKernel, specWords } from './quantizer-plan.ts';
+
+/** A row-major matrix as a checkpoint stores it, little-endian. */
+export interface StoredMatrix {
+  bytes: Uint8Array;
+  dtype: 'f32' | 'bf16' | 'f16';
+  rows: number;
+  cols: number;
+}
+
+export interface WasmQuantizer {
+  readonly threads: number;
+  /**
+   * Quantizes a matrix; the result equals `quantize(values, rows, cols, format)` byte for byte.
+   *
+   * @param tensor name for messages
+   * @throws device error `no-kernel` when hasQuantizeKernel(format, cols) is false; model error on NaN or infinity
+   */
+  quantize(matrix: StoredMatrix, format: Format, tensor?: string): Quantized;
+  dispose(): void;
+}
+
+const dtypeIds = { f32: 0, bf16: 1, f16: 2 } as const;
+const stripBytes = 8 << 20;
+const argumentWords = 30;
+
+/**
+ * Starts the threads.
+ *
+ * @example
+ * const quantizer = await createWasmQuantizer();
+ * const q = quantizer.quantize({ bytes, dtype: 'bf16', rows: 4096, cols: 4096 }, parseFormat('mxfp4'));
+ */
+export async function createWasmQuantizer(options: PoolOptions = {}): Promise<WasmQuantizer> {
+  const pool = await createPool('quantize', options);
+  return {
+    threads: pool.threads,
+    quantize(matrix, format, tensor) {
+      if (!hasQuantizeKernel(format, matrix.cols)) {
+        throw deviceError({
+          code: 'no-kernel',
+          op: 'quantize',
+          problem: `no WASM kernel encodes ${formatName(format)} with K = ${matrix.cols}`,
+          fix: 'use the reference codec',
+          tensor,
+        });
+      }
+      return quantizeMatrix(pool, matrix, format, tensor);
+    },
+    dispose: () => pool.dispose(),
+  };
+}
+
+function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tensor: string | undefined): Quantized {
+  const { rows, cols, dtype } = matrix;
+  const valueBytes = dtype === 'f32' ? 4 : 2;
+  const sourceRow = cols * valueBytes;
+  if (matrix.bytes.byteLength !== rows * sourceRow) {
+    throw new Error(`quantize: ${matrix.bytes.byteLength} bytes for ${rows} × ${cols} ${dtype} values`);
+  }
+  const { scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
+  const rowBytes = packedRowBytes(elementBits(spec.element), cols);
+  const perScale = scaleBytes(spec.scale.format);
+  const perZero = { none: 0, integer: 1, float: perScale }[spec.zeroPoint];
+  const band = bandRows(spec);
+  const wholeTensor = spec.granularity.kind === 'tensor';
+
+  const stripRows = Math.min(rows, Math.max(1, Math.floor(stripBytes / (sourceRow * band))) * band);
+  const stripScales = wholeTensor ? 1 : Math.ceil(stripRows / band) * scaleCols;
+  // values of a row, steps of a band, 16 spare bytes, code bytes, packed codes and their overrun
+  const scratchBytes = 64 * Math.ceil((4 * cols + 4 * scaleCols + 16 + cols + rowBytes + 16) / 64);
+
+  const { allocator, memory, threads } = pool;
+  const sizes = [
+    4 * argumentWords,
+    4 * threads,
+    scratchBytes * threads,
+    stripRows * sourceRow,
+    stripRows * rowBytes,
+    stripScales * perScale,
+    stripScales * perZero,
+  ];
+  const addresses = sizes.map((bytes) => allocator.allocate(bytes, 'quantization'));
+  try {
+    const [args, status, scratch, source, codesAt, scalesAt, zerosAt] = addresses as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const heap = new Uint8Array(memory.buffer);
+    const statusWords = new Int32Array(memory.buffer, status, threads);
+    const words = new Int32Array(memory.buffer, args, argumentWords);
+
+    /** Copies a strip in and runs a kernel on it. */
+    const runStrip = (kernel: string, first: number, count: number) => {
+      heap.set(matrix.bytes.subarray(first * sourceRow, (first + count) * sourceRow), source);
+      words[2] = count;
+      pool.run(kernel, args);
+    };
+    const strips = function* (): Generator<[first: number, count: number]> {
+      for (let first = 0; first < rows; first += stripRows) yield [first, Math.min(stripRows, rows - first)];
+    };
+    const setWords = (tensorScale: number, fixedAmax: number) => {
+      words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale)]);
+      words.set([codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax], 22);
+    };
+
+    let amax = 0;
+    if (wholeTensor || spec.scale.tensorScale) {
+      setWords(1, -1);
+      for (const [first, count] of strips()) {
+        runStrip('quantizeAmax', first, count);
+        for (const bits of statusWords) {
+          if (bits >= 0x7f800000) throw findNonFinite(matrix, first, count, tensor);
+          amax = Math.max(amax, f32FromBits(bits));
+        }
+      }
+    }
+    const tensorScale = tensorScaleOf(spec, amax);
+    setWords(tensorScale, wholeTensor ? f32Bits(amax) : -1);
+
+    const codes = new Uint8Array(rows * rowBytes);
+    const scales = new Uint8Array(scaleRows * scaleCols * perScale);
+    const zeroPoints = spec.zeroPoint === 'none' ? undefined : new Uint8Array(scaleRows * scaleCols * perZero);
+    for (const [first, count] of strips()) {
+      runStrip('quantizeRows', first, count);
+      if (statusWords.some((row) => row !== 0)) throw findNonFinite(matrix, first, count, tensor);
+      codes.set(heap.subarray(codesAt, codesAt + count * rowBytes), first * rowBytes);
+      const firstScale = wholeTensor ? 0 : (first / band) * scaleCols;
+      const scaleCount = wholeTensor ? 1 : Math.ceil(count / band) * scaleCols;
+      scales.set(heap.subarray(scalesAt, scalesAt + scaleCount * perScale), firstScale * perScale);
+      zeroPoints?.set(heap.subarray(zerosAt, zerosAt + scaleCount * perZero), firstScale * perZero);
+    }
+    return { format: spec, rows, cols, codes, scales, zeroPoints, tensorScale };
+  } finally {
+    for (const address of addresses) allocator.free(address);
+  }
+}
+
+/** The error that names the first NaN or infinity of a strip of rows. */
+function findNonFinite(matrix: StoredMatrix, first: number, count: number, tensor: string | undefined): Error {
+  const { bytes, dtype, cols } = matrix;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let i = first * cols; i < (first + count) * cols; i++) {
+    const value =
+      dtype === 'f32'
+        ? view.getFloat32(4 * i, true)
+        : dtype === 'bf16'
+          ? bf16Value(view.getUint16(2 * i, true))
+          : f16Value(view.getUint16(2 * i, true));
+    if (!Number.isFinite(value)) return nonFiniteValue(Math.floor(i / cols), i % cols, value, tensor);
+  }
+  return new Error('quantize: a kernel reported a non-finite value that is not there');
+}
