@@ -2,7 +2,7 @@
 
 import { userError } from '../errors.ts';
 import type { Graph, Value } from '../graph/graph.ts';
-import { printType } from '../graph/value-type.ts';
+import { printType, sameType } from '../graph/value-type.ts';
 import type { Bindings, Buffer } from './backend.ts';
 
 /**
@@ -29,13 +29,11 @@ export function checkBindings(graph: Graph, bindings: Bindings): void {
 }
 
 function checkBuffer(role: string, name: string, value: Value, buffer: Buffer): void {
-  if (JSON.stringify(value.type) === JSON.stringify(buffer.type)) return;
-  // Two formats can print alike, so the message names the difference.
-  const formats = value.type.dtype === 'packed' && buffer.type.dtype === 'packed' ? ' or another format' : '';
+  if (sameType(value.type, buffer.type)) return;
   throw userError({
     code: 'binding-type',
     op: 'compile',
-    problem: `${role} ${name} is bound to memory of another type${formats}`,
+    problem: `${role} ${name} is bound to memory of another type`,
     got: printType(buffer.type),
     expected: printType(value.type),
     fix: 'upload the tensor that the graph declares',

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parseFormat } from '../formats/registry.ts';
 import { tensorF32 } from '../tensor/tensor.ts';
 import { liveNodes } from './live-nodes.ts';
 import { affine } from './ops/affine.ts';
@@ -8,7 +9,7 @@ import { matmul } from './ops/matmul.ts';
 import { topK } from './ops/top-k.ts';
 import { printGraph } from './print.ts';
 import { trace } from './trace.ts';
-import { f32, i32 } from './value-type.ts';
+import { f32, i32, packed, sameType } from './value-type.ts';
 
 describe('trace', () => {
   it('records nodes in order with shapes and layer paths', () => {
@@ -46,6 +47,15 @@ describe('trace', () => {
       expect(() => g.output('y', x)).toThrow('output y is declared twice');
       expect(() => g.output('z', foreign[0])).toThrow('output z is a value of another graph');
       expect(() => add(x, foreign[0])).toThrow('add: inputs belong to different graphs');
+    });
+  });
+
+  it('refuses packed outputs, which cannot be read', () => {
+    trace((g) => {
+      const w = g.param('w', packed([2, 32], parseFormat('mxfp4')));
+      expect(() => g.output('y', w)).toThrow(
+        'trace: output y is packed, got mxfp4[2, 32], expected f32 or i32; call deq',
+      );
     });
   });
 
@@ -89,5 +99,16 @@ describe('liveNodes', () => {
       g.output('indices', topK(g.input('x', f32([2, 5])), 2).indices);
     });
     expect(liveNodes(graph)).toHaveLength(1);
+  });
+});
+
+describe('sameType', () => {
+  it('compares formats by meaning, not by the order of their fields', () => {
+    const format = parseFormat('int4-g32-asym');
+    const shuffled = Object.fromEntries(Object.entries(format).reverse()) as unknown as typeof format;
+    expect(sameType(packed([2, 32], format), packed([2, 32], shuffled))).toBe(true);
+    expect(sameType(packed([2, 32], format), packed([2, 32], parseFormat('int4-g32')))).toBe(false);
+    expect(sameType(packed([2, 32], parseFormat('f32')), f32([2, 32]))).toBe(false);
+    expect(sameType(f32([2]), f32([1, 2]))).toBe(false);
   });
 });

@@ -11,9 +11,9 @@
 import { userError } from '../errors.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import { appendValue } from './apply.ts';
-import { checkShape } from './check.ts';
+import { checkShape, shapeError } from './check.ts';
 import type { Graph, Value, ValueType } from './graph.ts';
-import { printType, typeOfTensor } from './value-type.ts';
+import { printType, sameType, typeOfTensor } from './value-type.ts';
 
 type Role = 'input' | 'param' | 'state';
 
@@ -59,6 +59,14 @@ export class GraphBuilder {
     if (this.graph.outputs.has(name)) throw duplicate('output', name);
     if (value.graph !== this.graph)
       throw userError({ code: 'graph-foreign', op: 'trace', problem: `output ${name} is a value of another graph` });
+    if (value.type.dtype === 'packed')
+      throw shapeError(
+        'trace',
+        `output ${name} is packed`,
+        printType(value.type),
+        'f32 or i32',
+        'call dequantize first',
+      );
     this.graph.outputs.set(name, value);
     return value;
   }
@@ -90,10 +98,6 @@ export function trace(build: (g: GraphBuilder) => void): Graph {
   const builder = new GraphBuilder();
   build(builder);
   return builder.graph;
-}
-
-function sameType(a: ValueType, b: ValueType): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 function duplicate(role: string, name: string, known?: ValueType, type?: ValueType) {

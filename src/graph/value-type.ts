@@ -21,6 +21,11 @@ export function typeOfTensor(tensor: AnyTensor): ValueType {
   return tensor.dtype === 'i32' ? i32(tensor.shape) : f32(tensor.shape);
 }
 
+/** Equal dtype, shape and format; formats are equal when their names are, since a name prints the whole format. */
+export function sameType(a: ValueType, b: ValueType): boolean {
+  return a.dtype === b.dtype && printType(a) === printType(b);
+}
+
 /** `f32[2, 3]`, `mxfp4[768, 256]`, as shown in messages and listings. */
 export function printType(type: ValueType): string {
   return (type.dtype === 'packed' ? formatName(type.format) : type.dtype) + printShape(type.shape);
