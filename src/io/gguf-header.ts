@@ -47,6 +47,12 @@ export class HeaderIncomplete extends Error {
 /** Largest header that is read. Vocabularies of 256,000 tokens with merges take about 20 MB. */
 export const maxGgufHeaderBytes = 512 * 2 ** 20;
 
+/**
+ * Most items of an array that becomes a JavaScript array: 60 times the largest vocabularies. Such an array takes up to
+ * 8 times the bytes of the file.
+ */
+const maxArrayItems = 2 ** 24;
+
 /** Key: 8 bytes of length, 4 of type, 1 of value. Tensor: 8 of length, 4 of rank, 4 of type, 8 of offset. */
 const leastKeyBytes = 13;
 const leastTensorBytes = 24;
@@ -156,7 +162,10 @@ class Cursor {
       // Every platform that runs Node or a browser is little endian.
       return type === 'f32' ? new Float32Array(copy.buffer) : new Int32Array(copy.buffer);
     }
+    if (count > maxArrayItems)
+      this.fail('count', `${what} is longer than any real array`, { got: count, expected: `≤ ${maxArrayItems}` });
     if (type !== 'string') {
+      // All of the bytes first, so that a short prefix is noticed before any item is made.
       this.take(count * ggufScalarBytes[type], what);
       this.position -= count * ggufScalarBytes[type];
     }
