@@ -4,12 +4,13 @@ import { plainForward } from '../../test/fixtures/models/plain-forward.ts';
 import { tinyConfigs, tinyModel } from '../../test/fixtures/models/tiny-models.ts';
 import type { Backend } from '../backends/backend.ts';
 import { createReferenceBackend } from '../backends/reference/reference-backend.ts';
+import { createWasmBackend } from '../backends/wasm/backend.ts';
 import { buildDecoder } from './decoder.ts';
 import { loadDecoder } from './loaded.ts';
 
 const T = 18;
 const ids = Array.from({ length: T }, (_, i) => (i * 37 + 11) % 96);
-const backends: Backend[] = [createReferenceBackend()];
+const backends: Backend[] = [createReferenceBackend(), await createWasmBackend()];
 afterAll(() => {
   for (const backend of backends) backend.dispose();
 });
