@@ -1,7 +1,8 @@
 // One or more cases for every op of the catalogue, on awkward shapes: ones, primes, more than one vector width, K that
-// is no multiple of 32 for dense operands, ties, masked and empty rows, infinities.
+// is no multiple of 32 for dense operands, ties, masked rows, infinities; some large enough to be split over threads.
 
 import { attentionCases, cacheCases, ropeCases } from './cases/attention.ts';
+import { compositeCases } from './cases/composite.ts';
 import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
 import { layoutCases } from './cases/layout.ts';
@@ -28,4 +29,5 @@ export const opCases: readonly OpCase[] = [
   ...hadamardCases,
   ...routingCases,
   ...lossCases,
+  ...compositeCases,
 ];

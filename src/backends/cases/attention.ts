@@ -65,6 +65,7 @@ export const attentionCases: OpCase[] = [
   attentionCase('cache, several queries', { B: 1, T: 4, S: 11, H: 2, G: 1, D: 6 }, { causal: true }, [0, 5, 7]),
   attentionCase('cache with window', { B: 1, T: 3, S: 12, H: 2, G: 2, D: 8 }, { causal: true, window: 4 }, [0, 2, 9]),
   attentionCase('more tokens than a tile', { B: 1, T: 70, S: 70, H: 2, G: 1, D: 32 }, { causal: true }),
+  attentionCase('split over threads', { B: 2, T: 67, S: 67, H: 8, G: 4, D: 64 }, { causal: true }),
   attentionCase('long, windowed', { B: 1, T: 131, S: 131, H: 1, G: 1, D: 16 }, { causal: true, window: 33 }),
 ];
 

@@ -22,6 +22,17 @@ export const routingCases: OpCase[] = [
     runs: [{ x: gaussian(1, [7, 13]) }],
   },
   {
+    name: 'topK of many experts',
+    tolerance: 'exact',
+    build(g) {
+      const { values, indices } = topK(g.input('x', f32([67, 128])), 8);
+      g.output('values', values);
+      g.output('indices', indices);
+    },
+    // Tenths, so that many entries are equal.
+    runs: [{ x: gaussian(1, [67, 128]).map((x) => Math.round(10 * x) / 10) }],
+  },
+  {
     name: 'topK ties, all entries',
     tolerance: 'exact',
     build(g) {
@@ -71,6 +82,15 @@ export const lossCases: OpCase[] = [
     build: (g) =>
       void g.output('nll', crossEntropy(g.input('h', f32([1, 5])), g.input('w', f32([3, 5])), g.input('t', i32([1])))),
     runs: [{ h: gaussian(1, [5]), w: gaussian(2, [15]), t: Int32Array.of(1) }],
+  },
+  {
+    name: 'crossEntropy split over threads',
+    tolerance: 2e-6,
+    build(g) {
+      const [h, w] = [g.input('h', f32([67, 36])), g.input('w', f32([1031, 36]))];
+      g.output('nll', crossEntropy(h, w, g.input('t', i32([67]))));
+    },
+    runs: [{ h: gaussian(1, [67, 36]), w: gaussian(2, [1031, 36]), t: integers(3, [67], -100, 1031) }],
   },
   {
     name: 'compareLogits',

@@ -100,6 +100,15 @@ export const matmulCases: OpCase[] = [
     (a, b) => matmul(a, b, { transposeB: true }),
   ),
   dense(
+    'matmul split over threads',
+    [
+      [67, 256],
+      [256, 301],
+    ],
+    2e-6,
+    (a, b) => matmul(a, b),
+  ),
+  dense(
     'matmul several tiles',
     [
       [33, 130],
@@ -130,6 +139,9 @@ export const packedMatmulCases: OpCase[] = [
     packedMatmulCase('one row', [1, 64], 5, format),
     packedMatmulCase('several rows', [2, 5, 96], 37, format),
   ]),
+  packedMatmulCase('split over threads', [67, 256], 301, 'mxfp4'),
+  packedMatmulCase('split over threads', [1, 512], 1031, 'int4-g32'),
+  packedMatmulCase('split over threads', [67, 256], 301, 'int8-channel', 'int8-token'),
   packedMatmulCase('K 37', [3, 37], 7, 'int8-channel'),
   packedMatmulCase('K 37', [3, 37], 7, 'int4-channel'),
   packedMatmulCase('K 256', [3, 256], 5, 'q4_k'),

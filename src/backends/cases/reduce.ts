@@ -18,6 +18,7 @@ reduceCases.push(
   dense('argmax ties', [[2, 6]], 'exact', argmax, { a: Float32Array.of(1, 3, 3, 0, 3, 2, -1, -1, -1, -1, -1, -1) }),
   dense('argmax of −infinity', [[1, 3]], 'exact', argmax, { a: Float32Array.of(-Infinity, -Infinity, -1e30) }),
   dense('softmax', [[2, 3, 29]], 1e-6, softmax),
+  dense('softmax wide', [[67, 1031]], 1e-6, softmax),
   dense('softmax of one', [[3, 1]], 'exact', softmax),
   dense('softmax large and −infinity', [[2, 4]], 1e-6, softmax, {
     a: Float32Array.of(1000, 999, -Infinity, 0, -1000, -1000, -1001, -Infinity),
@@ -26,6 +27,7 @@ reduceCases.push(
 
 export const normCases: OpCase[] = [
   dense('rmsNorm', [[2, 3, 37], [37]], 2e-6, (x, w) => rmsNorm(x, w, { epsilon: 1e-5 })),
+  dense('rmsNorm wide', [[67, 1031], [1031]], 2e-6, (x, w) => rmsNorm(x, w, { epsilon: 1e-5 })),
   dense('rmsNorm one channel', [[3, 1], [1]], 2e-6, (x, w) => rmsNorm(x, w, { epsilon: 1e-6 })),
   dense('rmsNorm zero row', [[1, 8], [8]], 'exact', (x, w) => rmsNorm(x, w, { epsilon: 1e-6 }), {
     a: new Float32Array(8),
