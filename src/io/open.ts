@@ -5,11 +5,13 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { modelError, userError } from '../errors.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { nearest } from './edit-distance.ts';
-import { openGguf, openGgufSources } from './gguf.ts';
+import { openGguf } from './gguf.ts';
+import { openGgufSources } from './gguf-sources.ts';
 import { type HttpOptions, httpRange } from './http-range.ts';
 import { fetchModel, type HubOptions, parseHubReference } from './hub.ts';
 import { ggufGroup, isPickle, noWeights } from './hub-files.ts';
-import { openSafetensors, openSafetensorsSources } from './safetensors.ts';
+import { openSafetensors } from './safetensors.ts';
+import { openSafetensorsSources } from './safetensors-sources.ts';
 import { openFile } from './source-file.ts';
 import { openHttp } from './source-http.ts';
 

@@ -7,8 +7,7 @@
 
 import type { Checkpoint, MetadataValue } from './checkpoint.ts';
 import { preTokenizerJson } from './gguf-pretokenizers.ts';
-import type { SpecialTokens } from './tokenizer.ts';
-import type { AddedToken, TokenizerDefinition } from './tokenizer-json.ts';
+import type { AddedToken, SpecialTokens, TokenizerDefinition } from './tokenizer-json.ts';
 
 export type GgufTokenizer = { definition: TokenizerDefinition; specials: SpecialTokens } | { problem: string };
 

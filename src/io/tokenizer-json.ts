@@ -22,3 +22,11 @@ export interface TokenizerDefinition {
     [key: string]: unknown;
   };
 }
+
+/** Ids of the special tokens that the model names; absent ones are undefined. */
+export interface SpecialTokens {
+  bos?: number;
+  eos?: number;
+  pad?: number;
+  unk?: number;
+}

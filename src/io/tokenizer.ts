@@ -10,16 +10,8 @@ import { modelError, SubbyteError, userError } from '../errors.ts';
 import { byteLevelEncoder } from './byte-level.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { ggufTokenizer } from './tokenizer-gguf.ts';
-import type { TokenizerDefinition } from './tokenizer-json.ts';
+import type { SpecialTokens, TokenizerDefinition } from './tokenizer-json.ts';
 import { type Pipeline, Tokenizer as TokenizerPipeline } from './tokenizer-library.ts';
-
-/** Ids of the special tokens that the model names; absent ones are undefined. */
-export interface SpecialTokens {
-  bos?: number;
-  eos?: number;
-  pad?: number;
-  unk?: number;
-}
 
 export interface Tokenizer {
   /** One more than the largest id. */

@@ -9,8 +9,9 @@ import { describe, expect, it } from 'vitest';
 import { ggmlTypes } from '../../src/formats/ggml/types.ts';
 import { dtypeOfGgml } from '../../src/io/ggml-storage.ts';
 import { openGguf } from '../../src/io/gguf.ts';
+import { printGgufHeader } from '../../src/io/gguf-print.ts';
 import type { GgufEntry } from '../../src/io/gguf-types.ts';
-import { type GgufTensor, printGgufHeader, writeGguf } from '../../src/io/gguf-writer.ts';
+import { type GgufTensor, writeGguf } from '../../src/io/gguf-writer.ts';
 import { bytesOf, concat, ggufString, scratchFolder, text, u32, u64, write } from './io-scratch.ts';
 
 const folder = scratchFolder();
