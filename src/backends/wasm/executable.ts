@@ -110,8 +110,10 @@ export class WasmExecutable implements Executable {
       else this.#allocateRoot(value, `state ${name}`);
     }
     for (const [name, value] of graph.inputs) this.#allocateRoot(value, `input ${name}`);
-    for (const [value, tensor] of graph.constants)
-      writeTensor(memory.buffer, this.#allocateRoot(value, value.name), tensor);
+    for (const [value, tensor] of graph.constants) {
+      const address = this.#allocateRoot(value, value.name); // may grow the memory, which replaces memory.buffer
+      writeTensor(memory.buffer, address, tensor);
+    }
     for (const { place, root } of this.#placed.placements.values())
       if (place === 'output' && !this.#roots.has(root)) this.#allocateRoot(root, `output ${root.name}`);
     if (this.#placed.arenaBytes > 0) this.#arena = this.#take(this.#placed.arenaBytes, 'intermediate values');
