@@ -1,5 +1,6 @@
 // Appending nodes to a graph: the one way in which op functions and gradient rules make Values.
 
+import { SubbyteError } from '../errors.ts';
 import { checkShape, shapeError } from './check.ts';
 import type { Graph, Node, OpDefinition, Value, ValueType } from './graph.ts';
 
@@ -19,18 +20,39 @@ export function applyOp<A extends object>(
     const names = inputs.map((v) => v.name).join(', ');
     throw shapeError(op.name, 'inputs belong to different graphs', names, 'values of one graph', 'trace them together');
   }
-  const types = op.infer(
-    inputs.map((v) => v.type),
-    attributes,
-  );
-  for (const type of types) checkShape(op.name, 'the result', type.shape);
   const scope = graph.scopes.join('.');
   const id = graph.nodes.length;
   const label = `${scope ? `${scope}/` : ''}${op.name}#${id}`;
+  const types = inferTypes(op, inputs, attributes, label);
   const outputs = types.map((type, i) => appendValue(graph, type, i === 0 ? label : `${label}:${i}`));
   // The graph holds nodes of every op; only the op itself knows the type of its attributes.
   graph.nodes.push({ id, op, inputs, outputs, attributes, scope } as unknown as Node);
   return outputs;
+}
+
+function inferTypes<A extends object>(
+  op: OpDefinition<A>,
+  inputs: readonly Value[],
+  attributes: A,
+  label: string,
+): readonly ValueType[] {
+  try {
+    const types = op.infer(
+      inputs.map((v) => v.type),
+      attributes,
+    );
+    for (const type of types) checkShape(op.name, 'the result', type.shape);
+    return types;
+  } catch (error) {
+    // Outside a layer the stack trace says where; inside one the layer's number matters.
+    throw inputs[0].graph.scopes.length > 0 ? atNode(error, label) : error;
+  }
+}
+
+/** Adds to a SubbyteError which node it came from (`layers.3.mlp/matmul#41`); other errors stay as they are. */
+export function atNode(error: unknown, label: string): unknown {
+  if (!(error instanceof SubbyteError) || error.details.tensor) return error;
+  return new SubbyteError(error.kind, { ...error.details, tensor: label }, { cause: error });
 }
 
 /** Adds a value that no node produces yet: an input, parameter, state or constant, or a node's output. */

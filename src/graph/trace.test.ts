@@ -30,6 +30,14 @@ describe('trace', () => {
     expect(graph.nodes[0].outputs[0].name).toBe('layers.0/matmul#0');
   });
 
+  it('names the layer in which a shape is wrong', () => {
+    trace((g) => {
+      const [x, w] = [g.input('x', f32([2, 8])), g.param('w', f32([4, 9]))];
+      const call = () => g.scope('layers.3', () => g.scope('mlp', () => matmul(x, w, { transposeB: true })));
+      expect(call).toThrow('expected one K (tensor layers.3.mlp/matmul#0); check transposeA');
+    });
+  });
+
   it('gives the same value for a parameter that is asked for again', () => {
     trace((g) => {
       expect(g.param('w', f32([2]))).toBe(g.param('w', f32([2])));

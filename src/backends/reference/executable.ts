@@ -4,6 +4,7 @@
 // here, in the backend that all others are compared with. Packed intermediate values are objects of their own; their
 // bytes are in the plan all the same.
 
+import { atNode } from '../../graph/apply.ts';
 import type { Graph, Node, Value } from '../../graph/graph.ts';
 import { type GraphPlan, planMemory } from '../../graph/plan.ts';
 import { valueBytes } from '../../graph/value-bytes.ts';
@@ -54,7 +55,13 @@ export class ReferenceExecutable implements Executable {
   }
 
   run(): void {
-    for (const { kernel, inputs, outputs, node } of this.#steps) kernel(inputs, outputs, node.attributes as never);
+    for (const { kernel, inputs, outputs, node } of this.#steps) {
+      try {
+        kernel(inputs, outputs, node.attributes as never);
+      } catch (error) {
+        throw atNode(error, node.outputs[0].name);
+      }
+    }
   }
 
   /** Under precision 'f64' the tensor is f64 unless `out` is given. */

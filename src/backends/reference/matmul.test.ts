@@ -154,7 +154,9 @@ describe('expertMatmul', () => {
 describe('embedding', () => {
   it('refuses an id outside the table', async () => {
     const run = evaluate(embedding, real([3, 2], [1, 2, 3, 4, 5, 6]), whole([2], [1, -1]));
-    await expect(run).rejects.toThrow('embedding: id at position 1 is out of range, got -1, expected 0 … 2');
+    await expect(run).rejects.toThrow(
+      'embedding: id at position 1 is out of range, got -1, expected 0 … 2 (tensor embedding#0); check the data',
+    );
   });
 });
 
