@@ -3,55 +3,18 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { buildRandom, randomSteps } from '../../test/support/random-graph.ts';
 import { elementCount } from '../tensor/shape.ts';
 import type { Graph, Node, Value } from './graph.ts';
 import { affine } from './ops/affine.ts';
 import { add } from './ops/arithmetic.ts';
 import { cacheWrite } from './ops/cache-write.ts';
-import { concat, reshape, slice } from './ops/layout.ts';
+import { reshape } from './ops/layout.ts';
 import { sum } from './ops/reduce.ts';
 import { softmax } from './ops/softmax.ts';
-import { topK } from './ops/top-k.ts';
 import { assignOffsets, type GraphPlan, planMemory } from './plan.ts';
-import { type GraphBuilder, trace } from './trace.ts';
+import { trace } from './trace.ts';
 import { f32, i32 } from './value-type.ts';
-
-const kinds = ['affine', 'add', 'softmax', 'sum', 'reshape', 'concat', 'slice', 'cache', 'readCache', 'topK'] as const;
-type Step = readonly [(typeof kinds)[number], number, number];
-
-/** Builds a graph from random steps; each picks earlier values by number, all 2-D. */
-function buildRandom(g: GraphBuilder, steps: readonly Step[], outputs: readonly number[]): void {
-  const start = g.input('start', i32([1]));
-  const values = [g.input('x', f32([4, 3])), g.param('w', f32([4, 3])), affine(g.input('z', f32([2, 3])), {})];
-  let cache = g.state('cache', f32([1, 5, 1, 3]));
-  for (const [kind, i, j] of steps) {
-    const a = values[i % values.length];
-    const b = values[j % values.length];
-    const [rows, cols] = a.type.shape;
-    const sameSize = elementCount(a.type.shape) === elementCount(b.type.shape);
-    const make: Record<Step[0], () => Value | undefined> = {
-      affine: () => affine(a, { scale: 2 }),
-      add: () => (sameSize ? add(a, reshape(b, a.type.shape)) : add(a, sum(b, { axes: [0, 1] }))),
-      softmax: () => softmax(a),
-      sum: () => add(a, sum(a, { axes: [j % 2], keepDims: true })),
-      reshape: () => reshape(a, [cols, rows]),
-      concat: () => (rows * cols < 40 && b.type.shape[1] === cols ? concat([a, b], 0) : undefined),
-      slice: () => slice(a, 0, 0, Math.max(1, rows - 1)),
-      cache: () => {
-        if (elementCount(a.type.shape) % 3 !== 0 || elementCount(a.type.shape) > 15) return undefined;
-        cache = cacheWrite(cache, reshape(a, [1, -1, 1, 3]), start);
-        return undefined;
-      },
-      readCache: () => softmax(reshape(cache, [5, 3])),
-      topK: () => topK(a, 1).values,
-    };
-    const made = make[kind]();
-    if (made) values.push(made);
-  }
-  outputs.forEach((o, n) => {
-    g.output(`y${n}`, values[o % values.length]);
-  });
-}
 
 const workspaceOf = (node: Node) => (node.op.name === 'softmax' ? 24 : 0);
 
@@ -102,13 +65,11 @@ function findWrongRead(graph: Graph, plan: GraphPlan): string | undefined {
   return undefined;
 }
 
-const step = fc.tuple(fc.constantFrom(...kinds), fc.nat(1000), fc.nat(1000));
-
 describe('planMemory', () => {
   it('lets every read of a random graph find its value', () => {
     fc.assert(
       fc.property(
-        fc.array(step, { maxLength: 40 }),
+        randomSteps,
         fc.array(fc.nat(1000), { minLength: 1, maxLength: 3 }),
         fc.constantFrom(1, 16, 64),
         (steps, outputs, alignment) => {
