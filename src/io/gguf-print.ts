@@ -169,39 +169,53 @@ const float64 = (x: number) => new Uint8Array(Float64Array.of(x).buffer);
 /** Grows by doubling; headers have at most some 20 MB. */
 class ByteBuffer {
   private data = new Uint8Array(4096);
+  private view = new DataView(this.data.buffer);
   private length = 0;
   private readonly encoder = new TextEncoder();
 
   bytes(bytes: Uint8Array): void {
-    if (this.length + bytes.byteLength > this.data.byteLength) {
-      const grown = new Uint8Array(Math.max(2 * this.data.byteLength, this.length + bytes.byteLength));
-      grown.set(this.data.subarray(0, this.length));
-      this.data = grown;
-    }
+    this.reserve(bytes.byteLength);
     this.data.set(bytes, this.length);
     this.length += bytes.byteLength;
   }
 
-  text(text: string): void {
-    this.bytes(this.encoder.encode(text));
+  text(text: string): number {
+    // A UTF-16 unit takes at most 3 bytes.
+    this.reserve(3 * text.length);
+    const { written } = this.encoder.encodeInto(text, this.data.subarray(this.length));
+    this.length += written;
+    return written;
   }
 
   u32(value: number): void {
-    this.bytes(new Uint8Array(Uint32Array.of(value).buffer));
+    this.reserve(4);
+    this.view.setUint32(this.length, value, true);
+    this.length += 4;
   }
 
   u64(value: bigint): void {
-    this.bytes(new Uint8Array(BigUint64Array.of(value).buffer));
+    this.reserve(8);
+    this.view.setBigUint64(this.length, value, true);
+    this.length += 8;
   }
 
   string(text: string): void {
-    const bytes = this.encoder.encode(text);
-    this.u64(BigInt(bytes.byteLength));
-    this.bytes(bytes);
+    const at = this.length;
+    this.u64(0n);
+    const written = this.text(text);
+    this.view.setBigUint64(at, BigInt(written), true);
   }
 
   finish(alignment: number): Uint8Array {
     this.bytes(new Uint8Array(alignUp(this.length, alignment) - this.length));
     return this.data.slice(0, this.length);
+  }
+
+  private reserve(count: number): void {
+    if (this.length + count <= this.data.byteLength) return;
+    const grown = new Uint8Array(Math.max(2 * this.data.byteLength, this.length + count));
+    grown.set(this.data.subarray(0, this.length));
+    this.data = grown;
+    this.view = new DataView(grown.buffer);
   }
 }

@@ -19,7 +19,7 @@ export interface GgufCheckpoint extends Checkpoint {
 /** First prefix that is read: enough for most headers without a vocabulary. */
 const firstPrefixBytes = 2 ** 20;
 
-/** Reads and checks the header; reads no more of the file than twice the header, and 1 MiB at least. */
+/** Reads and checks the header; starts with 1 MiB of the file and takes four times as much until it is whole. */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   const most = Math.min(source.size, maxGgufHeaderBytes);
   let length = Math.min(firstPrefixBytes, most);
@@ -29,7 +29,7 @@ export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
       return parseGgufHeader(prefix, source.size, source.name);
     } catch (error) {
       if (!(error instanceof HeaderIncomplete)) throw error;
-      length = Math.min(most, Math.max(error.needed, 2 * length));
+      length = Math.min(most, Math.max(error.needed, 4 * length));
     }
   }
 }

@@ -41,7 +41,8 @@ export async function openFile(path: string): Promise<ByteSource> {
 }
 
 async function readExactly(handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
+  // Memory of its own, not cleared: every byte is read or an error follows.
+  const bytes = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
   let done = 0;
   while (done < length) {
     const step = Math.min(length - done, maxReadBytes);
