@@ -47,8 +47,10 @@ export interface Divergence {
   tokensPerSecond: number;
 }
 
-/** Bytes that the logits of a chunk may take, original and candidate together. */
-const logitBytes = 64 * 2 ** 20;
+export interface DivergenceOptions extends EvaluationOptions {
+  /** Bytes that the logits of a chunk of rows may take, original and one candidate together; 64 MiB. */
+  logitBytes?: number;
+}
 
 /**
  * Compares candidates with the original; one result for each candidate, in their order.
@@ -59,7 +61,7 @@ export async function measureDivergence(
   original: LoadedDecoder,
   candidates: readonly Candidate[],
   tokens: Int32Array,
-  options: EvaluationOptions = {},
+  options: DivergenceOptions = {},
 ): Promise<Divergence[]> {
   const { vocabSize } = original.config;
   for (const { model } of candidates) {
@@ -74,7 +76,8 @@ export async function measureDivergence(
       });
   }
   const plan = planWindows(tokens, vocabSize, options);
-  const graph = compareGraph(original, candidates, plan.batch, plan.window);
+  const chunk = Math.max(1, Math.floor((options.logitBytes ?? 64 * 2 ** 20) / (8 * vocabSize)));
+  const graph = compareGraph(original, candidates, plan.batch, plan.window, chunk);
   const executable = await compileTogether(original.backend, graph, [original, ...candidates.map((c) => c.model)]);
   const meter = progressMeter(plan.windows * plan.window, options);
   const sums = candidates.map(() => ({ p: 0, q: 0, kl: 0, square: 0, max: 0, same: 0 }));
@@ -127,9 +130,14 @@ export async function measureDivergence(
 }
 
 /** Original and candidates side by side; outputs `candidate0` … [B·T, 4] as compareLogits gives them. */
-function compareGraph(original: LoadedDecoder, candidates: readonly Candidate[], batch: number, tokens: number): Graph {
+function compareGraph(
+  original: LoadedDecoder,
+  candidates: readonly Candidate[],
+  batch: number,
+  tokens: number,
+  chunk: number,
+): Graph {
   const rows = batch * tokens;
-  const chunk = Math.max(16, Math.min(rows, Math.floor(logitBytes / (8 * original.config.vocabSize))));
   return trace((g) => {
     const ids = g.input('ids', i32([batch, tokens]));
     const targets = g.input('targets', i32([rows]));

@@ -14,7 +14,7 @@ import type { LoadedDecoder } from '../models/loaded.ts';
 import { checkSampling, type SamplingOptions, sampleToken } from './sampling.ts';
 
 export interface GenerateOptions extends SamplingOptions {
-  /** New tokens at most; 128. */
+  /** New tokens at most; 128, or what the model's positions leave. */
   maxTokens?: number;
   /** Seed of the draws; 0. */
   seed?: number;
@@ -50,7 +50,8 @@ export async function generate(
   options: GenerateOptions = {},
 ): Promise<Generation> {
   const { config, backend } = model;
-  const maxTokens = options.maxTokens ?? 128;
+  // Without a number of its own the text ends where the model's positions end.
+  const maxTokens = options.maxTokens ?? Math.max(1, Math.min(128, config.maxPositions - prompt.length));
   const stopIds = new Set(options.stopIds ?? config.stopIds);
   checkPrompt(model, prompt, maxTokens);
   checkSampling(options);
