@@ -142,6 +142,36 @@ export const packedMatmulCases: OpCase[] = [
   packedMatmulCase('split over threads', [67, 256], 301, 'mxfp4'),
   packedMatmulCase('split over threads', [1, 512], 1031, 'int4-g32'),
   packedMatmulCase('split over threads', [67, 256], 301, 'int8-channel', 'int8-token'),
+  {
+    name: 'matmul batched packed weight',
+    tolerance: 3e-6,
+    build(g) {
+      const w = g.param('w', packed([3, 5, 64], parseFormat('mxfp4')));
+      const a = g.input('a', f32([3, 4, 64]));
+      g.output('dense a', matmul(a, w, { transposeB: true }));
+      g.output('packed a', matmul(quantize(a, parseFormat('mxfp4')), w, { transposeB: true }));
+    },
+    params: { w: packedTensor(2, [3, 5, 64], 'mxfp4') },
+    runs: [{ a: gaussian(1, [3, 4, 64]) }],
+  },
+  dense(
+    'matmul packed activations, dense weight',
+    [
+      [5, 64],
+      [7, 64],
+    ],
+    3e-6,
+    (a, b) => matmul(quantize(a, parseFormat('mxfp4')), b, { transposeB: true }),
+  ),
+  dense(
+    'matmul packed activations, dense matrix',
+    [
+      [2, 5, 64],
+      [64, 7],
+    ],
+    3e-6,
+    (a, b) => matmul(quantize(a, parseFormat('int8-token')), b),
+  ),
   packedMatmulCase('K 37', [3, 37], 7, 'int8-channel'),
   packedMatmulCase('K 37', [3, 37], 7, 'int4-channel'),
   packedMatmulCase('K 256', [3, 256], 5, 'q4_k'),
