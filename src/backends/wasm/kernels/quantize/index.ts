@@ -2,16 +2,16 @@
 //
 // The argument words (quantizer.ts writes them) describe a strip of rows: stored values in, codes, scales and zero
 // points out. Threads take contiguous bands of rows; a band is the height of a tile, one row for channels and groups.
-// For every row: widen to float32 in scratch memory, find the scale of every tile, encode 16 values at a time. Widths
-// (groups, tiles, rows) are multiples of 16. Bands of several rows are read twice, because their scales come first.
+// For every band: the largest magnitude of each tile, then all scales and steps, then the codes, 16 values at a time.
+// Widths (groups, tiles, rows) are multiples of 16.
 // A non-finite value is reported through `status` of the thread, and the host says where it is.
 
 import { address, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
-import { amaxBits, amaxBits16, bf16ToF32, dtypeBf16, dtypeF16, dtypeF32, f16ToF32 } from './convert';
-import { encodeFloat16, encodeInt16, isPowerOfTwo } from './encode';
-import { packBytes, storeNibbles } from './pack';
-import { decodeScale, e8m0Code, encodeScale, ruleAbsmax, scaleE8m0, storeScale } from './scale';
+import { amaxBits, dtypeBf16, dtypeF16, dtypeF32, highestValue, lowestValue, valueBytes } from './convert';
+import { encodeRowFloat, encodeRowInt } from './encode';
+import { packBytes } from './pack';
+import { decodeScale, e8m0Code, encodeScale, scaleE8m0, storeScale } from './scale';
 
 // words of the argument block; quantizer.ts has the same list
 const wSource = 0;
@@ -45,26 +45,11 @@ const wScratchBytes = 27; // of one thread
 const wStatus = 28; // one i32 a thread
 const wFixedAmax = 29; // float bits of the amax of the whole tensor for a tensor scale, or −1
 
-// @ts-ignore: decorator
-@inline
-function valueBytes(dtype: i32): usize {
-  return dtype == dtypeF32 ? 4 : 2;
-}
-
-/** Address of a row as float32: the source itself, or widened into `scratch`. */
-function rowValues(dtype: i32, row: usize, scratch: usize, cols: i32): usize {
-  if (dtype == dtypeF32) return row;
-  if (dtype == dtypeBf16) bf16ToF32(row, scratch, cols);
-  else f16ToF32(row, scratch, cols);
-  return scratch;
-}
-
-/** Bits of the largest magnitude of stored values, as float32 bits; 0x7f800000 or more where one is not finite. */
+/** amaxBits for a dtype known at run time. */
 function storedAmax(dtype: i32, x: usize, count: i32): i32 {
-  if (dtype == dtypeF32) return amaxBits(x, count);
-  const bits = amaxBits16(x, count);
-  if (dtype == dtypeBf16) return bits << 16;
-  return bits >= 0x7c00 ? 0x7fc00000 : reinterpret<i32>(decodeScale(1, bits));
+  if (dtype == dtypeBf16) return amaxBits(dtypeBf16, x, count);
+  if (dtype == dtypeF16) return amaxBits(dtypeF16, x, count);
+  return amaxBits(dtypeF32, x, count);
 }
 
 /** Largest magnitude of each thread's rows, as float bits, to status[thread]. */
@@ -81,101 +66,123 @@ export function quantizeAmax(args: usize, thread: i32, threads: i32): void {
   store<i32>(address(args, wStatus) + (<usize>thread << 2), most);
 }
 
-/** Smallest and largest of float32 values from given starts; the results go to `out` and `out + 4`. */
-function range(x: usize, count: i32, start0: f32, start1: f32, out: usize): void {
-  let lo = f32x4.splat(start0);
-  let hi = f32x4.splat(start1);
-  for (let end = x + (<usize>count << 2); x < end; x += 32) {
-    const a = v128.load(x);
-    const b = v128.load(x, 16);
-    lo = f32x4.pmin(lo, f32x4.pmin(a, b));
-    hi = f32x4.pmax(hi, f32x4.pmax(a, b));
+/** Largest magnitudes (float bits) of the tiles of a row, at once for all; joined with those already in `out`. */
+// @ts-ignore: decorator
+@inline
+function tileMaxima(dtype: i32, x: usize, cols: i32, tileCols: i32, out: usize): i32 {
+  let most: i32 = 0;
+  for (let first = 0; first < cols; first += tileCols, out += 4) {
+    const count = min(tileCols, cols - first);
+    const bits = amaxBits(dtype, x, count);
+    most = max(most, bits);
+    store<i32>(out, max(load<i32>(out), bits));
+    x += <usize>count * valueBytes(dtype);
   }
-  let low = f32x4.extract_lane(lo, 0);
-  let high = f32x4.extract_lane(hi, 0);
-  low = min(min(low, f32x4.extract_lane(lo, 1)), min(f32x4.extract_lane(lo, 2), f32x4.extract_lane(lo, 3)));
-  high = max(max(high, f32x4.extract_lane(hi, 1)), max(f32x4.extract_lane(hi, 2), f32x4.extract_lane(hi, 3)));
-  store<f32>(out, low);
-  store<f32>(out, high, 4);
+  return most;
 }
 
-/** Where the codes of a row go on their way: bytes for odd widths, else the output itself. */
-function emit(bits: i32, out: usize, first: i32, codes: v128): void {
-  if (bits == 4) storeNibbles(out + (<usize>first >> 1), codes);
-  else v128.store(out + <usize>first, codes);
+function rowMaxima(dtype: i32, x: usize, cols: i32, tileCols: i32, out: usize): i32 {
+  if (dtype == dtypeBf16) return tileMaxima(dtypeBf16, x, cols, tileCols, out);
+  if (dtype == dtypeF16) return tileMaxima(dtypeF16, x, cols, tileCols, out);
+  return tileMaxima(dtypeF32, x, cols, tileCols, out);
 }
 
-/** Codes of `count` values from column `first` on; step 0 gives the codes of zero. */
-function encodeRun(args: usize, x: usize, first: i32, count: i32, step: f32, out: usize): void {
-  const bits = word(args, wBits);
-  const last = word(args, wLast);
-  const exact = isPowerOfTwo(step);
-  if (word(args, wIsFloat) != 0) {
-    const mantissaBits = word(args, wMantissaBits);
-    const bias = word(args, wBias);
-    const sign = 1 << (bits - 1);
-    // a zero step comes with zeros only: any step gives their codes, signs included
-    const d = step == 0 ? <f32>1 : step;
-    for (let i = 0; i < count; i += 16) {
-      const codes = encodeFloat16(x + (<usize>i << 2), d, exact, mantissaBits, bias, last, sign);
-      emit(bits, out, first + i, codes);
-    }
-    return;
-  }
-  const low = word(args, wLowest);
-  const d = step == 0 ? <f32>1 : step;
-  for (let i = 0; i < count; i += 16) {
-    emit(bits, out, first + i, encodeInt16(x + (<usize>i << 2), d, exact, 0, 0, low, last));
-  }
-}
-
-/** Scale of a tile with this amax: stores its code and returns the step. */
-function symmetricScale(args: usize, index: i32, amax: f32): f32 {
+/** Scales number `index` … from the `count` maxima at `steps`, which become steps. */
+function symmetricScales(args: usize, index: i32, count: i32, steps: usize): void {
   const format = word(args, wScaleFormat);
-  const clipped = amax * real(args, wClip);
-  let code: u32;
-  if (format == scaleE8m0) {
-    code = e8m0Code(word(args, wRule), clipped, word(args, wEmax), word(args, wEvenBits), real(args, wInverseMax));
-  } else {
-    code = encodeScale(format, clipped / real(args, wDivisor));
+  const scales = address(args, wScales);
+  const rule = word(args, wRule);
+  const emax = word(args, wEmax);
+  const evenBits = word(args, wEvenBits);
+  const inverseMax = real(args, wInverseMax);
+  const divisor = real(args, wDivisor);
+  const tensorScale = real(args, wTensorScale);
+  const unit = real(args, wUnit);
+  const clip = real(args, wClip);
+  for (let t = 0; t < count; t++, steps += 4) {
+    const amax = load<f32>(steps) * clip;
+    const code =
+      format == scaleE8m0 ? e8m0Code(rule, amax, emax, evenBits, inverseMax) : encodeScale(format, amax / divisor);
+    storeScale(format, scales, index + t, code);
+    store<f32>(steps, decodeScale(format, code) * tensorScale * unit);
   }
-  storeScale(format, address(args, wScales), index, code);
-  return decodeScale(format, code) * real(args, wTensorScale) * real(args, wUnit);
 }
 
-/** One tile of one row with a zero point or a minimum. */
-function encodeAsymmetric(args: usize, x: usize, first: i32, count: i32, index: i32, out: usize, spare: usize): void {
+/** Scales and zero points of a row: steps, minimums and zeros of its tiles. */
+// @ts-ignore: decorator
+@inline
+function asymmetricScales(
+  dtype: i32,
+  args: usize,
+  x: usize,
+  index: i32,
+  count: i32,
+  steps: usize,
+  minimums: usize,
+  zeros: usize,
+): void {
+  const cols = word(args, wCols);
+  const tileCols = word(args, wTileCols);
   const integer = word(args, wZeroKind) == 1;
   const format = word(args, wScaleFormat);
-  const last = word(args, wLast);
+  const last = <f32>word(args, wLast);
   const clip = real(args, wClip);
-  range(x, count, integer ? <f32>0 : <f32>Infinity, integer ? <f32>0 : -<f32>Infinity, spare);
-  const low = (load<f32>(spare) + <f32>0) * clip;
-  const width = load<f32>(spare, 4) * clip - low;
-  const code = width == 0 ? 0 : encodeScale(format, width / <f32>last);
-  const scale = decodeScale(format, code);
-  storeScale(format, address(args, wScales), index, code);
-  let zero: i32 = 0;
-  let minimum: f32 = 0;
-  if (integer) {
-    if (scale != 0) zero = <i32>min(max(nearest(-low / scale), 0), <f32>last);
-    store<u8>(address(args, wZeroPoints) + <usize>index, <u8>zero);
-  } else {
-    const minimumCode = encodeScale(format, low);
-    storeScale(format, address(args, wZeroPoints), index, minimumCode);
-    minimum = decodeScale(format, minimumCode);
-  }
-  const bits = word(args, wBits);
-  const exact = isPowerOfTwo(scale);
-  for (let i = 0; i < count; i += 16) {
-    const at = x + (<usize>i << 2);
-    // a zero scale: all codes are the zero point
-    const codes = scale == 0 ? i8x16.splat(<i8>zero) : encodeInt16(at, scale, exact, minimum, zero, 0, last);
-    emit(bits, out, first + i, codes);
+  for (let t = 0; t < count; t++) {
+    const n = min(tileCols, cols - t * tileCols);
+    const lowest = lowestValue(dtype, x, n, integer ? <f32>0 : <f32>Infinity);
+    const highest = highestValue(dtype, x, n, integer ? <f32>0 : -<f32>Infinity);
+    x += <usize>n * valueBytes(dtype);
+    // adding 0 turns -0 into 0
+    const low = (lowest + <f32>0) * clip;
+    const width = highest * clip - low;
+    const code = width == 0 ? 0 : encodeScale(format, width / last);
+    const scale = decodeScale(format, code);
+    storeScale(format, address(args, wScales), index + t, code);
+    let zero: i32 = 0;
+    let minimum: f32 = 0;
+    if (integer) {
+      if (scale != 0) zero = <i32>min(max(nearest(-low / scale), 0), last);
+      store<u8>(address(args, wZeroPoints) + <usize>(index + t), <u8>zero);
+    } else {
+      const minimumCode = encodeScale(format, low);
+      storeScale(format, address(args, wZeroPoints), index + t, minimumCode);
+      minimum = decodeScale(format, minimumCode);
+    }
+    const at = <usize>t << 2;
+    store<f32>(steps + at, scale);
+    store<f32>(minimums + at, minimum);
+    store<i32>(zeros + at, zero);
   }
 }
 
-/** Encodes the rows of this thread. status[thread] becomes 1 + the first row that holds a non-finite value, else 0. */
+/** Codes of a row from the steps of its tiles. */
+// @ts-ignore: decorator
+@inline
+function encodeRow(
+  dtype: i32,
+  args: usize,
+  x: usize,
+  steps: usize,
+  minimums: usize,
+  zeros: usize,
+  nibbles: bool,
+  out: usize,
+  spare: usize,
+): void {
+  const cols = word(args, wCols);
+  const tileCols = word(args, wTileCols);
+  const last = word(args, wLast);
+  if (word(args, wIsFloat) != 0) {
+    const mantissaBits = word(args, wMantissaBits);
+    const sign = 1 << (word(args, wBits) - 1);
+    encodeRowFloat(dtype, x, cols, tileCols, steps, mantissaBits, word(args, wBias), last, sign, nibbles, out, spare);
+  } else {
+    const low = word(args, wLowest);
+    encodeRowInt(dtype, x, cols, tileCols, steps, minimums, zeros, low, last, nibbles, out, spare);
+  }
+}
+
+/** Encodes the rows of this thread. status[thread] becomes 1 when one of them holds a non-finite value, else 0. */
 export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const rows = word(args, wRows);
   const cols = word(args, wCols);
@@ -191,11 +198,13 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const rowBytes = <usize>word(args, wRowBytes);
   const status = address(args, wStatus) + (<usize>thread << 2);
 
-  // scratch of this thread: values of a row, steps or maxima of a band, 16 spare bytes, code bytes, packed codes
-  const values = address(args, wScratch) + <usize>thread * <usize>word(args, wScratchBytes);
-  const steps = values + (<usize>cols << 2);
-  const spare = steps + (<usize>scaleCols << 2);
-  const bytes = spare + 16;
+  // scratch of this thread (quantizer.ts has the size): 64 spare bytes, one word a tile each for steps, minimums and
+  // zeros, code bytes, packed codes
+  const spare = address(args, wScratch) + <usize>thread * <usize>word(args, wScratchBytes);
+  const steps = spare + 64;
+  const minimums = steps + (<usize>scaleCols << 2);
+  const zeros = minimums + (<usize>scaleCols << 2);
+  const bytes = zeros + (<usize>scaleCols << 2);
   const packed = bytes + <usize>cols;
   const direct = bits == 8 || bits == 4;
 
@@ -204,50 +213,33 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   for (let band = shareStart(rows, tileRows, thread, threads); band < end; band += tileRows) {
     const bandEnd = min(band + tileRows, end);
     const scaleIndex = (band / tileRows) * scaleCols;
-    if (tileRows > 1 && fixed < 0) {
-      for (let t = 0; t < scaleCols; t++) store<i32>(steps + (<usize>t << 2), 0);
+    if (fixed >= 0) {
+      store<i32>(steps, fixed);
+      symmetricScales(args, 0, 1, steps);
+    } else {
+      memory.fill(steps, 0, <usize>scaleCols << 2);
       for (let r = band; r < bandEnd; r++) {
-        for (let t = 0; t < scaleCols; t++) {
-          const first = t * tileCols;
-          const x = source + <usize>r * sourceBytes + <usize>first * valueBytes(dtype);
-          const most = storedAmax(dtype, x, min(tileCols, cols - first));
-          if (most >= 0x7f800000) {
-            store<i32>(status, r + 1);
-            return;
-          }
-          const at = steps + (<usize>t << 2);
-          store<i32>(at, max(load<i32>(at), most));
+        if (rowMaxima(dtype, source + <usize>r * sourceBytes, cols, tileCols, steps) >= 0x7f800000) {
+          store<i32>(status, 1);
+          return;
         }
       }
-      for (let t = 0; t < scaleCols; t++) {
-        const at = steps + (<usize>t << 2);
-        store<f32>(at, symmetricScale(args, scaleIndex + t, load<f32>(at)));
-      }
-    } else if (fixed >= 0) {
-      store<f32>(steps, symmetricScale(args, 0, reinterpret<f32>(fixed)));
+      if (!asymmetric) symmetricScales(args, scaleIndex, scaleCols, steps);
     }
     for (let r = band; r < bandEnd; r++) {
-      const row = source + <usize>r * sourceBytes;
-      const x = rowValues(dtype, row, values, cols);
+      const x = source + <usize>r * sourceBytes;
       const target = address(args, wCodes) + <usize>r * rowBytes;
       const out = direct ? target : bytes;
-      if (tileRows == 1 && fixed < 0 && storedAmax(dtype, row, cols) >= 0x7f800000) {
-        store<i32>(status, r + 1);
-        return;
+      const nibbles = bits == 4;
+      if (asymmetric) {
+        if (dtype == dtypeBf16) asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros);
+        else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros);
+        else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros);
       }
-      for (let t = 0; t < scaleCols; t++) {
-        const first = t * tileCols;
-        const count = min(tileCols, cols - first);
-        const from = x + (<usize>first << 2);
-        if (asymmetric) encodeAsymmetric(args, from, first, count, scaleIndex + t, out, spare);
-        else {
-          const known = tileRows > 1 || fixed >= 0;
-          const step = known
-            ? load<f32>(steps + (<usize>t << 2))
-            : symmetricScale(args, scaleIndex + t, reinterpret<f32>(amaxBits(from, count)));
-          encodeRun(args, from, first, count, step, out);
-        }
-      }
+      const m = asymmetric ? minimums : 0;
+      if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, m, zeros, nibbles, out, spare);
+      else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, m, zeros, nibbles, out, spare);
+      else encodeRow(dtypeF32, args, x, steps, m, zeros, nibbles, out, spare);
       if (!direct) {
         packBytes(bytes, packed, cols, bits);
         memory.copy(target, packed, rowBytes);
