@@ -76,31 +76,24 @@ export interface QuantizeContext {
   /** The scalar codec, which the output is checked against. */
   reference: TensorQuantizer;
   backend: Backend | undefined;
-  onEntry?: (entry: QuantizeEntry) => void;
 }
 
 export async function runQuantize(context: QuantizeContext, request: QuantizeRequest): Promise<QuantizeEntry[]> {
-  const { session, model, backend } = context;
   const prepared = await prepare(context, request);
   await makeFolder(request.out);
-  const original = request.quality && backend ? await loadOn(session, model.weights, backend) : undefined;
   const entries: QuantizeEntry[] = [];
-  try {
-    for (const item of prepared) {
-      const entry = await writeOne(context, item);
-      await assess(context, request, item, entry, original);
-      entries.push(entry);
-      context.onEntry?.(entry);
-    }
-  } finally {
-    original?.dispose();
+  for (const item of prepared) {
+    const entry = await writeOne(context, item);
+    if (request.verify) entry.verified = await checkFile(context, item, entry);
+    entries.push(entry);
   }
+  if (request.quality && context.backend) await measureQuality(context, context.backend, request, entries);
   return entries;
 }
 
 /** Plans every output; what cannot be written is refused here, before anything is read. */
 async function prepare(context: QuantizeContext, request: QuantizeRequest): Promise<Prepared[]> {
-  const { model, session } = context;
+  const { session } = context;
   const list: Prepared[] = [];
   for (const label of request.formats) {
     const wanted = request.containers ?? (Object.keys(kinds) as ContainerName[]);
@@ -119,10 +112,7 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
   }
   if (list.length === 0)
     throw userError({ code: 'no-format', op: 'quantize', problem: 'no format was given', fix: 'add --format mxfp4' });
-  return list.map((item) => ({
-    ...item,
-    job: { ...item.job, name: model.weights.hfConfig ? request.name : item.label },
-  }));
+  return list;
 }
 
 async function prepareOne(
@@ -174,7 +164,7 @@ async function writeOne(context: QuantizeContext, item: Prepared): Promise<Quant
   const earlier = await kind.finished(job);
   const report: OutputReport = earlier ?? (await kind.write(job));
   const reference = [...plan.formats.values()].filter((f) => context.quantizer.codecOf(f) === 'reference').length;
-  const notes = [...new Set(report.notes)];
+  const notes = summarize(report.notes);
   if (reference > 0 && !earlier)
     notes.push(`${reference} tensors by the reference codec: this format has no kernel yet`);
   return {
@@ -190,72 +180,103 @@ async function writeOne(context: QuantizeContext, item: Prepared): Promise<Quant
   };
 }
 
-/** Opens the output again: checks it, and measures it against the original. */
-async function assess(
-  context: QuantizeContext,
-  request: QuantizeRequest,
-  item: Prepared,
+/** The same note for many layers is one note: `layers 0–6: …`. */
+function summarize(notes: readonly string[]): string[] {
+  const groups = new Map<string, number>();
+  for (const note of notes) {
+    const key = note.replace(/\bblk\.\d+\./, 'blk.*.');
+    groups.set(key, (groups.get(key) ?? 0) + 1);
+  }
+  return [...groups].map(([note, count]) => (count > 1 ? `${note} (${count} tensors)` : note));
+}
+
+/** Opens the file again and compares its tensors with what was meant. */
+async function checkFile(
+  { session, model, reference }: QuantizeContext,
+  { job, container }: Prepared,
   entry: QuantizeEntry,
-  original: LoadedDecoder | undefined,
-): Promise<void> {
-  if (!request.verify && !original) return;
-  const { session, backend } = context;
+): Promise<{ tensors: number }> {
   const checkpoint = await openCheckpoint(entry.path);
   try {
-    const written = await openWeights(checkpoint);
-    if (request.verify) entry.verified = await checkTensors(context, item, written);
-    if (!backend || !original || !request.quality) return;
-    const candidate = await loadOn(session, written, backend);
-    try {
-      if (request.verify) await checkBackend(context, written, candidate, request.quality.tokens, entry);
-      const progress = session.progress('quality', request.quality.tokens.length, 'tok');
-      let before = 0;
-      const [d] = await measureDivergence(original, [{ model: candidate }], request.quality.tokens, {
-        window: request.quality.window,
-        signal: session.signal,
-        onProgress: ({ done }) => {
-          progress.advance(done - before);
-          before = done;
-        },
-      });
-      progress.done();
-      entry.perplexity = d.perplexity;
-      entry.originalPerplexity = d.originalPerplexity;
-      entry.kl = d.kl;
-      entry.klError = d.klError;
-      entry.top1 = d.top1;
-    } finally {
-      candidate.dispose();
-    }
+    const progress = session.progress(`check ${entry.format}`, model.weights.names().length, 'tensors');
+    const result = await checkOutput(model.weights, await openWeights(checkpoint), {
+      formatOf: (name) => kinds[container].formatInFile(job, name),
+      quantizer: reference,
+      seed: session.options.seed,
+      streams: job.streams,
+      signal: session.signal,
+      onTensor: (name) => progress.advance(1, name),
+    });
+    progress.done();
+    return { tensors: result.tensors };
   } finally {
     await checkpoint.close();
   }
 }
 
-async function checkTensors(
+/** Bytes of weights that run side by side, the original included. */
+const togetherBytes = 1e9;
+
+/** Runs the written files beside the original, several at a time, so that the original runs once for all of them. */
+async function measureQuality(
   context: QuantizeContext,
-  { job, container }: Prepared,
-  written: ModelWeights,
-): Promise<{ tensors: number }> {
-  const { session, model, reference } = context;
-  const count = model.weights.names().length;
-  const progress = session.progress('check', count, 'tensors');
-  const result = await checkOutput(model.weights, written, {
-    formatOf: (name) => kinds[container].formatInFile(job, name),
-    quantizer: reference,
-    seed: session.options.seed,
-    streams: job.streams,
-    signal: session.signal,
-    onTensor: (name) => progress.advance(1, name),
-  });
-  progress.done();
-  return { tensors: result.tensors };
+  backend: Backend,
+  request: QuantizeRequest,
+  entries: readonly QuantizeEntry[],
+): Promise<void> {
+  const { session, model } = context;
+  const { tokens, window } = request.quality as { tokens: Int32Array; window: number };
+  const original = await loadOn(session, model.weights, backend);
+  const loaded: { entry: QuantizeEntry; model: LoadedDecoder }[] = [];
+  const measureLoaded = async () => {
+    const progress = session.progress('quality', tokens.length, 'tok');
+    let before = 0;
+    const candidates = loaded.map((c) => ({ model: c.model }));
+    const results = await measureDivergence(original, candidates, tokens, {
+      window,
+      signal: session.signal,
+      onProgress: ({ done }) => {
+        progress.advance(done - before);
+        before = done;
+      },
+    });
+    progress.done();
+    for (const [i, { entry, model: candidate }] of loaded.entries()) {
+      const { perplexity, originalPerplexity, kl, klError, top1 } = results[i];
+      Object.assign(entry, { perplexity, originalPerplexity, kl, klError, top1 });
+      candidate.dispose();
+    }
+    loaded.length = 0;
+  };
+  try {
+    let bytes = original.byteLength;
+    for (const entry of entries) {
+      const checkpoint = await openCheckpoint(entry.path);
+      try {
+        const written = await openWeights(checkpoint);
+        const candidate = await loadOn(session, written, backend);
+        loaded.push({ entry, model: candidate });
+        if (request.verify) await checkBackend(context, written, candidate, tokens, entry);
+      } finally {
+        await checkpoint.close();
+      }
+      bytes += loaded[loaded.length - 1].model.byteLength;
+      if (bytes < togetherBytes) continue;
+      await measureLoaded();
+      bytes = original.byteLength;
+    }
+    if (loaded.length > 0) await measureLoaded();
+  } finally {
+    for (const { model: candidate } of loaded) candidate.dispose();
+    original.dispose();
+  }
 }
 
 /** Weights that the float64 reference backend runs in a moment; above it only the tensors are compared. */
 const referenceLimit = 30e6;
 const parityTokens = 32;
 
+/** The file's model on the reference backend and on the fast one. */
 async function checkBackend(
   context: QuantizeContext,
   written: ModelWeights,
@@ -264,7 +285,7 @@ async function checkBackend(
   entry: QuantizeEntry,
 ): Promise<void> {
   const count = written.names().reduce((n, name) => n + written.shape(name).reduce((m, d) => m * d, 1), 0);
-  if (count > referenceLimit) return;
+  if (count > referenceLimit || candidate.backend.name === 'reference') return;
   const { createReferenceBackend } = await import('../backends/reference/reference-backend.ts');
   const backend = createReferenceBackend();
   try {
@@ -277,15 +298,11 @@ async function checkBackend(
         op: 'verify',
         problem: `${candidate.backend.name} and the reference disagree on the written file: ${parity.failures.join('; ')}`,
         file: entry.path,
-        fix: 'report it with `subbyte verify --json`; a kernel is wrong',
+        fix: 'report it with the output of `subbyte verify --json`; a kernel is wrong',
       });
     }
-    entry.verified = {
-      tensors: entry.verified?.tensors ?? 0,
-      cosine: parity.cosine,
-      maxError: parity.maxError,
-      kl: parity.kl,
-    };
+    const { cosine, maxError, kl } = parity;
+    entry.verified = { tensors: entry.verified?.tensors ?? 0, cosine, maxError, kl };
   } finally {
     backend.dispose();
   }

@@ -4,7 +4,8 @@
 // reference, and `codecOf` says so for reports. Values come from any storage format (a quantized checkpoint is
 // dequantized first: quantizing twice is the caller's decision and is noted by the pipeline).
 
-import type { Format, Quantized } from '../formats/format.ts';
+import { createGgmlQuantizer, hasGgmlKernel, type StoredValues } from '../backends/wasm/ggml-quantizer.ts';
+import type { Format, GgmlFormat, Quantized } from '../formats/format.ts';
 import { quantize } from '../formats/quantize.ts';
 import { formatName } from '../formats/registry.ts';
 import { denseF32 } from '../models/stack.ts';
@@ -55,6 +56,27 @@ export function sameFormat(tensor: AnyTensor, format: Format): boolean {
 }
 
 /** Kernels where there are some, the reference codec elsewhere. */
-export async function openQuantizer(_options: { threads?: number } = {}): Promise<TensorQuantizer> {
-  return referenceQuantizer();
+export async function openQuantizer(options: { threads?: number } = {}): Promise<TensorQuantizer> {
+  const reference = referenceQuantizer();
+  const ggml = await createGgmlQuantizer(options);
+  const usesGgml = (format: Format): format is GgmlFormat => format.kind === 'ggml';
+  return {
+    async quantize(tensor, format, quantizeOptions) {
+      if (!usesGgml(format) || sameFormat(tensor, format)) return reference.quantize(tensor, format, quantizeOptions);
+      const { rows, cols } = matrixShape(tensor.shape);
+      const codes = ggml.quantize(format.type, storedValues(tensor), cols, 0, rows);
+      const none = new Uint8Array(0);
+      return qtensor(tensor.shape, { format, rows, cols, codes, scales: none, zeroPoints: undefined, tensorScale: 1 });
+    },
+    codecOf: (format) => (usesGgml(format) && hasGgmlKernel(format.type) ? 'wasm' : 'reference'),
+    dispose: () => ggml.dispose(),
+  };
+}
+
+/** Bytes that a kernel reads: float storage as it is, other formats dequantized. */
+function storedValues(tensor: AnyTensor): StoredValues {
+  if (tensor.kind === 'packed' && tensor.data.format.kind === 'float')
+    return { dtype: tensor.data.format.name, bytes: tensor.data.codes };
+  const values = denseF32(tensor);
+  return { dtype: 'f32', bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }

@@ -55,6 +55,9 @@ const kernels: Partial<Record<GgmlTypeName, { weighted: 'yes' | 'no' | 'ignored'
   'ggml-nvfp4': { weighted: 'ignored' },
 };
 
+/** Whether a type is encoded by a kernel; others take the definition in the calling thread. */
+export const hasGgmlKernel = (type: GgmlTypeName): boolean => type in kernels;
+
 const dtypeNumbers = { f32: 0, f16: 1, bf16: 2 };
 /** Values of one chunk: with its codes it stays in the L2 cache of the cores. */
 const chunkValues = 1 << 18;

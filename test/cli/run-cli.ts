@@ -1,0 +1,66 @@
+// Runs the real command line in a child process and gives what a user sees.
+
+import { spawn } from 'node:child_process';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+export const shippedModel = path.join(root, 'models/qwen3-6m');
+
+export interface CliResult {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface CliOptions {
+  cwd?: string;
+  /** Sends SIGINT when this matches what was printed on stderr so far. */
+  interruptAt?: RegExp;
+  /** Kills outright (SIGKILL) at that moment. */
+  killAt?: RegExp;
+}
+
+/** `subbyte …args` */
+export function subbyte(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [path.join(root, 'bin/subbyte.mjs'), ...args], {
+      cwd: options.cwd ?? root,
+      env: { ...process.env, NO_COLOR: '1' },
+    });
+    let stdout = '';
+    let stderr = '';
+    let sent = false;
+    child.stdout.on('data', (data) => {
+      stdout += data;
+    });
+    child.stderr.on('data', (data) => {
+      stderr += data;
+      if (sent) return;
+      if (options.interruptAt?.test(stderr)) sent = child.kill('SIGINT');
+      else if (options.killAt?.test(stderr)) sent = child.kill('SIGKILL');
+    });
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+}
+
+/** A temporary folder that is removed when `use` ends. */
+export async function inTemporaryFolder<T>(use: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'subbyte-'));
+  try {
+    return await use(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** A copy of the shipped model that a test may damage. */
+export async function copyModel(folder: string): Promise<string> {
+  const copy = path.join(folder, 'model');
+  await cp(shippedModel, copy, { recursive: true });
+  return copy;
+}
