@@ -156,9 +156,10 @@ async function refuseFolder(path: string): Promise<void> {
 }
 
 async function checkSpace(path: string, needed: number): Promise<void> {
-  const { bavail, bsize } = await statfs(dirname(path));
+  const { bavail, bsize, blocks } = await statfs(dirname(path));
   const free = bavail * bsize;
-  if (needed > free)
+  // Some network file systems report no sizes at all.
+  if (blocks > 0 && needed > free)
     throw deviceError({
       code: 'disk-full',
       op: 'write',

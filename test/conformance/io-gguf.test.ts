@@ -1,7 +1,7 @@
 // GGUF against the Python writer's published example, @huggingface/gguf, and ggml's own loader.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { appendFileSync, existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gguf } from '@huggingface/gguf';
@@ -9,6 +9,7 @@ import { describe, expect, it } from 'vitest';
 import { ggmlTypes } from '../../src/formats/ggml/types.ts';
 import { dtypeOfGgml } from '../../src/io/ggml-storage.ts';
 import { openGguf } from '../../src/io/gguf.ts';
+import { parseGgufHeader } from '../../src/io/gguf-header.ts';
 import { printGgufHeader } from '../../src/io/gguf-print.ts';
 import type { GgufEntry } from '../../src/io/gguf-types.ts';
 import { type GgufTensor, writeGguf } from '../../src/io/gguf-writer.ts';
@@ -288,6 +289,13 @@ describe('reader refuses', () => {
     for (const [i, [name, , , refused]] of cases.entries()) if (refused) expect(seen[i], name).toBeNull();
   });
 
+  it('an array of 2^24 + 1 bytes, which a file of a gigabyte could hold', () => {
+    const prefix = raw({ keys: [key('k', 9, u32(0), u64(2 ** 24 + 1))] });
+    expect(() => parseGgufHeader(prefix, 2 ** 30, 'x.gguf')).toThrow(
+      /longer than any real array, got 16777217.*x\.gguf/,
+    );
+  });
+
   it('a file that another program would take is taken', async () => {
     const model = await openGguf(write(folder, 'good.gguf', raw({ tensors: [w()], data: 256 })));
     expect(model.tensors.get('w')!.shape).toEqual([2, 32]);
@@ -322,6 +330,20 @@ describe('split models', () => {
     await writeGguf({ path: part(2), metadata: meta(1), tensors: [] });
     await expect(openGguf(part(1))).rejects.toThrow(/split\.tensors\.count promises, got 1, expected 2/);
   });
+});
+
+it('tensors beyond 4 GiB are found', async () => {
+  const path = join(folder, 'large.gguf');
+  const large = 3 * 2 ** 31;
+  const info = (name: string, byteLength: number) => ({ name, dtype: 'I8', shape: [byteLength], byteLength });
+  const header = printGgufHeader([], [info('a', large), info('b', 4)], 32);
+  writeFileSync(path, header);
+  truncateSync(path, header.byteLength + large);
+  appendFileSync(path, Uint8Array.of(1, 2, 3, 4));
+  const model = await openGguf(path);
+  expect(await model.read('b')).toEqual(Uint8Array.of(1, 2, 3, 4));
+  expect(await model.readRange('a', large - 2, 2)).toEqual(new Uint8Array(2));
+  await model.close();
 });
 
 it('headers longer than the first read are read whole', async () => {

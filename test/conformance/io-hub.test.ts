@@ -205,9 +205,6 @@ describe('download', () => {
   });
 
   it('survives 503 and 429, gives up after five tries without a byte', async () => {
-    const env = freshEnv();
-    const model = await openCheckpoint('hf:org/qwen', { env });
-    await model.close();
     failures = [503, 429];
     const source = await openHttp(`${endpoint}/org/qwen/resolve/${commit}/config.json`, { pause: 1 });
     expect(source.size).toBe(939);

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSyn
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { writeGguf } from '../../src/io/gguf-writer.ts';
 import { openSafetensors } from '../../src/io/safetensors.ts';
 import { writeSafetensors } from '../../src/io/safetensors-writer.ts';
 import { bytesOf, scratchFolder } from './io-scratch.ts';
@@ -28,6 +29,25 @@ async function killedRun(format: string, path: string, tensors: number): Promise
 }
 
 const same = (a: string, b: string) => expect(Buffer.compare(bytesOf(a), bytesOf(b)), `${a} and ${b}`).toBe(0);
+
+it('one tensor at a time: content is asked for when everything before it is in the file', async () => {
+  for (const write of [writeSafetensors, writeGguf]) {
+    const path = join(folder, 'stream.bin');
+    const sizes: number[] = [];
+    const tensors = Array.from({ length: 8 }, (_, i) => ({
+      name: `t${i}`,
+      dtype: 'I8',
+      shape: [1024],
+      byteLength: 1024,
+      data: async () => {
+        sizes.push(statSync(`${path}.partial`).size);
+        return new Uint8Array(1024);
+      },
+    }));
+    await write({ path, tensors, metadata: [] as never });
+    expect(sizes.map((s) => s - sizes[0])).toEqual(tensors.map((_, i) => 1024 * i));
+  }
+});
 
 describe('a killed run', () => {
   for (const format of ['safetensors', 'gguf'])

@@ -1,9 +1,10 @@
 // safetensors against the reference writer: a published example byte for byte, and files that transformers saved.
 
-import { copyFileSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openSafetensors } from '../../src/io/safetensors.ts';
+import { printSafetensorsHeader } from '../../src/io/safetensors-header.ts';
 import { writeSafetensors } from '../../src/io/safetensors-writer.ts';
 import { bytesOf, project, qwen, safetensorsFile, scratchFolder, write } from './io-scratch.ts';
 
@@ -128,6 +129,19 @@ describe('reader', () => {
     expect(new TextDecoder().decode(await model.sidecar('config.json'))).toContain('"qwen3"');
     expect(await model.sidecar('absent.json')).toBeUndefined();
     await expect(model.read('absent')).rejects.toThrow(/no such tensor.*absent/);
+    await model.close();
+  });
+
+  it('finds tensors beyond 4 GiB', async () => {
+    const path = join(folder, 'large.safetensors');
+    const large = 3 * 2 ** 31;
+    const info = (name: string, byteLength: number) => ({ name, dtype: 'U8', shape: [byteLength], byteLength });
+    const header = printSafetensorsHeader([info('a', large), info('b', 4)]);
+    writeFileSync(path, header);
+    truncateSync(path, header.byteLength + large);
+    appendFileSync(path, Uint8Array.of(1, 2, 3, 4));
+    const model = await openSafetensors(path);
+    expect(await model.read('b')).toEqual(Uint8Array.of(1, 2, 3, 4));
     await model.close();
   });
 
