@@ -1,34 +1,38 @@
 // Messages for errors that only the data can cause, found by a kernel during a run.
 
-import { type SubbyteError, userError } from '../../errors.ts';
+import { modelError, type SubbyteError, userError } from '../../errors.ts';
 import type { Node } from '../../graph/graph.ts';
-import { cacheRangeError, embeddingIdError, expertIndexError, targetError } from './kernel-ids.ts';
+import { cacheRangeError, embeddingIdError, expertIndexError, nonFiniteError, targetError } from './kernel-ids.ts';
 
 /** What the reported number is, and the largest that is allowed. */
-function describe(code: number, { inputs }: Node): [label: string, high: number] {
-  const shape = (i: number) => inputs[i].type.shape;
+function describe(code: number, { op, inputs }: Node): [label: string, high: number] {
+  const size = (input: number, axis: number) => inputs[input].type.shape[axis];
   switch (code) {
     case embeddingIdError:
-      return ['an id', shape(0)[0] - 1];
+      return ['an id', size(0, 0) - 1];
     case cacheRangeError:
-      return ['start', inputs.length > 3 ? shape(1)[1] - shape(0)[1] : shape(0)[1] - shape(1)[1]];
+      // attention(q, k, v, start) or cacheWrite(cache, x, start)
+      return ['start', op.name === 'attention' ? size(1, 1) - size(0, 1) : size(0, 1) - size(1, 1)];
     case targetError:
-      return ['a target', (inputs[0].type.shape.length > 1 && shape(1).length > 1 ? targetLimit(inputs) : 0) - 1];
+      // crossEntropy(hidden, weight [V, C], …) or compareLogits(p [N, V], …)
+      return ['a target', (op.name === 'crossEntropy' ? size(1, 0) : size(0, 1)) - 1];
     case expertIndexError:
-      return ['an expert index', shape(1)[0] - 1];
+      return ['an expert index', size(1, 0) - 1];
     default:
       throw new Error(`wasm: a kernel reported the unknown error ${code}`);
   }
 }
 
-function targetLimit([first, second]: Node['inputs']): number {
-  const [shape, other] = [first.type.shape, second.type.shape];
-  // compareLogits: two [N, V]; crossEntropy: hidden [N, C], weight [V, C].
-  return shape[0] === other[0] && shape[1] === other[1] ? shape[1] : other[0];
-}
-
 /** The error of a run in which `node` met the number `value`. */
 export function dataError(code: number, value: number, node: Node): SubbyteError {
+  if (code === nonFiniteError)
+    return modelError({
+      code: 'non-finite-value',
+      op: node.op.name,
+      problem: `${node.inputs[0].name} holds a NaN or an infinity`,
+      expected: 'finite numbers',
+      fix: 'look for an overflow in the layers before it',
+    });
   const [label, high] = describe(code, node);
   return userError({
     code: 'index-range',

@@ -13,6 +13,7 @@ import {
   transposeEncoder,
 } from './encoders/layout.ts';
 import { compareLogitsEncoder, crossEntropyEncoder } from './encoders/losses.ts';
+import { quantizeEncoder } from './encoders/quantize.ts';
 import {
   argmaxEncoder,
   hadamardEncoder,
@@ -48,6 +49,7 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['cacheWrite', cacheWriteEncoder],
   ['matmul', matmulEncoder],
   ['expertMatmul', expertMatmulEncoder],
+  ['quantize', quantizeEncoder],
   ['dequantize', dequantizeEncoder],
   ['hadamard', hadamardEncoder],
   ['topK', topKEncoder],

@@ -33,6 +33,13 @@ export const crossEntropyPartialKernel = 32;
 export const crossEntropyCombineKernel = 33;
 export const compareLogitsKernel = 34;
 
+// The op quantize.
+export const quantizeMaximumKernel = 40;
+export const quantizeSpecKernel = 41;
+export const quantizeHalvesKernel = 42;
+export const quantizeLegacyKernel = 43;
+export const quantizeHif4Kernel = 44;
+
 // Matrix products.
 export const matmulF32Kernel = 100;
 export const matmulIntKernel = 101;
@@ -46,3 +53,4 @@ export const embeddingIdError = 1;
 export const cacheRangeError = 2;
 export const targetError = 3;
 export const expertIndexError = 4;
+export const nonFiniteError = 5;

@@ -5,12 +5,7 @@ import type { RopeAttributes } from '../../../graph/ops/rope.ts';
 import { alignedBytes } from '../allocator.ts';
 import { dense, f32, type OpEncoder } from '../encoder.ts';
 import { attentionKernel, ropeKernel } from '../kernel-ids.ts';
-
-/** The two words of a float64. */
-function f64Words(value: number): [number, number] {
-  const words = new Uint32Array(Float64Array.of(value).buffer);
-  return [words[0], words[1]];
-}
+import { f64Words } from './words.ts';
 
 const ropeThreadBytes = (half: number) => 8 * half + 64;
 

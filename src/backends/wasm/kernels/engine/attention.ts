@@ -9,8 +9,10 @@
 //
 // Scratch per thread, in floats: Q 64·D8, Kᵀ D·64, V 64·D8, O 64·D8, P 64·64, maxima and sums 128; D8: D rounded up to 8.
 
+import { cacheRangeError } from '../../kernel-ids';
 import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
 import { exp4 } from '../common/math';
+import { reportError } from './error';
 import { tile4x8, transpose64 } from './tile';
 
 const block: i32 = 64;
@@ -191,6 +193,11 @@ export function attention(args: usize, thread: i32, threads: i32): void {
   const scale = f32x4.splat(real(args, 11));
   const causal = word(args, 12) != 0;
   const window = word(args, 13);
+
+  if (causal && (start < 0 || start > allKeys - tokens)) {
+    if (thread == 0) reportError(cacheRangeError, start);
+    return;
+  }
 
   const share = heads / groups;
   const size8 = (size + 7) & ~7;

@@ -25,6 +25,11 @@ import {
   matmulIntKernel,
   noopKernel,
   packIntKernel,
+  quantizeHalvesKernel,
+  quantizeHif4Kernel,
+  quantizeLegacyKernel,
+  quantizeMaximumKernel,
+  quantizeSpecKernel,
   reduceKernel,
   rmsNormKernel,
   ropeKernel,
@@ -45,6 +50,8 @@ import { expertMatmul, expertSort } from './matmul-expert.ts';
 import { matmulF32 } from './matmul-f32.ts';
 import { matmulInt, packInt } from './matmul-int.ts';
 import { layerNorm, rmsNorm, softmax } from './norm.ts';
+import { quantizeHalves, quantizeHif4, quantizeLegacy } from './quantize-blocks.ts';
+import { quantizeMaximum, quantizeSpec } from './quantize-spec.ts';
 import { argmax, reduce } from './reduce.ts';
 import { rope } from './rope.ts';
 import { topK } from './routing.ts';
@@ -131,6 +138,21 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case decodeRowsKernel:
       decodeRows(args, thread, threads);
+      return;
+    case quantizeHalvesKernel:
+      quantizeHalves(args, thread, threads);
+      return;
+    case quantizeHif4Kernel:
+      quantizeHif4(args, thread, threads);
+      return;
+    case quantizeLegacyKernel:
+      quantizeLegacy(args, thread, threads);
+      return;
+    case quantizeMaximumKernel:
+      quantizeMaximum(args, thread, threads);
+      return;
+    case quantizeSpecKernel:
+      quantizeSpec(args, thread, threads);
       return;
     default:
       unreachable();

@@ -1,0 +1,174 @@
+// quantize: which kernel rounds to which format, and the format as words.
+//
+// Kernels exist for f16 and bf16, Q4_0 and Q8_0, HiF4, and for integers and minifloats with one scale a tile whose
+// rule is absmax (float scales, one or two levels) or floor, ceil, even, rceil (E8M0), with every rounding. Searches,
+// codebooks, library conventions and per-block choices have none: weights are quantized to those ahead of time.
+
+import { userError } from '../../../errors.ts';
+import { elementCodec, integerUnit } from '../../../formats/element.ts';
+import type { Format, QuantSpec, Rounding } from '../../../formats/format.ts';
+import { signedRange } from '../../../formats/int.ts';
+import { scaleLayout } from '../../../formats/layout.ts';
+import { maxMagnitudeCode } from '../../../formats/minifloat.ts';
+import { packedRowBytes } from '../../../formats/packing.ts';
+import { formatName } from '../../../formats/registry.ts';
+import { scaleMax } from '../../../formats/scale-format.ts';
+import {
+  elementBits,
+  elementEmax,
+  elementMantissaBits,
+  intBits,
+  isInt,
+  isMinifloat,
+  minifloats,
+} from '../../../formats/table.ts';
+import type { Node } from '../../../graph/graph.ts';
+import type { QuantizeAttributes } from '../../../graph/ops/quantize.ts';
+import { alignedBytes } from '../allocator.ts';
+import { type Command, dense, f32, type OpEncoder, type PackedOperand, rowsAndColumns, type Word } from '../encoder.ts';
+import {
+  quantizeHalvesKernel,
+  quantizeHif4Kernel,
+  quantizeLegacyKernel,
+  quantizeMaximumKernel,
+  quantizeSpecKernel,
+} from '../kernel-ids.ts';
+import { f64Words } from './words.ts';
+
+const scaleIds = { f32: 0, f16: 1, bf16: 2, e8m0: 3, e4m3: 4, ue5m3: 5 } as const;
+const e8m0Rules = { floor: 0, ceil: 1, even: 2, rceil: 3 } as const;
+const absmaxRule = 4;
+const zeroKinds = { none: 0, integer: 1, float: 2 } as const;
+const roundings: Readonly<Record<Rounding, number>> = {
+  'nearest-even': 0,
+  'half-away': 1,
+  'half-up': 2,
+  'half-to-zero': 3,
+  floor: 4,
+  stochastic: 5,
+};
+
+const has = <T extends object>(record: T, key: PropertyKey): key is keyof T => Object.hasOwn(record, key);
+
+function hasSpecKernel(spec: QuantSpec): boolean {
+  if (spec.choice !== 'none' || !(isInt(spec.element) || isMinifloat(spec.element))) return false;
+  const { format, rule } = spec.scale;
+  if (!has(scaleIds, format)) return false;
+  return format === 'e8m0' ? has(e8m0Rules, rule) : rule === 'absmax';
+}
+
+function hasKernel(format: Format): boolean {
+  switch (format.kind) {
+    case 'quant':
+      return hasSpecKernel(format);
+    case 'ggml':
+      return format.type === 'q4_0' || format.type === 'q8_0';
+    default:
+      return true;
+  }
+}
+
+/** The words of a format in kernels/engine/quantize-spec.ts, from number 11 on. */
+function formatWords(spec: QuantSpec, rows: number, cols: number, seed: number, stream: number): Word[] {
+  const { element, scale } = spec;
+  const codec = elementCodec(spec);
+  const minifloat = isMinifloat(element) ? minifloats[element] : undefined;
+  const unsigned = spec.zeroPoint !== 'none';
+  const [lowest, highest] = isInt(element) ? signedRange(intBits[element], spec.range === 'restricted') : [0, 0];
+  const { tileRows, tileCols } = scaleLayout(spec.granularity, rows, cols);
+  return [
+    elementBits(element),
+    minifloat ? 1 : 0,
+    minifloat?.mantissaBits ?? 0,
+    minifloat?.bias ?? 0,
+    minifloat ? maxMagnitudeCode(minifloat) : unsigned ? codec.max : highest,
+    unsigned ? 0 : lowest,
+    tileRows,
+    tileCols,
+    scaleIds[scale.format as keyof typeof scaleIds],
+    scale.format === 'e8m0' ? e8m0Rules[scale.rule as keyof typeof e8m0Rules] : absmaxRule,
+    elementEmax(element),
+    2 ** (22 - elementMantissaBits(element)),
+    f32(1 / codec.max),
+    f32(unsigned ? 1 : integerUnit(spec)),
+    f32(spec.clip),
+    zeroKinds[spec.zeroPoint],
+    roundings[spec.rounding],
+    spec.range === 'signed-max' ? 1 : 0,
+    minifloat && minifloat.specials !== 'fnuz' ? 1 : 0,
+    seed,
+    stream,
+    scale.tensorScale ? 1 : 0,
+    ...f64Words(codec.max),
+    ...f64Words(scale.tensorScale ? scaleMax(scale.format) : 1),
+  ];
+}
+
+/** Scratch of one thread for a spec: kernels/engine/quantize-spec.ts. */
+function threadBytes(spec: QuantSpec, rows: number, cols: number): number {
+  return alignedBytes(16 * Math.ceil(cols / 16) + 16 * scaleLayout(spec.granularity, rows, cols).scaleCols);
+}
+
+function encodeSpec(
+  x: number,
+  y: PackedOperand,
+  spec: QuantSpec,
+  { seed, stream }: QuantizeAttributes,
+  scratch: number,
+  threads: number,
+): Command[] {
+  const { rows, cols } = y;
+  const maxima = scratch;
+  const own = scratch + alignedBytes(4 * threads);
+  const rowBytes = packedRowBytes(elementBits(spec.element), cols);
+  const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, maxima] };
+  const words = [x, rows, cols, y.codes, rowBytes, y.scales, y.zeroPoints, y.tensorScale, maxima, own];
+  const quantize: Command = {
+    kernel: quantizeSpecKernel,
+    args: [...words, threadBytes(spec, rows, cols), ...formatWords(spec, rows, cols, seed, stream)],
+  };
+  return spec.scale.tensorScale ? [maximum, quantize] : [quantize];
+}
+
+function attributesOf(node: Node): QuantizeAttributes {
+  const attributes = node.attributes as unknown as QuantizeAttributes;
+  if (hasKernel(attributes.format)) return attributes;
+  throw userError({
+    code: 'missing-kernel',
+    op: 'quantize',
+    problem: `the wasm backend has no kernel that rounds to this format during a run (${node.outputs[0].name})`,
+    got: formatName(attributes.format),
+    fix: 'choose a format with direct scales, or run the graph on the reference backend',
+  });
+}
+
+export const quantizeEncoder: OpEncoder = {
+  scratchBytes(node, threads) {
+    const { format } = attributesOf(node);
+    if (format.kind !== 'quant') return 0;
+    return alignedBytes(4 * threads) + threads * threadBytes(format, ...rowsAndColumns(node.inputs[0].type.shape));
+  },
+
+  encode({ node, inputs, outputs, scratch, threads }) {
+    const attributes = attributesOf(node);
+    const { format } = attributes;
+    const x = dense(inputs, 0).address;
+    const y = outputs[0];
+    if (y.dtype !== 'packed') throw new Error('encoder: the result of quantize is dense');
+    const count = y.rows * y.cols;
+    switch (format.kind) {
+      case 'quant':
+        return encodeSpec(x, y, format, attributes, scratch, threads);
+      case 'float': {
+        const kind = { f32: 0, f16: 1, bf16: 2 }[format.name];
+        return [{ kernel: quantizeHalvesKernel, args: [x, y.codes, count, y.tensorScale, kind] }];
+      }
+      case 'hif4':
+        return [{ kernel: quantizeHif4Kernel, args: [x, y.codes, count / 64, y.tensorScale, y.scales] }];
+      case 'ggml': {
+        const bits = format.type === 'q4_0' ? 4 : 8;
+        return [{ kernel: quantizeLegacyKernel, args: [x, y.codes, count / 32, y.tensorScale, bits] }];
+      }
+    }
+  },
+};
