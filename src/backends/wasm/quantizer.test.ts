@@ -106,7 +106,7 @@ describe.each([1, 2])('%d threads', (threads) => {
   });
   afterAll(() => quantizer.dispose());
 
-  test.each(names)('%s: bytes of the reference', (name) => {
+  test.each(threads === 2 ? names : names.filter((_, i) => i % 6 === 0))('%s: bytes of the reference', (name) => {
     const format = parseFormat(name);
     expect(hasQuantizeKernel(format, cols)).toBe(true);
     for (const [matrix, values] of inputs) {

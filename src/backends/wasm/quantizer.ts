@@ -84,8 +84,8 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
 
   const stripRows = Math.min(rows, Math.max(1, Math.floor(stripBytes / (sourceRow * band))) * band);
   const stripScales = wholeTensor ? 1 : Math.ceil(stripRows / band) * scaleCols;
-  // 64 spare bytes, three words a tile, code bytes, packed codes and their overrun
-  const scratchBytes = 64 * Math.ceil((64 + 12 * scaleCols + cols + rowBytes + 16) / 64);
+  // 64 spare bytes, five words a tile (padded to four tiles), code bytes, packed codes and their overrun
+  const scratchBytes = 64 * Math.ceil((64 + 20 * (scaleCols + 3) + cols + rowBytes + 16) / 64);
 
   const { allocator, memory, threads } = pool;
   const sizes = [

@@ -76,24 +76,22 @@ export function amaxBits(dtype: i32, x: usize, count: i32): i32 {
   return reinterpret<i32>(reinterpret<f32>(most << 13) * <f32>5192296858534827628530496329220096.0);
 }
 
-/** Smallest of `count` values and of `start`. */
+/** Smallest and largest of `count` values (a multiple of 16) and of the two starts, to `out` and `out + 4`. */
 // @ts-ignore: decorator
 @inline
-export function lowestValue(dtype: i32, x: usize, count: i32, start: f32): f32 {
-  let low = f32x4.splat(start);
-  for (let end = x + <usize>count * valueBytes(dtype); x < end; x += 4 * valueBytes(dtype)) {
-    low = f32x4.pmin(low, lanes(dtype, x, 0));
+export function storeRange(dtype: i32, x: usize, count: i32, start0: f32, start1: f32, out: usize): void {
+  let low0 = f32x4.splat(start0);
+  let low1 = low0;
+  let high0 = f32x4.splat(start1);
+  let high1 = high0;
+  for (let end = x + <usize>count * valueBytes(dtype); x < end; x += 8 * valueBytes(dtype)) {
+    const a = lanes(dtype, x, 0);
+    const b = lanes(dtype, x, 1);
+    low0 = f32x4.pmin(low0, a);
+    low1 = f32x4.pmin(low1, b);
+    high0 = f32x4.pmax(high0, a);
+    high1 = f32x4.pmax(high1, b);
   }
-  return -maxLanes(f32x4.neg(low));
-}
-
-/** Largest of `count` values and of `start`. */
-// @ts-ignore: decorator
-@inline
-export function highestValue(dtype: i32, x: usize, count: i32, start: f32): f32 {
-  let high = f32x4.splat(start);
-  for (let end = x + <usize>count * valueBytes(dtype); x < end; x += 4 * valueBytes(dtype)) {
-    high = f32x4.pmax(high, lanes(dtype, x, 0));
-  }
-  return maxLanes(high);
+  store<f32>(out, -maxLanes(f32x4.neg(f32x4.pmin(low0, low1))));
+  store<f32>(out, maxLanes(f32x4.pmax(high0, high1)), 4);
 }

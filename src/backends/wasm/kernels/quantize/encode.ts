@@ -3,39 +3,37 @@
 // Quotient q = x · fl(1 / step). Integers round q; minifloats round q divided by the spacing of its binade, so that both
 // are one rounding f → n to an integer, done by adding a power of two whose last place is 1. The reference decides by
 // comparing |x| with fl(step × midpoint), which can differ from rounding f only where f is within float32 error of a
-// midpoint: when a lane of 16 has |f − n| ≥ 0.4999, redo.ts makes that comparison. For a power of two as step q is exact
+// midpoint: when a lane of 16 has (f − n)² ≥ 0.2499, redo.ts makes that comparison. For a power of two as step q is exact
 // and nothing is redone. Steps: 0 gives the codes of zero; below 2^-126 everything is redone, as 1 / step may overflow.
 
 import { lanes, valueBytes } from './convert';
 import { storeNibbles } from './pack';
 import { midpoint, redoFloat16, redoInt16 } from './redo';
 
-// @ts-ignore: decorator
-@inline
-function isPowerOfTwo(step: f32): bool {
-  return (reinterpret<u32>(step) & 0x7fffff) == 0;
+/**
+ * What the rows need of `count` steps, four at a time: fl(1 / step) or 0, and the squared |f − n| from which lanes are
+ * redone: all for tiny steps, none for exact quotients and for zero. The arrays have room for a multiple of four.
+ */
+export function prepareSteps(steps: usize, inverses: usize, limits: usize, count: i32): void {
+  const smallest = f32x4.splat(1.1754943508222875e-38);
+  const zero = i32x4.splat(0);
+  for (let t = 0; t < count; t += 4, steps += 16, inverses += 16, limits += 16) {
+    const step = v128.load(steps);
+    const tiny = f32x4.lt(step, smallest);
+    v128.store(inverses, v128.andnot(f32x4.div(f32x4.splat(1), step), tiny));
+    const power = i32x4.eq(v128.and(step, i32x4.splat(0x7fffff)), zero);
+    let limit = v128.bitselect(f32x4.splat(2), f32x4.splat(0.2499), power);
+    limit = v128.bitselect(f32x4.splat(-1), limit, tiny);
+    v128.store(limits, v128.bitselect(f32x4.splat(2), limit, f32x4.eq(step, f32x4.splat(0))));
+  }
 }
 
-/** fl(1 / step), 0 where it is not to be used. */
-// @ts-ignore: decorator
-@inline
-function inverse(step: f32): f32 {
-  return step < 1.1754943508222875e-38 ? 0 : <f32>1 / step;
-}
-
-/** |f − n| from which lanes are redone: all for tiny steps, none for exact quotients and for zero. */
-// @ts-ignore: decorator
-@inline
-function redoFrom(step: f32): f32 {
-  if (step == 0) return 2;
-  if (step < 1.1754943508222875e-38) return -1;
-  return isPowerOfTwo(step) ? <f32>2 : <f32>0.4999;
-}
-
+/** (f − n)² */
 // @ts-ignore: decorator
 @inline
 function distance(f: v128, n: v128): v128 {
-  return f32x4.abs(f32x4.sub(f, n));
+  const d = f32x4.sub(f, n);
+  return f32x4.mul(d, d);
 }
 
 /** Writes 16 code bytes at position `first` of a row. */
@@ -67,7 +65,7 @@ function quotient(x: v128, minimum: v128, scale: v128): v128 {
 
 /**
  * Integers: clamp(round((x − minimum) / step) + zero, low, high) for a row; tiles of `tileCols` values have their own
- * steps[t], minimums[t] and zeros[t] (no arrays: both 0). Codes are the low 8 bits, or nibbles.
+ * steps[t] (see prepareSteps), minimums[t] and zeros[t] (no arrays: both 0). Codes are the low 8 bits, or nibbles.
  */
 // @ts-ignore: decorator
 @inline
@@ -77,6 +75,8 @@ export function encodeRowInt(
   cols: i32,
   tileCols: i32,
   steps: usize,
+  inverses: usize,
+  limits: usize,
   minimums: usize,
   zeros: usize,
   low: i32,
@@ -90,7 +90,7 @@ export function encodeRowInt(
   const byte = i16x8.splat(0xff);
   const shift = f32x4.splat(magic);
   const base = i32x4.splat(reinterpret<i32>(magic));
-  for (let first = 0; first < cols; first += tileCols, steps += 4) {
+  for (let first = 0; first < cols; first += tileCols, steps += 4, inverses += 4, limits += 4) {
     const step = load<f32>(steps);
     let minimum: f32 = 0;
     let zero: i32 = 0;
@@ -100,8 +100,8 @@ export function encodeRowInt(
       minimums += 4;
       zeros += 4;
     }
-    const scale = f32x4.splat(inverse(step));
-    const limit = f32x4.splat(redoFrom(step));
+    const scale = v128.load32_splat(inverses);
+    const limit = v128.load32_splat(limits);
     const m = f32x4.splat(minimum);
     const z = i16x8.splat(<i16>zero);
     const end = min(first + tileCols, cols);
@@ -161,6 +161,8 @@ export function encodeRowFloat(
   cols: i32,
   tileCols: i32,
   steps: usize,
+  inverses: usize,
+  limits: usize,
   mantissaBits: i32,
   bias: i32,
   last: i32,
@@ -177,10 +179,10 @@ export function encodeRowFloat(
   const offset = i32x4.splat(0x4b000000 + ((128 - bias) << mantissaBits));
   const largest = i32x4.splat(last);
   const signBit = i8x16.splat(<i8>sign);
-  for (let first = 0; first < cols; first += tileCols, steps += 4) {
+  for (let first = 0; first < cols; first += tileCols, steps += 4, inverses += 4, limits += 4) {
     const step = load<f32>(steps);
-    const scale = f32x4.splat(inverse(step));
-    const limit = f32x4.splat(redoFrom(step));
+    const scale = v128.load32_splat(inverses);
+    const limit = v128.load32_splat(limits);
     const end = min(first + tileCols, cols);
     for (let i = first; i < end; i += 16, x += 16 * valueBytes(dtype)) {
       const x0 = lanes(dtype, x, 0);

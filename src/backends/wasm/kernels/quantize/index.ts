@@ -8,10 +8,10 @@
 
 import { address, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
-import { amaxBits, dtypeBf16, dtypeF16, dtypeF32, highestValue, lowestValue, valueBytes } from './convert';
-import { encodeRowFloat, encodeRowInt } from './encode';
+import { amaxBits, dtypeBf16, dtypeF16, dtypeF32, storeRange, valueBytes } from './convert';
+import { encodeRowFloat, encodeRowInt, prepareSteps } from './encode';
 import { packBytes } from './pack';
-import { decodeScale, e8m0Code, encodeScale, scaleE8m0, storeScale } from './scale';
+import { decodeScale, e8m0Code, encodeScale, scaleE4m3, scaleE8m0, smallScales, storeScale } from './scale';
 
 // words of the argument block; quantizer.ts has the same list
 const wSource = 0;
@@ -99,6 +99,11 @@ function symmetricScales(args: usize, index: i32, count: i32, steps: usize): voi
   const tensorScale = real(args, wTensorScale);
   const unit = real(args, wUnit);
   const clip = real(args, wClip);
+  if (format >= scaleE4m3) {
+    smallScales(format, steps, count, clip, divisor, scales + <usize>index);
+    for (let t = 0; t < count; t++, steps += 4) store<f32>(steps, load<f32>(steps) * tensorScale);
+    return;
+  }
   for (let t = 0; t < count; t++, steps += 4) {
     const amax = load<f32>(steps) * clip;
     const code =
@@ -120,6 +125,7 @@ function asymmetricScales(
   steps: usize,
   minimums: usize,
   zeros: usize,
+  spare: usize,
 ): void {
   const cols = word(args, wCols);
   const tileCols = word(args, wTileCols);
@@ -129,12 +135,11 @@ function asymmetricScales(
   const clip = real(args, wClip);
   for (let t = 0; t < count; t++) {
     const n = min(tileCols, cols - t * tileCols);
-    const lowest = lowestValue(dtype, x, n, integer ? <f32>0 : <f32>Infinity);
-    const highest = highestValue(dtype, x, n, integer ? <f32>0 : -<f32>Infinity);
+    storeRange(dtype, x, n, integer ? <f32>0 : <f32>Infinity, integer ? <f32>0 : -<f32>Infinity, spare);
     x += <usize>n * valueBytes(dtype);
     // adding 0 turns -0 into 0
-    const low = (lowest + <f32>0) * clip;
-    const width = highest * clip - low;
+    const low = (load<f32>(spare) + <f32>0) * clip;
+    const width = load<f32>(spare, 4) * clip - low;
     const code = width == 0 ? 0 : encodeScale(format, width / last);
     const scale = decodeScale(format, code);
     storeScale(format, address(args, wScales), index + t, code);
@@ -163,6 +168,8 @@ function encodeRow(
   args: usize,
   x: usize,
   steps: usize,
+  inverses: usize,
+  limits: usize,
   minimums: usize,
   zeros: usize,
   nibbles: bool,
@@ -175,10 +182,11 @@ function encodeRow(
   if (word(args, wIsFloat) != 0) {
     const mantissaBits = word(args, wMantissaBits);
     const sign = 1 << (word(args, wBits) - 1);
-    encodeRowFloat(dtype, x, cols, tileCols, steps, mantissaBits, word(args, wBias), last, sign, nibbles, out, spare);
+    const bias = word(args, wBias);
+    encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, mantissaBits, bias, last, sign, nibbles, out, spare);
   } else {
     const low = word(args, wLowest);
-    encodeRowInt(dtype, x, cols, tileCols, steps, minimums, zeros, low, last, nibbles, out, spare);
+    encodeRowInt(dtype, x, cols, tileCols, steps, inverses, limits, minimums, zeros, low, last, nibbles, out, spare);
   }
 }
 
@@ -198,13 +206,16 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const rowBytes = <usize>word(args, wRowBytes);
   const status = address(args, wStatus) + (<usize>thread << 2);
 
-  // scratch of this thread (quantizer.ts has the size): 64 spare bytes, one word a tile each for steps, minimums and
-  // zeros, code bytes, packed codes
+  // scratch of this thread (quantizer.ts has the size): 64 spare bytes, one word a tile each for steps, their
+  // inverses, redo limits, minimums and zeros, code bytes, packed codes
   const spare = address(args, wScratch) + <usize>thread * <usize>word(args, wScratchBytes);
   const steps = spare + 64;
-  const minimums = steps + (<usize>scaleCols << 2);
-  const zeros = minimums + (<usize>scaleCols << 2);
-  const bytes = zeros + (<usize>scaleCols << 2);
+  const words = <usize>((scaleCols + 3) & ~3) << 2;
+  const inverses = steps + words;
+  const limits = inverses + words;
+  const minimums = limits + words;
+  const zeros = minimums + words;
+  const bytes = zeros + words;
   const packed = bytes + <usize>cols;
   const direct = bits == 8 || bits == 4;
 
@@ -217,9 +228,11 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
       store<i32>(steps, fixed);
       symmetricScales(args, 0, 1, steps);
     } else {
-      memory.fill(steps, 0, <usize>scaleCols << 2);
+      memory.fill(steps, 0, words);
       for (let r = band; r < bandEnd; r++) {
-        if (rowMaxima(dtype, source + <usize>r * sourceBytes, cols, tileCols, steps) >= 0x7f800000) {
+        const x = source + <usize>r * sourceBytes;
+        const most = asymmetric ? storedAmax(dtype, x, cols) : rowMaxima(dtype, x, cols, tileCols, steps);
+        if (most >= 0x7f800000) {
           store<i32>(status, 1);
           return;
         }
@@ -232,14 +245,15 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
       const out = direct ? target : bytes;
       const nibbles = bits == 4;
       if (asymmetric) {
-        if (dtype == dtypeBf16) asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros);
-        else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros);
-        else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros);
+        if (dtype == dtypeBf16) asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
+        else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
+        else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
       }
+      if (asymmetric || r == band) prepareSteps(steps, inverses, limits, scaleCols);
       const m = asymmetric ? minimums : 0;
-      if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, m, zeros, nibbles, out, spare);
-      else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, m, zeros, nibbles, out, spare);
-      else encodeRow(dtypeF32, args, x, steps, m, zeros, nibbles, out, spare);
+      if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, inverses, limits, m, zeros, nibbles, out, spare);
+      else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, inverses, limits, m, zeros, nibbles, out, spare);
+      else encodeRow(dtypeF32, args, x, steps, inverses, limits, m, zeros, nibbles, out, spare);
       if (!direct) {
         packBytes(bytes, packed, cols, bits);
         memory.copy(target, packed, rowBytes);

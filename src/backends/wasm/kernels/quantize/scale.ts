@@ -123,3 +123,39 @@ export function e8m0Code(rule: i32, amax: f32, emax: i32, evenBits: i32, inverse
   }
   return <u32>(min(max(e - emax, -127), 127) + 127);
 }
+
+/**
+ * Codes and values of `count` scales in a format with 3 mantissa bits, four at a time: amax[t] / divisor, rounded as
+ * encodeScale does; amax[t] becomes the value.
+ */
+export function smallScales(format: i32, amax: usize, count: i32, clip: f32, divisor: f32, scales: usize): void {
+  const bias = format == scaleE4m3 ? 7 : 15;
+  const last = i32x4.splat(format == scaleE4m3 ? 126 : 254);
+  const top = f32x4.splat(format == scaleE4m3 ? 512 : 131072);
+  const lowest = i32x4.splat((128 - bias) << 23);
+  const offset = i32x4.splat(0x4b000000 + ((128 - bias) << 3));
+  const round = f32x4.splat(8388608);
+  const shift: i32 = 23;
+  const unit = i32x4.splat(257 << shift);
+  const one = i32x4.splat(1);
+  for (let t = 0; t < count; t += 4, amax += 16) {
+    const a = v128.load(amax);
+    const q = f32x4.pmin(f32x4.div(f32x4.mul(a, f32x4.splat(clip)), f32x4.splat(divisor)), top);
+    const e = i32x4.max_s(v128.and(q, i32x4.splat(0x7f800000)), lowest);
+    const n = f32x4.add(f32x4.mul(q, i32x4.sub(unit, e)), round);
+    let code = i32x4.min_s(i32x4.sub(i32x4.add(n, i32x4.shr_u(e, 20)), offset), last);
+    // a positive scale is at least 1
+    code = v128.or(code, v128.and(v128.and(i32x4.eq(code, i32x4.splat(0)), f32x4.gt(q, f32x4.splat(0))), one));
+    const field = i32x4.max_s(i32x4.shr_u(code, 3), one);
+    const hidden = v128.and(i32x4.gt_s(code, i32x4.splat(7)), i32x4.splat(8));
+    const integer = f32x4.convert_i32x4_s(v128.or(v128.and(code, i32x4.splat(7)), hidden));
+    v128.store(amax, f32x4.mul(integer, i32x4.shl(i32x4.add(field, i32x4.splat(124 - bias)), 23)));
+    const words = i16x8.narrow_i32x4_s(code, code);
+    const bytes = i8x16.narrow_i16x8_u(words, words);
+    if (t + 4 <= count) v128.store32_lane(scales + <usize>t, bytes, 0);
+    else {
+      let word = i32x4.extract_lane(bytes, 0);
+      for (let k = t; k < count; k++, word >>= 8) store<u8>(scales + <usize>k, <u8>word);
+    }
+  }
+}
