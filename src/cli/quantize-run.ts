@@ -274,7 +274,7 @@ async function measureQuality(
 
 /** Weights that the float64 reference backend runs in a moment; above it only the tensors are compared. */
 const referenceLimit = 30e6;
-const parityTokens = 32;
+const parityTokens = 16;
 
 /** The file's model on the reference backend and on the fast one. */
 async function checkBackend(

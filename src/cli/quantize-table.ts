@@ -37,7 +37,7 @@ export function printQuantizeTable(session: Session, entries: readonly QuantizeE
   if (base !== undefined) rows.unshift(['original', '', '', '', base.toFixed(3)]);
   session.print(renderTable(columns, rows));
   for (const e of entries)
-    for (const note of e.notes) session.warn(`  note         ${e.format} ${e.container}: ${note}`);
+    for (const note of e.notes) session.note(`  note         ${e.format} ${e.container}: ${note}`);
   for (const e of entries) session.print(`${session.color.green('✔')} ${e.path}`);
 }
 
