@@ -15,8 +15,19 @@ export interface IntegerPlan {
   readonly block: number;
   /** Added to the integers of b so that they lie in 0 … 127; −1: eight-bit integers, the kernel decides. */
   readonly offset: number;
-  /** The scale products are exact in f32, so fusing multiply and add changes nothing. */
+  /** Products of block sums and block scales are exact in f32, so fusing multiply and add changes nothing. */
   readonly exact: boolean;
+  /** Blocks a run, whose scales may be folded into the integers; 1: none. */
+  readonly fold: number;
+  readonly a: IntegerSide;
+  readonly b: IntegerSide;
+}
+
+export interface IntegerSide {
+  /** One scale holds for a whole row, so blocks need none. */
+  readonly perRow: boolean;
+  /** Bits by which integers may be shifted left when a run is folded. */
+  readonly shift: number;
 }
 
 /** Smallest and largest integer of a code after its zero point, undefined where integers do not apply. */
@@ -31,8 +42,11 @@ function integerRange(format: Format): readonly [number, number] | undefined {
   return [Math.min(...codes.values), Math.max(...codes.values)];
 }
 
-/** One-byte scales have at most four significant bits; with a product sum below 2^15 nothing is rounded. */
-const shortScales = (spec: QuantSpec) => ['e8m0', 'e4m3', 'ue5m3', 'e6m2'].includes(spec.scale.format);
+/** Significant bits of the block scales. */
+function scaleBits(spec: QuantSpec, perRow: boolean): number {
+  if (perRow || spec.scale.format === 'e8m0') return 1;
+  return { f32: 24, f16: 11, bf16: 8, e4m3: 4, ue5m3: 4, e6m2: 3 }[spec.scale.format];
+}
 
 /** The integer product of a [rowsA, K] and b [rowsB, K], or undefined when it has to be f32. */
 export function integerPlan(a: Format, rowsA: number, b: Format, rowsB: number, K: number): IntegerPlan | undefined {
@@ -51,12 +65,25 @@ export function integerPlan(a: Format, rowsA: number, b: Format, rowsB: number, 
     block = 2 ** 15;
     if (group % block !== 0 && group < K) return undefined;
   }
-  const fits = rangeB[1] - rangeB[0] <= 127;
-  const magnitude = (r: readonly [number, number]) => Math.max(-r[0], r[1]);
-  const sum = block * magnitude(rangeA) * magnitude(rangeB);
+  const sideA = { perRow: groupA >= K, shift: 0 };
+  const sideB = { perRow: groupB >= K, shift: 0 };
+  const bitsA = scaleBits(a, sideA.perRow);
+  const bitsB = scaleBits(b, sideB.perRow);
+  const powers = bitsA === 1 && bitsB === 1;
+  const largest = (r: readonly [number, number]) => Math.max(-r[0], r[1]);
+  const sumBits = Math.ceil(Math.log2(block * largest(rangeA) * largest(rangeB)));
+  const plan = { block, exact: powers || sumBits + bitsA + bitsB <= 24, fold: 1, a: sideA, b: sideB };
+  const width = rangeB[1] - rangeB[0];
+  if (width > 127) return { ...plan, offset: -1 };
+  if (!powers || block > 64 || K % (2 * block) !== 0) return { ...plan, offset: -rangeB[0] };
+  // Short blocks with power-of-two scales: runs of 2 or 4. Four blocks of 64, |a| ≤ 128 and |b| ≤ 127: sums below 2^22.
+  const shiftA = [3, 2, 1, 0].find((s) => largest(rangeA) << s <= 127) ?? 0;
+  const shiftB = [3, 2, 1, 0].find((s) => width << s <= 127) ?? 0;
   return {
-    block,
-    offset: fits ? -rangeB[0] : -1,
-    exact: shortScales(a) && shortScales(b) && sum < 2 ** 16,
+    ...plan,
+    offset: -rangeB[0] << shiftB,
+    fold: K % (4 * block) === 0 ? 4 : 2,
+    a: { ...sideA, shift: shiftA },
+    b: { ...sideB, shift: shiftB },
   };
 }

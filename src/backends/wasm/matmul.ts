@@ -13,7 +13,7 @@ import { elementCount } from '../../tensor/shape.ts';
 import { alignedBytes } from './allocator.ts';
 import type { Command, EncodeContext, OpEncoder, Operand, PackedOperand } from './encoder.ts';
 import { decodeRowsKernel, matmulF32Kernel, matmulIntKernel, packIntKernel } from './kernel-ids.ts';
-import { type IntegerPlan, integerPlan } from './matmul-int-plan.ts';
+import { type IntegerPlan, type IntegerSide, integerPlan } from './matmul-int-plan.ts';
 import { sourceWords, valuesAddress } from './matmul-source.ts';
 
 /** Scratch of one thread in matmulF32: threadScratch of kernels/engine/matmul-f32.ts. */
@@ -49,14 +49,16 @@ function planOf(node: Node, p: Product): IntegerPlan | undefined {
 /** Scratch of the integer kernels, as offsets. */
 function integerLayout(p: Product, plan: IntegerPlan, threads: number) {
   const blocks = Math.ceil(p.K / plan.block);
+  const runs = plan.fold > 1 ? blocks / plan.fold : 0;
   const line = blocks * 4 * Math.ceil(plan.block / 4);
   const panels = Math.ceil(p.M / 6);
-  // Half of a common second-level cache for the decoded columns.
-  const columns = Math.min(Math.max(8 * Math.floor(2 ** 19 / (8 * line)), 8), 256, 8 * Math.ceil(p.N / 8));
+  // A quarter of a common second-level cache for the decoded columns, at most 256.
+  const columns = Math.min(8 * Math.max(Math.floor(2 ** 16 / line), 1), 256, 8 * Math.ceil(p.N / 8));
+  const scaleBytes = 32 * (blocks + 1 + Math.ceil((runs || blocks) / 8));
   const starts = alignedBytes(panels * 6 * line);
-  const scales = starts + alignedBytes(panels * blocks * 32);
-  const own = scales + alignedBytes(panels * blocks * 32);
-  const ownBytes = alignedBytes(256 + 8 * line + columns * blocks * 4 + columns * line);
+  const scales = starts + alignedBytes(panels * (blocks + runs) * 32);
+  const own = scales + alignedBytes(panels * (blocks + 1) * 32);
+  const ownBytes = alignedBytes(512 + 8 * line + (columns / 8) * scaleBytes + columns * line);
   return { columns, starts, scales, own, ownBytes, total: own + threads * ownBytes };
 }
 
@@ -69,19 +71,18 @@ function encodeInteger(
 ): Command[] {
   const { columns, starts, scales, own, ownBytes } = integerLayout(p, plan, context.threads);
   const at = context.scratch;
+  const scratch = [at, at + starts, at + scales, at + own, ownBytes, plan.offset, plan.fold];
+  const side = ({ shift, perRow }: IntegerSide, row: number) => [shift, perRow ? 1 : 0, row];
   const commands: Command[] = [];
   for (let i = 0; i < p.batch; i++) {
-    const packed = [at, at + starts, at + scales, at + own, ownBytes];
-    commands.push({
-      kernel: packIntKernel,
-      args: [p.M, p.K, plan.block, i * p.M, ...packed, plan.offset, 0, 0, 0, 0, 0, 0, ...sourceWords(a, true)],
-    });
+    const words = [p.M, 0, p.K, plan.block, ...scratch, ...side(plan.a, i * p.M), 0, 0, 0, 0, 0, 0];
+    commands.push({ kernel: packIntKernel, args: [...words, ...sourceWords(a, true)] });
     const c = valuesAddress(context.outputs[0]!) + 4 * i * p.M * p.N;
-    const row = p.batchedB ? i * p.N : 0;
-    const words = [columns, row, plan.offset, plan.exact ? 1 : 0, a.tensorScale];
+    const sideB = side(plan.b, p.batchedB ? i * p.N : 0);
+    const out = [c, 4 * p.N, columns, plan.exact ? 1 : 0, a.tensorScale, 0];
     commands.push({
       kernel: matmulIntKernel,
-      args: [p.M, p.N, p.K, plan.block, c, 4 * p.N, ...packed, ...words, ...sourceWords(b, true)],
+      args: [p.M, p.N, p.K, plan.block, ...scratch, ...sideB, ...out, ...sourceWords(b, true)],
     });
   }
   return commands;

@@ -88,6 +88,29 @@ function scaleIndex(d: usize, row: i32, g: i32): i32 {
   return (row / load<i32>(d + scaleRowsAt)) * load<i32>(d + scalesPerRowAt) + g;
 }
 
+/**
+ * Scales of a row times `factor`, one for every `block` columns (a divisor of the group, or the group), each `stride`
+ * bytes after the other.
+ */
+export function rowScales(d: usize, row: i32, blocks: i32, block: i32, factor: f32, to: usize, stride: usize): void {
+  const from = load<usize>(d + scalesAt);
+  const kind = load<i32>(d + scaleKindAt);
+  const table = d + load<usize>(d + scaleTableAt);
+  const repeats = (sourceGroup(d) + block - 1) / block;
+  let index = scaleIndex(d, row, 0);
+  let used = 0;
+  let scale: f32 = 0;
+  for (let g = 0; g < blocks; g++) {
+    if (used == 0) {
+      scale = kind == 3 ? load<f32>(table + ((<usize>load<u8>(from + <usize>index)) << 2)) : scaleAt(d, from, index);
+      index++;
+    }
+    if (++used == repeats) used = 0;
+    store<f32>(to, scale * factor);
+    to += stride;
+  }
+}
+
 // @ts-ignore: decorator
 @inline
 export function sourceHasZeros(d: usize): bool {

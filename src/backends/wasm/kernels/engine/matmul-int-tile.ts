@@ -14,8 +14,8 @@
 // sum. `exact` says that both products are exact (scales with at most four significant bits), so that a fused
 // multiply-add gives the same bits and can be used.
 
-/** Bytes of the starts, and of the scales, of one block of a panel of A: six words and two unused. */
-export const lineBytesA: usize = 32;
+/** Bytes of the starts, and of the scales, of one block of a panel: eight words, of which A uses six. */
+export const lineBytes: usize = 32;
 
 export const dotPortable: i32 = 0;
 export const dotUnsigned: i32 = 1;
@@ -69,89 +69,140 @@ function dot(a: v128, b: v128, c: v128): v128 {
   return i32x4.relaxed_dot_i8x16_i7x16_add_s(a, b, c);
 }
 
+/** One block: `steps` × 4 products, scaled and added to the f32 tile at `out`. */
 // @ts-ignore: decorator
 @inline
-function tile(
-  blocks: i32,
-  steps: i32,
-  a: usize,
-  starts: usize,
-  scalesA: usize,
-  b: usize,
-  scalesB: usize,
-  out: usize,
-  exact: bool,
-): void {
-  for (; blocks > 0; blocks--) {
-    let c00 = v128.load32_splat(starts);
-    let c01 = c00;
-    let c10 = v128.load32_splat(starts, 4);
-    let c11 = c10;
-    let c20 = v128.load32_splat(starts, 8);
-    let c21 = c20;
-    let c30 = v128.load32_splat(starts, 12);
-    let c31 = c30;
-    let c40 = v128.load32_splat(starts, 16);
-    let c41 = c40;
-    let c50 = v128.load32_splat(starts, 20);
-    let c51 = c50;
-    for (const end = a + (<usize>steps) * 24; a < end; a += 24) {
-      const b0 = v128.load(b);
-      const b1 = v128.load(b, 16);
-      const a0 = v128.load32_splat(a);
-      c00 = dot(a0, b0, c00);
-      c01 = dot(a0, b1, c01);
-      const a1 = v128.load32_splat(a, 4);
-      c10 = dot(a1, b0, c10);
-      c11 = dot(a1, b1, c11);
-      const a2 = v128.load32_splat(a, 8);
-      c20 = dot(a2, b0, c20);
-      c21 = dot(a2, b1, c21);
-      const a3 = v128.load32_splat(a, 12);
-      c30 = dot(a3, b0, c30);
-      c31 = dot(a3, b1, c31);
-      const a4 = v128.load32_splat(a, 16);
-      c40 = dot(a4, b0, c40);
-      c41 = dot(a4, b1, c41);
-      const a5 = v128.load32_splat(a, 20);
-      c50 = dot(a5, b0, c50);
-      c51 = dot(a5, b1, c51);
-      b += 32;
-    }
-    const s0 = v128.load(scalesB);
-    const s1 = v128.load(scalesB, 16);
-    const r0 = v128.load32_splat(scalesA);
-    finish(c00, s0, r0, out, exact);
-    finish(c01, s1, r0, out + 16, exact);
-    const r1 = v128.load32_splat(scalesA, 4);
-    finish(c10, s0, r1, out + 32, exact);
-    finish(c11, s1, r1, out + 48, exact);
-    const r2 = v128.load32_splat(scalesA, 8);
-    finish(c20, s0, r2, out + 64, exact);
-    finish(c21, s1, r2, out + 80, exact);
-    const r3 = v128.load32_splat(scalesA, 12);
-    finish(c30, s0, r3, out + 96, exact);
-    finish(c31, s1, r3, out + 112, exact);
-    const r4 = v128.load32_splat(scalesA, 16);
-    finish(c40, s0, r4, out + 128, exact);
-    finish(c41, s1, r4, out + 144, exact);
-    const r5 = v128.load32_splat(scalesA, 20);
-    finish(c50, s0, r5, out + 160, exact);
-    finish(c51, s1, r5, out + 176, exact);
-    starts += lineBytesA;
-    scalesA += lineBytesA;
-    scalesB += 32;
+function block(steps: i32, a: usize, starts: usize, scalesA: usize, b: usize, scalesB: usize, out: usize, exact: bool): void {
+  let c00 = v128.load32_splat(starts);
+  let c01 = c00;
+  let c10 = v128.load32_splat(starts, 4);
+  let c11 = c10;
+  let c20 = v128.load32_splat(starts, 8);
+  let c21 = c20;
+  let c30 = v128.load32_splat(starts, 12);
+  let c31 = c30;
+  let c40 = v128.load32_splat(starts, 16);
+  let c41 = c40;
+  let c50 = v128.load32_splat(starts, 20);
+  let c51 = c50;
+  for (const end = a + (<usize>steps) * 24; a < end; a += 24) {
+    const b0 = v128.load(b);
+    const b1 = v128.load(b, 16);
+    const a0 = v128.load32_splat(a);
+    c00 = dot(a0, b0, c00);
+    c01 = dot(a0, b1, c01);
+    const a1 = v128.load32_splat(a, 4);
+    c10 = dot(a1, b0, c10);
+    c11 = dot(a1, b1, c11);
+    const a2 = v128.load32_splat(a, 8);
+    c20 = dot(a2, b0, c20);
+    c21 = dot(a2, b1, c21);
+    const a3 = v128.load32_splat(a, 12);
+    c30 = dot(a3, b0, c30);
+    c31 = dot(a3, b1, c31);
+    const a4 = v128.load32_splat(a, 16);
+    c40 = dot(a4, b0, c40);
+    c41 = dot(a4, b1, c41);
+    const a5 = v128.load32_splat(a, 20);
+    c50 = dot(a5, b0, c50);
+    c51 = dot(a5, b1, c51);
+    b += 32;
   }
+  const s0 = v128.load(scalesB);
+  const s1 = v128.load(scalesB, 16);
+  const r0 = v128.load32_splat(scalesA);
+  finish(c00, s0, r0, out, exact);
+  finish(c01, s1, r0, out + 16, exact);
+  const r1 = v128.load32_splat(scalesA, 4);
+  finish(c10, s0, r1, out + 32, exact);
+  finish(c11, s1, r1, out + 48, exact);
+  const r2 = v128.load32_splat(scalesA, 8);
+  finish(c20, s0, r2, out + 64, exact);
+  finish(c21, s1, r2, out + 80, exact);
+  const r3 = v128.load32_splat(scalesA, 12);
+  finish(c30, s0, r3, out + 96, exact);
+  finish(c31, s1, r3, out + 112, exact);
+  const r4 = v128.load32_splat(scalesA, 16);
+  finish(c40, s0, r4, out + 128, exact);
+  finish(c41, s1, r4, out + 144, exact);
+  const r5 = v128.load32_splat(scalesA, 20);
+  finish(c50, s0, r5, out + 160, exact);
+  finish(c51, s1, r5, out + 176, exact);
 }
 
 /** Adds `blocks` blocks of `steps` × 4 products to the f32 tile at `out` (six rows of 32 bytes). */
 export function tileRounded(blocks: i32, steps: i32, a: usize, starts: usize, sa: usize, b: usize, sb: usize, out: usize): void {
-  tile(blocks, steps, a, starts, sa, b, sb, out, false);
+  for (; blocks > 0; blocks--) {
+    block(steps, a, starts, sa, b, sb, out, false);
+    a += (<usize>steps) * 24;
+    b += (<usize>steps) << 5;
+    starts += lineBytes;
+    sa += lineBytes;
+    sb += lineBytes;
+  }
 }
 
 /** The same where scale products are exact. */
 export function tileExact(blocks: i32, steps: i32, a: usize, starts: usize, sa: usize, b: usize, sb: usize, out: usize): void {
-  tile(blocks, steps, a, starts, sa, b, sb, out, true);
+  for (; blocks > 0; blocks--) {
+    block(steps, a, starts, sa, b, sb, out, true);
+    a += (<usize>steps) * 24;
+    b += (<usize>steps) << 5;
+    starts += lineBytes;
+    sa += lineBytes;
+    sb += lineBytes;
+  }
+}
+
+/**
+ * The same for runs of `fold` blocks whose scales are powers of two. A run that is folded on both sides (its integers
+ * shifted to one scale, matmul-int-fold.ts) is one long block; otherwise its blocks are summed at `out` + 192 first.
+ * Both give the sum of the run, exact wherever folding applies, so the result does not depend on the neighbours that
+ * decide whether a panel is folded.
+ */
+export function tileFolded(
+  runs: i32,
+  fold: i32,
+  steps: i32,
+  a: usize,
+  starts: usize,
+  sa: usize,
+  b: usize,
+  sb: usize,
+  flags: usize,
+  out: usize,
+): void {
+  const sum = out + 192;
+  const bytesA = (<usize>steps) * 24;
+  const bytesB = (<usize>steps) << 5;
+  for (; runs > 0; runs--) {
+    const total = starts + (<usize>fold) * lineBytes;
+    if ((load<i32>(total, 24) & load<i32>(flags)) != 0) {
+      block(steps * fold, a, total, sa, b, sb, out, true);
+      a += bytesA * <usize>fold;
+      b += bytesB * <usize>fold;
+      sa += lineBytes * <usize>fold;
+      sb += lineBytes * <usize>fold;
+    } else {
+      clearTile(sum);
+      for (let i = 0; i < fold; i++) {
+        block(steps, a, starts, sa, b, sb, sum, true);
+        a += bytesA;
+        b += bytesB;
+        starts += lineBytes;
+        sa += lineBytes;
+        sb += lineBytes;
+      }
+      for (let at: usize = 0; at < 192; at += 16) v128.store(out + at, f32x4.add(v128.load(out + at), v128.load(sum + at)));
+    }
+    starts = total + lineBytes;
+    flags += 4;
+  }
+}
+
+export function clearTile(tile: usize): void {
+  const zero = f32x4.splat(0);
+  for (let at: usize = 0; at < 192; at += 16) v128.store(tile + at, zero);
 }
 
 /** The same for 8-bit B on a host without an exact 8-bit dot product: B holds two's complement, starts are zero. */
@@ -179,7 +230,7 @@ export function tilePortable(blocks: i32, steps: i32, a: usize, sa: usize, b: us
     }
     a += (<usize>steps) * 24;
     b += (<usize>steps) << 5;
-    sa += lineBytesA;
-    sb += 32;
+    sa += lineBytes;
+    sb += lineBytes;
   }
 }

@@ -1,32 +1,42 @@
 // Matrix products of two packed operands through 8-bit integer dot products.
 //
-//   C[m, n] = tsA · tsB · Σ_blocks (f32(Σ_k∈block a·b) · scaleB[n, block]) · scaleA[m, block]
+//   C[m, n] = Σ_blocks (f32(Σ_k∈block a·b) · scaleB[n, block]) · scaleA[m, block]  · rowB[n] · rowA[m] · tsA · tsB
 //
 // a and b are the integers of the codes (FP4: value × 2; zero points subtracted), exact; the units of the element
 // types are powers of two and go into the scales. A block is what the finer of the two operands puts under one scale;
-// whole rows are cut into blocks of 2^15. The f32 sum runs over the blocks in order, so the result depends neither on
-// threads nor on where an element lies in a tile; tile and proof of exactness: matmul-int-tile.ts.
+// whole rows are cut into blocks of 2^15. A scale that holds for a whole row is taken out of the blocks (row…), and is
+// 1 otherwise. The f32 sum runs over the blocks in order, or over runs of blocks whose own sums are made first
+// (matmul-int-fold.ts), so the result depends neither on threads nor on where an element lies in a tile; tile and proof
+// of exactness: matmul-int-tile.ts.
 //
 // packInt turns A into panels of six rows, once; matmulInt then decodes blocks of columns of B into scratch of the
 // thread, each column once, and runs over all panels of A.
 //
-// packInt words: rows, K, block, first row; codes, starts, scales; scratch, scratch bytes a thread; offset of B;
-// source description at word 16. Scratch: 8 lines.
-// matmulInt words: M, N, K, block; c, row bytes; codes, starts, scales; scratch, scratch bytes a thread; columns a
-// block; first row of B; offset of B; 1 when exact; address of A's tensor scale; source description of B.
+// Words of both: rows (of A, C), columns (0 in packInt), K, block; codes, starts, scales; scratch, scratch bytes a
+// thread; offset of B; blocks a run; largest shift of this operand; 1 when its scales hold for rows; first row of this
+// operand; then of matmulInt: c, row bytes, columns a block, 1 when exact, address of A's tensor scale; 0 … up to word
+// 20, where the source description of the operand starts.
 // An offset of −1 stands for 8-bit integers: this host decides; −2 takes the form that every host can (for tests).
+// A panel has, in starts, a line of eight words a block (with runs: and one for the sum of each run, its word 6 tells
+// whether the run is folded); in scales a line a block and one for the rows. Panels of B add their flags to scales.
 
 import { shareEnd, shareStart } from '../common/share.ts';
-import { decodeBytes, sourceGroup, sourceHasZeros, sourceScale, sourceTensorScale, sourceUnit, sourceZero } from './matmul-decode.ts';
+import { decodeBytes, rowScales, sourceGroup, sourceHasZeros, sourceScale, sourceTensorScale, sourceUnit, sourceZero } from './matmul-decode.ts';
+import { foldRun } from './matmul-int-fold.ts';
 import {
+  clearTile,
   dotPortable,
   dotUnsigned,
-  lineBytesA,
+  lineBytes,
   tileExact,
+  tileFolded,
   tilePortable,
   tileRounded,
   wideDot,
 } from './matmul-int-tile.ts';
+
+const sourceAt: usize = 80;
+
 import { packLines6, packLines8 } from './matmul-panels.ts';
 
 /** The offset that makes B's integers fit the dot product. */
@@ -79,61 +89,83 @@ function sumBytes(bytes: usize, length: i32): i32 {
   return sum;
 }
 
+/** Scales of one line of an operand into lane `lane` of a panel's lines; the last line takes the row's. */
+function packScales(d: usize, row: i32, blocks: i32, block: i32, perRow: bool, lane: i32, to: usize): void {
+  const unit = sourceUnit(d);
+  const first = to + ((<usize>lane) << 2);
+  const last = first + <usize>blocks * lineBytes;
+  store<f32>(last, perRow ? sourceScale(d, row, 0) : 1);
+  if (!perRow) rowScales(d, row, blocks, block, unit, first, lineBytes);
+  else for (let at = first; at < last; at += lineBytes) store<f32>(at, unit);
+}
+
 export function packInt(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(args);
-  const depth = load<i32>(args + 4);
-  const block = load<i32>(args + 8);
-  const row0 = load<i32>(args + 12);
+  const depth = load<i32>(args + 8);
+  const block = load<i32>(args + 12);
   const lines = load<usize>(args + 28) + <usize>thread * load<usize>(args + 32);
   const offset = resolveOffset(load<i32>(args + 36));
-  const d = args + 64;
+  const fold = load<i32>(args + 40);
+  const shift = load<i32>(args + 44);
+  const perRow = load<i32>(args + 48) != 0;
+  const row0 = load<i32>(args + 52);
+  const d = args + sourceAt;
   const padded = (block + 3) & ~3;
   const blocks = (depth + block - 1) / block;
-  const lineBytes = <usize>blocks * <usize>padded;
-  const group = sourceGroup(d);
-  const unit = sourceUnit(d);
+  const lineLength = <usize>blocks * <usize>padded;
+  const startLines = fold > 1 ? blocks + blocks / fold : blocks;
   const end = shareEnd(rows, 6, thread, threads);
   for (let m = shareStart(rows, 6, thread, threads); m < end; m += 6) {
     const panel = <usize>(m / 6);
     const count = min(6, rows - m);
-    const starts = load<usize>(args + 20) + panel * <usize>blocks * lineBytesA;
-    const scales = load<usize>(args + 24) + panel * <usize>blocks * lineBytesA;
+    let starts = load<usize>(args + 20) + panel * <usize>startLines * lineBytes;
+    const scales = load<usize>(args + 24) + panel * <usize>(blocks + 1) * lineBytes;
+    memory.fill(starts, 0, <usize>startLines * lineBytes);
+    memory.fill(scales, 0, <usize>(blocks + 1) * lineBytes);
     for (let i = 0; i < count; i++) {
-      const line = lines + <usize>i * lineBytes;
-      decodeLine(d, row0 + m + i, depth, block, padded, 0, line);
-      for (let g = 0; g < blocks; g++) {
-        const at = (<usize>g) * lineBytesA + ((<usize>i) << 2);
-        const sum = offset == 0 ? 0 : sumBytes(line + <usize>g * <usize>padded, padded);
-        store<i32>(starts + at, -offset * sum);
-        store<f32>(scales + at, sourceScale(d, row0 + m + i, (g * block) / group) * unit);
-      }
+      decodeLine(d, row0 + m + i, depth, block, padded, 0, lines + <usize>i * lineLength);
+      packScales(d, row0 + m + i, blocks, block, perRow, i, scales);
     }
-    for (let i = count; i < 6; i++) {
-      for (let g = 0; g < blocks; g++) {
-        const at = (<usize>g) * lineBytesA + ((<usize>i) << 2);
-        store<i32>(starts + at, 0);
-        store<f32>(scales + at, 0);
+    for (let g = 0; g < blocks; g += fold) {
+      const run = lines + <usize>g * <usize>padded;
+      const total = starts + <usize>fold * lineBytes;
+      if (fold > 1) {
+        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, fold, padded, shift);
+        store<i32>(total + 24, folded ? 1 : 0);
       }
+      for (let f = 0; f < fold; f++) {
+        for (let i = 0; i < count && offset != 0; i++) {
+          const lane = (<usize>i) << 2;
+          const start = -offset * sumBytes(run + <usize>i * lineLength + <usize>(f * padded), padded);
+          store<i32>(starts + lane, start);
+          if (fold > 1) store<i32>(total + lane, load<i32>(total + lane) + start);
+        }
+        starts += lineBytes;
+      }
+      if (fold > 1) starts += lineBytes;
     }
-    packLines6(lines, lineBytes, count, <i32>(lineBytes >> 2), load<usize>(args + 16) + panel * 6 * lineBytes);
+    packLines6(lines, lineLength, count, <i32>(lineLength >> 2), load<usize>(args + 16) + panel * 6 * lineLength);
   }
 }
 
-function clearTile(tile: usize): void {
-  const zero = f32x4.splat(0);
-  for (let i = 0; i < 6; i++) {
-    v128.store(tile, zero);
-    v128.store(tile, zero, 16);
-    tile += 32;
-  }
-}
-
-/** Tile × tensor scales to C. */
-function storeTile(tile: usize, factor: f32, c: usize, stride: usize, rows: i32, columns: i32): void {
+/** Tile × row scales of both sides × tensor scales to C. */
+function storeTile(
+  tile: usize,
+  rowsA: usize,
+  rowsB: usize,
+  factor: f32,
+  c: usize,
+  stride: usize,
+  rows: i32,
+  columns: i32,
+): void {
   const f = f32x4.splat(factor);
+  const b0 = v128.load(rowsB);
+  const b1 = v128.load(rowsB, 16);
   for (let i = 0; i < rows; i++) {
-    const low = f32x4.mul(v128.load(tile), f);
-    const high = f32x4.mul(v128.load(tile, 16), f);
+    const a = v128.load32_splat(rowsA);
+    const low = f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile), b0), a), f);
+    const high = f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile, 16), b1), a), f);
     if (columns == 8) {
       v128.store(c, low);
       v128.store(c, high, 16);
@@ -142,6 +174,7 @@ function storeTile(tile: usize, factor: f32, c: usize, stride: usize, rows: i32,
       v128.store(tile, high, 16);
       memory.copy(c, tile, (<usize>columns) << 2);
     }
+    rowsA += 4;
     tile += 32;
     c += stride;
   }
@@ -152,30 +185,34 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
   const columns = load<i32>(args + 4);
   const depth = load<i32>(args + 8);
   const block = load<i32>(args + 12);
-  const c = load<usize>(args + 16);
-  const strideC = load<usize>(args + 20);
-  const codesA = load<usize>(args + 24);
-  const startsA = load<usize>(args + 28);
-  const scalesA = load<usize>(args + 32);
-  const own = load<usize>(args + 36) + <usize>thread * load<usize>(args + 40);
-  const blockColumns = load<i32>(args + 44);
-  const row0 = load<i32>(args + 48);
-  const offset = resolveOffset(load<i32>(args + 52));
-  const wish = load<i32>(args + 52);
+  const codesA = load<usize>(args + 16);
+  const startsA = load<usize>(args + 20);
+  const scalesA = load<usize>(args + 24);
+  const own = load<usize>(args + 28) + <usize>thread * load<usize>(args + 32);
+  const wish = load<i32>(args + 36);
+  const fold = load<i32>(args + 40);
+  const shift = load<i32>(args + 44);
+  const perRow = load<i32>(args + 48) != 0;
+  const row0 = load<i32>(args + 52);
+  const c = load<usize>(args + 56);
+  const strideC = load<usize>(args + 60);
+  const blockColumns = load<i32>(args + 64);
+  const exact = load<i32>(args + 68) != 0;
+  const d = args + sourceAt;
+  const factor = load<f32>(load<usize>(args + 72)) * sourceTensorScale(d);
+  const offset = resolveOffset(wish);
   const portable = wish == -2 || (wish == -1 && wideDot() == dotPortable);
-  const exact = load<i32>(args + 56) != 0;
-  const d = args + 64;
-  const factor = load<f32>(load<usize>(args + 60)) * sourceTensorScale(d);
   const padded = (block + 3) & ~3;
   const steps = padded >> 2;
   const blocks = (depth + block - 1) / block;
-  const lineBytes = <usize>blocks * <usize>padded;
-  const group = sourceGroup(d);
-  const unit = sourceUnit(d);
+  const runs = blocks / fold;
+  const startLines = fold > 1 ? blocks + runs : blocks;
+  const lineLength = <usize>blocks * <usize>padded;
+  const scaleBytes = <usize>(blocks + 1 + (runs + 7) / 8) * lineBytes;
   const tile = own;
-  const lines = own + 256;
-  const scales = lines + 8 * lineBytes;
-  const panels = scales + <usize>blockColumns * <usize>blocks * 4;
+  const lines = own + 512;
+  const scales = lines + 8 * lineLength;
+  const panels = scales + <usize>(blockColumns / 8) * scaleBytes;
 
   const byColumns = columns >= rows || columns >= 64 * threads;
   const n0 = byColumns ? shareStart(columns, 8, thread, threads) : 0;
@@ -188,29 +225,42 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
     for (let n = nb; n < end; n += 8) {
       const count = min(8, end - n);
       const panel = <usize>((n - nb) >> 3);
-      const to = scales + panel * <usize>blocks * 32;
+      const to = scales + panel * scaleBytes;
       for (let i = 0; i < count; i++) {
-        decodeLine(d, row0 + n + i, depth, block, padded, offset, lines + <usize>i * lineBytes);
-        for (let g = 0; g < blocks; g++)
-          store<f32>(to + ((<usize>(g * 8 + i)) << 2), sourceScale(d, row0 + n + i, (g * block) / group) * unit);
+        decodeLine(d, row0 + n + i, depth, block, padded, fold > 1 ? 0 : offset, lines + <usize>i * lineLength);
+        packScales(d, row0 + n + i, blocks, block, perRow, i, to);
       }
-      packLines8(lines, lineBytes, count, <i32>(lineBytes >> 2), panels + panel * 8 * lineBytes);
+      if (fold > 1) {
+        const flags = to + <usize>(blocks + 1) * lineBytes;
+        for (let r = 0; r < runs; r++) {
+          const g = <usize>(r * fold);
+          const run = lines + g * <usize>padded;
+          const folded = foldRun(run, lineLength, count, to + g * lineBytes, fold, padded, shift);
+          store<i32>(flags + ((<usize>r) << 2), folded ? 1 : 0);
+        }
+        for (let i = 0; i < count; i++) addBytes(lines + <usize>i * lineLength, <i32>lineLength, offset);
+      }
+      packLines8(lines, lineLength, count, <i32>(lineLength >> 2), panels + panel * 8 * lineLength);
     }
     for (let m = m0; m < m1; m += 6) {
       const panelA = <usize>(m / 6);
       const count = min(6, rows - m);
-      const a = codesA + panelA * 6 * lineBytes;
-      const starts = startsA + panelA * <usize>blocks * lineBytesA;
-      const sa = scalesA + panelA * <usize>blocks * lineBytesA;
+      const a = codesA + panelA * 6 * lineLength;
+      const starts = startsA + panelA * <usize>startLines * lineBytes;
+      const sa = scalesA + panelA * <usize>(blocks + 1) * lineBytes;
+      const rowsA = sa + <usize>blocks * lineBytes;
       for (let n = nb; n < end; n += 8) {
         const panel = <usize>((n - nb) >> 3);
-        const b = panels + panel * 8 * lineBytes;
-        const sb = scales + panel * <usize>blocks * 32;
+        const b = panels + panel * 8 * lineLength;
+        const sb = scales + panel * scaleBytes;
+        const rowsB = sb + <usize>blocks * lineBytes;
         clearTile(tile);
-        if (portable) tilePortable(blocks, steps, a, sa, b, sb, tile);
+        if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
+        else if (portable) tilePortable(blocks, steps, a, sa, b, sb, tile);
         else if (exact) tileExact(blocks, steps, a, starts, sa, b, sb, tile);
         else tileRounded(blocks, steps, a, starts, sa, b, sb, tile);
-        storeTile(tile, factor, c + <usize>m * strideC + ((<usize>n) << 2), strideC, count, min(8, end - n));
+        const out = c + <usize>m * strideC + ((<usize>n) << 2);
+        storeTile(tile, rowsA, rowsB, factor, out, strideC, count, min(8, end - n));
       }
     }
   }
