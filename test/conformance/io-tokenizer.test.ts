@@ -135,12 +135,81 @@ describe('from GGUF metadata', () => {
   });
 
   it('says what it cannot read', async () => {
-    const model = { key: 'tokenizer.ggml.model', type: 'string', value: 'llama' };
-    await expect(using('spm', ['tokenizer.ggml.model'], [model])).rejects.toThrow(/kind "llama".*tokenizer\.json/);
+    const kind = (value: string) => [{ key: 'tokenizer.ggml.model', type: 'string', value }];
+    const drop = ['tokenizer.ggml.model'];
+    await expect(using('bert', drop, kind('bert'))).rejects.toThrow(/kind "bert".*tokenizer\.json/);
+    await expect(using('spm', drop, kind('llama'))).rejects.toThrow(/scores is missing/);
     const pre = { key: 'tokenizer.ggml.pre', type: 'string', value: 'nobody' };
     await expect(using('pre', ['tokenizer.ggml.pre'], [pre])).rejects.toThrow(/tokenizer\.ggml\.pre = "nobody"/);
     await expect(using('merges', ['tokenizer.ggml.merges'])).rejects.toThrow(/merges is missing/);
   });
+});
+
+/** Byte-pair merges of a text, learned by counting: a small vocabulary in the manner of SentencePiece. */
+function sentencePieceLike(sample: string, mergeCount: number): TokenizerDefinition {
+  const words = sample.split(' ').map((w) => Array.from(`▁${w}`));
+  const pieces = ['<unk>', '<s>', '</s>'];
+  for (let b = 0; b < 256; b++) pieces.push(`<0x${b.toString(16).toUpperCase().padStart(2, '0')}>`);
+  pieces.push(...new Set(words.flat()));
+  const merges: [string, string][] = [];
+  for (let m = 0; m < mergeCount; m++) {
+    const counts = new Map<string, number>();
+    for (const w of words)
+      for (let i = 1; i < w.length; i++)
+        counts.set(`${w[i - 1]}\t${w[i]}`, (counts.get(`${w[i - 1]}\t${w[i]}`) ?? 0) + 1);
+    // A piece that two pairs make would have two ranks: only new ones are learned.
+    const best = [...counts].filter(([k]) => !pieces.includes(k.replace('\t', ''))).sort((a, b) => b[1] - a[1])[0][0];
+    const pair = best.split('\t') as [string, string];
+    merges.push(pair);
+    pieces.push(pair.join(''));
+    for (const w of words)
+      for (let i = 1; i < w.length; i++)
+        if (w[i - 1] === pair[0] && w[i] === pair[1]) w.splice(i - 1, 2, pair.join(''));
+  }
+  const special = (id: number) => ({
+    id,
+    content: pieces[id],
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
+  const replace = (from: string, content: string) => ({ type: 'Replace', pattern: { String: from }, content });
+  const normalizers = [{ type: 'Prepend', prepend: '▁' }, replace(' ', '▁')];
+  const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
+  return {
+    added_tokens: [special(0), special(1), special(2)],
+    normalizer: { type: 'Sequence', normalizers } as TokenizerDefinition['normalizer'],
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: { type: 'Sequence', decoders: [replace('▁', ' '), { type: 'ByteFallback' }, { type: 'Fuse' }, strip] },
+    model: {
+      type: 'BPE',
+      vocab: Object.fromEntries(pieces.map((p, i) => [p, i])),
+      merges,
+      unk_token: '<unk>',
+      fuse_unk: true,
+      byte_fallback: true,
+    },
+  };
+}
+
+it('SentencePiece: scores in GGUF give the ids of the merges in tokenizer.json', async () => {
+  const original = sentencePieceLike(head.slice(0, 2000), 120);
+  const vocabSize = Object.keys(original.model.vocab as object).length;
+  const config = { bos_token: '<s>', eos_token: '</s>' };
+  const path = join(folder, 'sentencepiece.gguf');
+  const metadata = tokenizerEntries({ tokenizer: original, tokenizerConfig: config, vocabSize });
+  expect(metadata[0].value).toBe('llama');
+  await writeGguf({ path, metadata, tensors: [] });
+  const model = await openGguf(path);
+  const rebuilt = await loadTokenizer(model).finally(() => model.close());
+  const tokenizer = parseTokenizer(text(JSON.stringify(original)), text(JSON.stringify(config)));
+  for (const sample of [head, awkward, 'unseen: ẞ 🙂', ' leading', 'x'])
+    expect([...rebuilt.encode(sample)], sample).toEqual([...tokenizer.encode(sample)]);
+  expect(rebuilt.decode(rebuilt.encode(head))).toBe(head);
+  expect(rebuilt.specials).toMatchObject({ bos: 1, eos: 2, unk: 0 });
 });
 
 describe('bad input', () => {
