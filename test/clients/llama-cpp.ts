@@ -3,18 +3,23 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { LlamaAnswer, LlamaRequest } from './llama-cpp-child.ts';
+import type { QuantizeRequest } from './llama-quantize-child.ts';
 
-const child = fileURLToPath(new URL('./llama-cpp-child.ts', import.meta.url));
-
-/** What the child prints as its last line; rejects with its messages when it fails, aborts or takes too long. */
-export function runLlama(request: LlamaRequest, timeoutMs = 30_000): Promise<LlamaAnswer> {
-  return runChild(child, request, timeoutMs);
+/** Loads and evaluates files in one process; rejects with its messages when it fails, aborts or takes too long. */
+export function runLlama(requests: LlamaRequest[], timeoutMs = 120_000): Promise<LlamaAnswer[]> {
+  return runChild('llama-cpp-child.ts', requests, timeoutMs);
 }
 
-/** Runs a TypeScript program with a JSON request on stdin and a JSON answer as the last line of stdout. */
-export function runChild<T>(program: string, request: unknown, timeoutMs: number): Promise<T> {
+/** Runs llama.cpp's quantizer; gives what it printed, file by file. */
+export function runLlamaQuantizer(requests: QuantizeRequest[], timeoutMs = 120_000): Promise<string[]> {
+  return runChild('llama-quantize-child.ts', requests, timeoutMs);
+}
+
+/** JSON on stdin, JSON as the last line of stdout. */
+function runChild<T>(program: string, request: unknown, timeoutMs: number): Promise<T> {
+  const path = fileURLToPath(new URL(program, import.meta.url));
   return new Promise((resolve, reject) => {
-    const running = spawn(process.execPath, ['--no-warnings', program], { timeout: timeoutMs, killSignal: 'SIGKILL' });
+    const running = spawn(process.execPath, ['--no-warnings', path], { timeout: timeoutMs, killSignal: 'SIGKILL' });
     let out = '';
     let err = '';
     running.stdout.on('data', (d) => {
@@ -27,7 +32,7 @@ export function runChild<T>(program: string, request: unknown, timeoutMs: number
     running.on('close', (code, signal) => {
       const last = out.trim().split('\n').at(-1) ?? '';
       if (code === 0) resolve(JSON.parse(last) as T);
-      else reject(new Error(`the child ended with ${signal ?? `code ${code}`}: ${(err + out).slice(-2000)}`));
+      else reject(new Error(`${program} ended with ${signal ?? `code ${code}`}: ${(err + out).slice(-2000)}`));
     });
     running.stdin.on('error', () => {});
     running.stdin.end(JSON.stringify(request));
