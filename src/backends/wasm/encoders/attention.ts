@@ -26,7 +26,7 @@ export const ropeEncoder: OpEncoder = {
 /** Scratch of one thread: the layout in kernels/engine/attention.ts. */
 function attentionThreadBytes(D: number): number {
   const padded = 8 * Math.ceil(D / 8);
-  return alignedBytes(4 * (3 * 64 * padded + 64 * D + 64 * 64 + 128));
+  return alignedBytes(4 * ((60 + 60 + 64) * padded + (60 + 64) * D + 60 * 64 + 6 * 64 + 120));
 }
 
 export const attentionEncoder: OpEncoder = {

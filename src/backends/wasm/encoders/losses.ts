@@ -4,12 +4,14 @@ import type { Node } from '../../../graph/graph.ts';
 import { alignedBytes } from '../allocator.ts';
 import { dense, type OpEncoder, rowsAndColumns } from '../encoder.ts';
 import { compareLogitsKernel, crossEntropyCombineKernel, crossEntropyPartialKernel } from '../kernel-ids.ts';
-import { sourceWords } from '../matmul-source.ts';
+import { f32ThreadBytes } from '../matmul.ts';
+import { sourceWords, valuesAddress } from '../matmul-source.ts';
 
 /** Vocabulary entries of one task. Fixed, so that sums do not depend on the number of threads. */
 const chunk = 2048;
-/** Scratch of one thread: the layout in kernels/engine/losses.ts. */
-const threadBytes = 4 * (256 * 64 + 64 * 256 + 64 * 64);
+/** Bytes of a row of the tile of logits, and of a thread's scratch: kernels/engine/losses.ts. */
+const lineBytes = 1024;
+const threadBytes = f32ThreadBytes + 192 * lineBytes;
 
 function partialBytes(node: Node): number {
   const [hidden, weight] = node.inputs;
@@ -23,11 +25,11 @@ export const crossEntropyEncoder: OpEncoder = {
     const [N, C] = hidden.shape;
     const V = weight.shape[0];
     const chunks = Math.ceil(V / chunk);
-    const address = weight.dtype === 'packed' ? 0 : weight.address;
-    const tiles = [scratch + partialBytes(node), threadBytes];
-    const words = [hidden.address, address, targets.address, scratch, N, C, V, chunk, chunks, ...tiles];
+    const own = scratch + partialBytes(node);
+    const product = [1, N, V, C, hidden.address, 4 * C, 0, 0, valuesAddress(weight), 4 * C, 0, 0, lineBytes, 0, own, 0];
+    const words = [targets.address, scratch, chunk, chunks, own, threadBytes, 0, 0];
     return [
-      { kernel: crossEntropyPartialKernel, args: address ? words : [...words, ...sourceWords(weight, true)] },
+      { kernel: crossEntropyPartialKernel, args: [...words, ...product, ...sourceWords(weight, true)] },
       { kernel: crossEntropyCombineKernel, args: [scratch, targets.address, y.address, N, chunks, V] },
     ];
   },

@@ -1,21 +1,23 @@
 // Attention with running maximum and sum (Milakov and Gimelshein 2018; Dao et al. 2022): T×S scores never exist.
 //
 // Thread map: the query heads of one key/value head g and all queries t form rows r = t · (H/G) + head; a task is a
-// batch entry, a g and a block of 64 rows, and belongs to one thread. A task walks the keys its rows can see in
+// batch entry, a g and a block of 60 rows, and belongs to one thread. A task walks the keys its rows can see in
 // blocks of 64: scores P = Q Kᵀ, masking, m' = max(m, max P), P = e^(P − m'), l = l e^(m − m') + Σ P,
-// O = O e^(m − m') + P V; at the end O / l. Key and value blocks are copied to scratch memory (keys transposed), so the
-// products run on contiguous lines. Blocks of at most 8 rows (token generation) read keys and values in place, once.
-// Rows that see no key get 0.
+// O = O e^(m − m') + P V; at the end O / l. Both products run on panels and the register tile of the matrix products
+// (matmul-tile.ts). Blocks of at most 8 rows (token generation) read keys and values in place, once.
 //
-// Scratch per thread, in floats: Q 64·D8, Kᵀ D·64, V 64·D8, O 64·D8, P 64·64, maxima and sums 128; D8: D rounded up to 8.
+// Scratch per thread, in floats (D8: D rounded up to 8): Q 60·D8, O 60·D8, panels of Q 60·D, of K 64·D, of V 64·D8,
+// P 60·64, one panel of P 6·64, maxima and sums 120.
 
 import { cacheRangeError } from '../../kernel-ids';
 import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
 import { exp4 } from '../common/math';
 import { reportError } from './error';
-import { tile4x8, transpose64 } from './tile';
+import { packAcross, packLines6, packLines8 } from './matmul-panels';
+import { tileF32 } from './matmul-tile';
 
-const block: i32 = 64;
+const blockRows: i32 = 60;
+const blockKeys: i32 = 64;
 const lineBytes: usize = 256;
 const fewRows: i32 = 8;
 
@@ -99,44 +101,30 @@ function valuesInPlace(p: usize, rows: i32, v: usize, vBytes: usize, keys: i32, 
   }
 }
 
-/** P = Q Kᵀ for a block, Kᵀ in scratch; rows are rounded up to 4 (their lines exist). */
-function scoresPacked(q: usize, qBytes: usize, rows: i32, kt: usize, keys: i32, size: i32, p: usize): void {
-  for (let m = 0; m < rows; m += 4) {
-    const a = q + <usize>m * qBytes;
-    for (let s = 0; s < keys; s += 8)
-      tile4x8(
-        size,
-        a,
-        a + qBytes,
-        a + 2 * qBytes,
-        a + 3 * qBytes,
-        at(kt, s),
-        lineBytes,
-        at(p + <usize>m * lineBytes, s),
-        lineBytes,
-        false,
-      );
+/** P = Q Kᵀ for a block; rows are rounded up to 6, keys to 8 (their lines exist). */
+function scoresPacked(q: usize, rows: i32, k: usize, keys: i32, size: i32, p: usize): void {
+  const panelQ = <usize>size * 24;
+  const panelK = <usize>size * 32;
+  for (let m = 0; m < rows; m += 6) {
+    let from = k;
+    for (let s = 0; s < keys; s += 8) {
+      tileF32(size, q, from, at(p + <usize>m * lineBytes, s), lineBytes, false);
+      from += panelK;
+    }
+    q += panelQ;
   }
 }
 
-/** O += P V for a block, V in scratch. */
-function valuesPacked(p: usize, rows: i32, v: usize, keys: i32, size8: i32, o: usize): void {
-  const bytes = (<usize>size8) << 2;
-  for (let m = 0; m < rows; m += 4) {
-    const a = p + <usize>m * lineBytes;
-    for (let d = 0; d < size8; d += 8)
-      tile4x8(
-        keys,
-        a,
-        a + lineBytes,
-        a + 2 * lineBytes,
-        a + 3 * lineBytes,
-        at(v, d),
-        bytes,
-        at(o + <usize>m * bytes, d),
-        bytes,
-        true,
-      );
+/** O += P V for a block; `panel` holds six rows of P. */
+function valuesPacked(p: usize, rows: i32, v: usize, keys: i32, size: i32, o: usize, oBytes: usize, panel: usize): void {
+  const panelV = <usize>keys << 5;
+  for (let m = 0; m < rows; m += 6) {
+    packLines6(p + <usize>m * lineBytes, lineBytes, 6, keys, panel);
+    let from = v;
+    for (let d = 0; d < size; d += 8) {
+      tileF32(keys, panel, from, at(o + <usize>m * oBytes, d), oBytes, true);
+      from += panelV;
+    }
   }
 }
 
@@ -155,7 +143,7 @@ function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usize, o: 
   for (let s = 0; s < low; s++) store<f32>(at(p, s), -Infinity);
   for (let s = max(high, low); s < width; s++) store<f32>(at(p, s), -Infinity);
   let m = v128.load(p);
-  for (let s = 4; s < width; s += 4) m = f32x4.max(m, v128.load(at(p, s)));
+  for (let s = 4; s < width; s += 4) m = f32x4.pmax(m, v128.load(at(p, s)));
   const before = load<f32>(stats);
   const most = max(before, maxLanes(m));
   if (most == -Infinity) {
@@ -201,81 +189,71 @@ export function attention(args: usize, thread: i32, threads: i32): void {
 
   const share = heads / groups;
   const size8 = (size + 7) & ~7;
-  const lineQ = (<usize>size8) << 2;
+  const line8 = (<usize>size8) << 2;
   const q = address(args, 14) + <usize>thread * address(args, 15);
-  const kt = q + lineQ * 64;
-  const vs = kt + ((<usize>size) << 8);
-  const o = vs + lineQ * 64;
-  const p = o + lineQ * 64;
-  const stats = p + 64 * lineBytes;
+  const o = q + line8 * blockRows;
+  const qp = o + line8 * blockRows;
+  const kp = qp + ((<usize>(size * blockRows)) << 2);
+  const vp = kp + ((<usize>(size * blockKeys)) << 2);
+  const p = vp + line8 * blockKeys;
+  const panel = p + <usize>blockRows * lineBytes;
+  const stats = panel + 6 * lineBytes;
 
   const allRows = tokens * share;
-  const blocks = (allRows + block - 1) / block;
+  const blocks = (allRows + blockRows - 1) / blockRows;
   const tasks = batch * groups * blocks;
   const headBytes = (<usize>size) << 2;
   const keyBytes = headBytes * <usize>groups;
   for (let task = thread; task < tasks; task += threads) {
     // The last blocks see the most keys under a causal mask; they go first.
-    const index = blocks - 1 - (task / (batch * groups));
+    const index = blocks - 1 - task / (batch * groups);
     const b = (task % (batch * groups)) / groups;
     const g = task % groups;
-    const firstRow = index * block;
-    const rows = min(block, allRows - firstRow);
+    const firstRow = index * blockRows;
+    const rows = min(blockRows, allRows - firstRow);
     const firstPosition = start + firstRow / share;
     const lastPosition = start + (firstRow + rows - 1) / share;
     const keyEnd = causal ? min(allKeys, lastPosition + 1) : allKeys;
     const keyStart = window > 0 ? max(0, firstPosition - window + 1) : 0;
     const inPlace = rows <= fewRows;
 
-    for (let m = 0; m < ((rows + 3) & ~3); m++) {
-      const line = q + <usize>m * lineQ;
-      if (m >= rows) {
-        memory.fill(line, 0, lineQ);
-      } else {
-        const r = firstRow + m;
-        const from =
-          address(args, 0) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
-        memory.copy(line, from, headBytes);
-        if (size8 != size) memory.fill(line + headBytes, 0, lineQ - headBytes);
-        for (let i: usize = 0; i < lineQ; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), scale));
-      }
-      memory.fill(o + <usize>m * lineQ, 0, lineQ);
+    for (let m = 0; m < rows; m++) {
+      const line = q + <usize>m * line8;
+      const r = firstRow + m;
+      const from = address(args, 0) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
+      memory.copy(line, from, headBytes);
+      if (size8 != size) memory.fill(line + headBytes, 0, line8 - headBytes);
+      for (let i: usize = 0; i < line8; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), scale));
       store<f32>(stats + (<usize>m << 3), -Infinity);
       store<f32>(stats + (<usize>m << 3), 0, 4);
     }
+    memory.fill(o, 0, line8 * blockRows);
+    if (!inPlace)
+      for (let m = 0; m < rows; m += 6)
+        packLines6(q + <usize>m * line8, line8, min(6, rows - m), size, qp + ((<usize>(m * size)) << 2));
 
-    for (let s = keyStart; s < keyEnd; s += block) {
-      const keys = min(block, keyEnd - s);
-      const width = (keys + 7) & ~7;
+    for (let s = keyStart; s < keyEnd; s += blockKeys) {
+      const keys = min(blockKeys, keyEnd - s);
       const k = address(args, 1) + <usize>(b * allKeys + s) * keyBytes + <usize>g * headBytes;
       const v = address(args, 2) + <usize>(b * allKeys + s) * keyBytes + <usize>g * headBytes;
-      if (inPlace) scoresInPlace(q, lineQ, rows, k, keyBytes, keys, size, p);
+      if (inPlace) scoresInPlace(q, line8, rows, k, keyBytes, keys, size, p);
       else {
-        transpose64(k, keyBytes, keys, size, kt);
-        scoresPacked(q, lineQ, rows, kt, width, size, p);
+        for (let j = 0; j < keys; j += 8)
+          packLines8(k + <usize>j * keyBytes, keyBytes, min(8, keys - j), size, kp + ((<usize>(j * size)) << 2));
+        scoresPacked(qp, rows, kp, keys, size, p);
       }
       for (let m = 0; m < rows; m++) {
         const position = start + (firstRow + m) / share;
         const high = causal ? min(keys, position + 1 - s) : keys;
         const low = window > 0 ? min(max(0, position - window + 1 - s), keys) : 0;
-        softmaxStep(
-          p + <usize>m * lineBytes,
-          low,
-          max(0, high),
-          keys,
-          stats + (<usize>m << 3),
-          o + <usize>m * lineQ,
-          lineQ,
-        );
+        const line = p + <usize>m * lineBytes;
+        softmaxStep(line, low, max(0, high), keys, stats + (<usize>m << 3), o + <usize>m * line8, line8);
       }
-      if (inPlace) valuesInPlace(p, rows, v, keyBytes, keys, size, o, lineQ);
+      if (inPlace) valuesInPlace(p, rows, v, keyBytes, keys, size, o, line8);
       else {
-        for (let j = 0; j < keys; j++) {
-          const line = vs + <usize>j * lineQ;
-          memory.copy(line, v + <usize>j * keyBytes, headBytes);
-          if (size8 != size) memory.fill(line + headBytes, 0, lineQ - headBytes);
-        }
-        valuesPacked(p, rows, vs, keys, size8, o);
+        for (let d = 0; d < size; d += 8)
+          packAcross(at(v, d), keyBytes, min(8, size - d), 8, keys, vp + ((<usize>(d * keys)) << 2));
+        valuesPacked(p, rows, vp, keys, size, o, line8, panel);
       }
     }
 
@@ -284,9 +262,9 @@ export function attention(args: usize, thread: i32, threads: i32): void {
       const total = load<f32>(stats + (<usize>m << 3), 4);
       const inverse = total > 0 ? <f32>1 / total : <f32>0;
       const to = address(args, 4) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
-      const line = o + <usize>m * lineQ;
+      const line = o + <usize>m * line8;
       const f = f32x4.splat(inverse);
-      for (let i: usize = 0; i < lineQ; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), f));
+      for (let i: usize = 0; i < line8; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), f));
       memory.copy(to, line, headBytes);
     }
   }

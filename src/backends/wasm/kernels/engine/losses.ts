@@ -1,47 +1,45 @@
 // Negative log-likelihood with the last projection fused, and the comparison of two sets of logits.
 //
-// crossEntropy: N×V logits never exist. The vocabulary is cut into fixed chunks; a task is a block of 64 rows and a
-// chunk and belongs to one thread. It computes logits in tiles of 64 rows × 64 vocabulary entries (depth blocks of
-// 256, weight rows decoded and transposed into scratch memory) and keeps for each row the running maximum, the sum of
-// exponentials and the logit of the target. A second command combines the chunks of each row in order.
-// Scratch per thread, in floats: weights 256·64, decoded rows 64·256, logits 64·64.
+// crossEntropy: N×V logits never exist. The vocabulary is cut into fixed chunks; a task is a block of 192 rows and a
+// chunk and belongs to one thread. It computes logits in tiles of 192 rows × 256 entries by the matrix product
+// (matmul-f32.ts) and keeps for each row the running maximum, the sum of exponentials and the logit of the target. A
+// second command combines the chunks of each row in order.
+// Scratch per thread: that of the matrix product, then one tile of logits.
 
 import { targetError } from '../../kernel-ids';
 import { address, at, maxLanes, sumLanes, word } from '../common/args';
 import { exp4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
-import { decodeRow } from './matmul-decode';
+import { product, threadScratch } from './matmul-f32';
 import { argmaxRow, maxRow } from './rows';
-import { tile4x8, transpose64 } from './tile';
 
-const block: i32 = 64;
-const depth: i32 = 256;
-const lineBytes: usize = 256;
+const blockRows: i32 = 192;
+const blockEntries: i32 = 256;
+const lineBytes: usize = 1024;
 
 /**
- * Words: hidden, weight (dense; 0: packed), targets, partials, N, C, V, chunk, chunks, scratch, scratch bytes of a
- * thread, then the source description of a packed weight. Partials: [N, chunks] of (maximum, sum, target's logit).
+ * Words: targets, partials, chunk, chunks, scratch, scratch bytes of a thread, two unused, then the words of matmulF32
+ * for hidden [N, C] · weight [V, C]ᵀ with rows of C of 1024 bytes. Partials: [N, chunks] of (maximum, sum, target's
+ * logit).
  */
 export function crossEntropyPartial(args: usize, thread: i32, threads: i32): void {
-  const hidden = address(args, 0);
-  const weight = address(args, 1);
-  const targets = address(args, 2);
-  const partials = address(args, 3);
-  const count = word(args, 4);
-  const channels = word(args, 5);
-  const vocabulary = word(args, 6);
-  const chunk = word(args, 7);
-  const chunks = word(args, 8);
-  const kt = address(args, 9) + <usize>thread * address(args, 10);
-  const decoded = kt + <usize>depth * lineBytes;
-  const logits = decoded + (<usize>(block * depth) << 2);
-  const rowBytes = (<usize>channels) << 2;
-  const tasks = ((count + block - 1) / block) * chunks;
+  const targets = address(args, 0);
+  const partials = address(args, 1);
+  const chunk = word(args, 2);
+  const chunks = word(args, 3);
+  const own = address(args, 4) + <usize>thread * address(args, 5);
+  const logits = own + threadScratch;
+  const matrix = args + 32;
+  const count = word(matrix, 1);
+  const vocabulary = word(matrix, 2);
+  const hidden = address(matrix, 4);
+  const weight = address(matrix, 8);
+  const tasks = ((count + blockRows - 1) / blockRows) * chunks;
   for (let task = thread; task < tasks; task += threads) {
     const part = task % chunks;
-    const first = (task / chunks) * block;
-    const rows = min(block, count - first);
+    const first = (task / chunks) * blockRows;
+    const rows = min(blockRows, count - first);
     for (let m = 0; m < rows; m++) {
       const partial = partials + <usize>((first + m) * chunks + part) * 12;
       store<f32>(partial, -Infinity);
@@ -49,34 +47,11 @@ export function crossEntropyPartial(args: usize, thread: i32, threads: i32): voi
       store<f32>(partial, 0, 8);
     }
     const last = min((part + 1) * chunk, vocabulary);
-    for (let entry = part * chunk; entry < last; entry += block) {
-      const entries = min(block, last - entry);
-      for (let k = 0; k < channels; k += depth) {
-        const length = min(depth, channels - k);
-        if (weight != 0) transpose64(weight + <usize>entry * rowBytes + ((<usize>k) << 2), rowBytes, entries, length, kt);
-        else {
-          for (let j = 0; j < entries; j++)
-            decodeRow(args + 44, entry + j, k, length, decoded + (<usize>(j * depth) << 2));
-          transpose64(decoded, (<usize>depth) << 2, entries, length, kt);
-        }
-        for (let m = 0; m < rows; m += 4) {
-          const lastRow = rows - 1;
-          const a = hidden + <usize>first * rowBytes + ((<usize>k) << 2);
-          for (let j = 0; j < entries; j += 8)
-            tile4x8(
-              length,
-              a + <usize>m * rowBytes,
-              a + <usize>min(m + 1, lastRow) * rowBytes,
-              a + <usize>min(m + 2, lastRow) * rowBytes,
-              a + <usize>min(m + 3, lastRow) * rowBytes,
-              at(kt, j),
-              lineBytes,
-              at(logits + <usize>m * lineBytes, j),
-              lineBytes,
-              k != 0,
-            );
-        }
-      }
+    for (let entry = part * chunk; entry < last; entry += blockEntries) {
+      const entries = min(blockEntries, last - entry);
+      // The product addresses C by row and column; the tile stands for its part of C.
+      const c = logits - <usize>first * lineBytes - ((<usize>entry) << 2);
+      product(matrix, hidden, weight, 0, c, first, first + rows, entry, entry + entries, own, 0, 1);
       for (let m = 0; m < rows; m++) {
         const line = logits + <usize>m * lineBytes;
         const target = load<i32>(at(targets, first + m)) - entry;
@@ -93,7 +68,7 @@ function sumTile(line: usize, entries: i32, partial: usize): void {
   const width = (entries + 3) & ~3;
   for (let j = entries; j < width; j++) store<f32>(at(line, j), -Infinity);
   let m = v128.load(line);
-  for (let j = 4; j < width; j += 4) m = f32x4.max(m, v128.load(at(line, j)));
+  for (let j = 4; j < width; j += 4) m = f32x4.pmax(m, v128.load(at(line, j)));
   const before = load<f32>(partial);
   const most = max(before, maxLanes(m));
   const shift = f32x4.splat(most);
