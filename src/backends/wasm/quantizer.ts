@@ -2,7 +2,7 @@
 //
 // The raw bytes of a checkpoint (bf16, f16 or f32) are copied into the pool's memory strip by strip, at most 8 MiB each,
 // so that memory stays small whatever the matrix; threads share the bands of a strip. Scales that cover the whole
-// tensor need its largest magnitude first: then the matrix is read twice.
+// tensor need its largest magnitude first: then strips are larger, and a matrix of several strips is copied twice.
 
 import { deviceError } from '../../errors.ts';
 import { bf16Value, f16Value, f32Bits, f32FromBits } from '../../formats/bits.ts';
@@ -39,6 +39,7 @@ export interface WasmQuantizer {
 
 const dtypeIds = { f32: 0, bf16: 1, f16: 2 } as const;
 const stripBytes = 8 << 20;
+const wholeTensorStripBytes = 64 << 20;
 const argumentWords = 30;
 
 /**
@@ -82,7 +83,9 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
   const band = bandRows(spec);
   const wholeTensor = spec.granularity.kind === 'tensor';
 
-  const stripRows = Math.min(rows, Math.max(1, Math.floor(stripBytes / (sourceRow * band))) * band);
+  const twoPasses = wholeTensor || spec.scale.tensorScale;
+  const bytesAtOnce = twoPasses ? wholeTensorStripBytes : stripBytes;
+  const stripRows = Math.min(rows, Math.max(1, Math.floor(bytesAtOnce / (sourceRow * band))) * band);
   const stripScales = wholeTensor ? 1 : Math.ceil(stripRows / band) * scaleCols;
   // 64 spare bytes, five words a tile (padded to four tiles), code bytes, packed codes and their overrun
   const scratchBytes = 64 * Math.ceil((64 + 20 * (scaleCols + 3) + cols + rowBytes + 16) / 64);
@@ -112,9 +115,11 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
     const statusWords = new Int32Array(memory.buffer, status, threads);
     const words = new Int32Array(memory.buffer, args, argumentWords);
 
-    /** Copies a strip in and runs a kernel on it. */
+    let loaded = -1;
+    /** Copies a strip in, unless it is there, and runs a kernel on it. */
     const runStrip = (kernel: string, first: number, count: number) => {
-      heap.set(matrix.bytes.subarray(first * sourceRow, (first + count) * sourceRow), source);
+      if (loaded !== first) heap.set(matrix.bytes.subarray(first * sourceRow, (first + count) * sourceRow), source);
+      loaded = first;
       words[2] = count;
       pool.run(kernel, args);
     };
@@ -127,7 +132,7 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
     };
 
     let amax = 0;
-    if (wholeTensor || spec.scale.tensorScale) {
+    if (twoPasses) {
       setWords(1, -1);
       for (const [first, count] of strips()) {
         runStrip('quantizeAmax', first, count);

@@ -8,7 +8,7 @@
 
 import { lanes, valueBytes } from './convert';
 import { storeNibbles } from './pack';
-import { midpoint, redoFloat16, redoInt16 } from './redo';
+import { midpoint, redoFloat, redoInt } from './redo';
 
 /**
  * What the rows need of `count` steps, four at a time: fl(1 / step) or 0, and the squared |f − n| from which lanes are
@@ -44,15 +44,6 @@ function emit(nibbles: bool, out: usize, first: i32, codes: v128): void {
   else v128.store(out + <usize>first, codes);
 }
 
-// @ts-ignore: decorator
-@inline
-function storeLanes(spare: usize, x0: v128, x1: v128, x2: v128, x3: v128): void {
-  v128.store(spare, x0);
-  v128.store(spare, x1, 16);
-  v128.store(spare, x2, 32);
-  v128.store(spare, x3, 48);
-}
-
 /** 1.5 · 2^23: adding it rounds numbers up to 2^22 to integers, which then stand in the low bits. */
 const magic: f32 = 12582912;
 
@@ -83,7 +74,6 @@ export function encodeRowInt(
   high: i32,
   nibbles: bool,
   out: usize,
-  spare: usize,
 ): void {
   const lowest = i16x8.splat(<i16>low);
   const highest = i16x8.splat(<i16>high);
@@ -117,13 +107,16 @@ export function encodeRowInt(
       let far = f32x4.pmax(distance(f0, f32x4.sub(t0, shift)), distance(f1, f32x4.sub(t1, shift)));
       far = f32x4.pmax(far, distance(f2, f32x4.sub(t2, shift)));
       far = f32x4.pmax(far, distance(f3, f32x4.sub(t3, shift)));
+      let a: v128;
+      let b: v128;
       if (v128.any_true(f32x4.ge(far, limit))) {
-        storeLanes(spare, lanes(dtype, x, 0), lanes(dtype, x, 1), lanes(dtype, x, 2), lanes(dtype, x, 3));
-        emit(nibbles, out, i, redoInt16(spare, step, minimum, zero, low, high));
-        continue;
+        const d = f32x4.splat(step);
+        a = i16x8.narrow_i32x4_s(redoInt(lanes(dtype, x, 0), m, d), redoInt(lanes(dtype, x, 1), m, d));
+        b = i16x8.narrow_i32x4_s(redoInt(lanes(dtype, x, 2), m, d), redoInt(lanes(dtype, x, 3), m, d));
+      } else {
+        a = i16x8.narrow_i32x4_s(i32x4.sub(t0, base), i32x4.sub(t1, base));
+        b = i16x8.narrow_i32x4_s(i32x4.sub(t2, base), i32x4.sub(t3, base));
       }
-      let a = i16x8.narrow_i32x4_s(i32x4.sub(t0, base), i32x4.sub(t1, base));
-      let b = i16x8.narrow_i32x4_s(i32x4.sub(t2, base), i32x4.sub(t3, base));
       a = i16x8.min_s(i16x8.max_s(i16x8.add_sat_s(a, z), lowest), highest);
       b = i16x8.min_s(i16x8.max_s(i16x8.add_sat_s(b, z), lowest), highest);
       emit(nibbles, out, i, i8x16.narrow_i16x8_u(v128.and(a, byte), v128.and(b, byte)));
@@ -152,7 +145,10 @@ function floatCode(t: v128, e: v128, shift: i32, offset: v128, last: v128): v128
   return i32x4.min_s(i32x4.sub(i32x4.add(t, i32x4.shr_u(e, shift)), offset), last);
 }
 
-/** Minifloats with a sign bit above the magnitude, saturating at magnitude code `last`, for a row as above. */
+/**
+ * Minifloats, saturating at magnitude code `last`, for a row as above. The sign goes to bit 7 − signShift. Calls with a
+ * constant mantissaBits compile to shifts by constants, which are much faster.
+ */
 // @ts-ignore: decorator
 @inline
 export function encodeRowFloat(
@@ -166,10 +162,9 @@ export function encodeRowFloat(
   mantissaBits: i32,
   bias: i32,
   last: i32,
-  sign: i32,
+  signShift: i32,
   nibbles: bool,
   out: usize,
-  spare: usize,
 ): void {
   const top = f32x4.splat(midpoint(last, mantissaBits, bias) * 2);
   const lowest = i32x4.splat((128 - bias) << 23);
@@ -178,7 +173,7 @@ export function encodeRowFloat(
   const round = f32x4.splat(8388608);
   const offset = i32x4.splat(0x4b000000 + ((128 - bias) << mantissaBits));
   const largest = i32x4.splat(last);
-  const signBit = i8x16.splat(<i8>sign);
+  const signBit = i8x16.splat(-128);
   for (let first = 0; first < cols; first += tileCols, steps += 4, inverses += 4, limits += 4) {
     const step = load<f32>(steps);
     const scale = v128.load32_splat(inverses);
@@ -190,7 +185,8 @@ export function encodeRowFloat(
       const x2 = lanes(dtype, x, 2);
       const x3 = lanes(dtype, x, 3);
       // narrowing with saturation keeps the sign of each value, also of -0
-      const signs = i8x16.shr_s(i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(x0, x1), i16x8.narrow_i32x4_s(x2, x3)), 7);
+      const narrow = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(x0, x1), i16x8.narrow_i32x4_s(x2, x3));
+      const signs = i16x8.shr_u(v128.and(narrow, signBit), signShift);
       const q0 = magnitude(x0, scale, top);
       const q1 = magnitude(x1, scale, top);
       const q2 = magnitude(x2, scale, top);
@@ -210,22 +206,30 @@ export function encodeRowFloat(
       let far = f32x4.pmax(distance(f0, f32x4.sub(t0, round)), distance(f1, f32x4.sub(t1, round)));
       far = f32x4.pmax(far, distance(f2, f32x4.sub(t2, round)));
       far = f32x4.pmax(far, distance(f3, f32x4.sub(t3, round)));
-      let codes: v128;
+      let a: v128;
+      let b: v128;
       if (v128.any_true(f32x4.ge(far, limit))) {
-        storeLanes(spare, x0, x1, x2, x3);
-        codes = redoFloat16(spare, step, mantissaBits, bias, last);
+        const d = f32x4.splat(step);
+        a = i16x8.narrow_i32x4_s(
+          redoFloat(x0, d, mantissaBits, bias, last),
+          redoFloat(x1, d, mantissaBits, bias, last),
+        );
+        b = i16x8.narrow_i32x4_s(
+          redoFloat(x2, d, mantissaBits, bias, last),
+          redoFloat(x3, d, mantissaBits, bias, last),
+        );
       } else {
-        const a = i16x8.narrow_i32x4_s(
+        a = i16x8.narrow_i32x4_s(
           floatCode(t0, e0, shift, offset, largest),
           floatCode(t1, e1, shift, offset, largest),
         );
-        const b = i16x8.narrow_i32x4_s(
+        b = i16x8.narrow_i32x4_s(
           floatCode(t2, e2, shift, offset, largest),
           floatCode(t3, e3, shift, offset, largest),
         );
-        codes = i8x16.narrow_i16x8_u(a, b);
       }
-      emit(nibbles, out, i, v128.or(codes, v128.and(signs, signBit)));
+      const codes = i8x16.narrow_i16x8_u(a, b);
+      emit(nibbles, out, i, v128.or(codes, signs));
     }
   }
 }

@@ -174,19 +174,21 @@ function encodeRow(
   zeros: usize,
   nibbles: bool,
   out: usize,
-  spare: usize,
 ): void {
   const cols = word(args, wCols);
   const tileCols = word(args, wTileCols);
   const last = word(args, wLast);
   if (word(args, wIsFloat) != 0) {
-    const mantissaBits = word(args, wMantissaBits);
-    const sign = 1 << (word(args, wBits) - 1);
+    const m = word(args, wMantissaBits);
+    const sign = 8 - word(args, wBits);
     const bias = word(args, wBias);
-    encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, mantissaBits, bias, last, sign, nibbles, out, spare);
+    if (m == 1) encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 1, bias, last, sign, nibbles, out);
+    else if (m == 2) encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 2, bias, last, sign, nibbles, out);
+    else if (m == 3) encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 3, bias, last, sign, nibbles, out);
+    else encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, m, bias, last, sign, nibbles, out);
   } else {
     const low = word(args, wLowest);
-    encodeRowInt(dtype, x, cols, tileCols, steps, inverses, limits, minimums, zeros, low, last, nibbles, out, spare);
+    encodeRowInt(dtype, x, cols, tileCols, steps, inverses, limits, minimums, zeros, low, last, nibbles, out);
   }
 }
 
@@ -251,9 +253,9 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
       }
       if (asymmetric || r == band) prepareSteps(steps, inverses, limits, scaleCols);
       const m = asymmetric ? minimums : 0;
-      if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, inverses, limits, m, zeros, nibbles, out, spare);
-      else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, inverses, limits, m, zeros, nibbles, out, spare);
-      else encodeRow(dtypeF32, args, x, steps, inverses, limits, m, zeros, nibbles, out, spare);
+      if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, inverses, limits, m, zeros, nibbles, out);
+      else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, inverses, limits, m, zeros, nibbles, out);
+      else encodeRow(dtypeF32, args, x, steps, inverses, limits, m, zeros, nibbles, out);
       if (!direct) {
         packBytes(bytes, packed, cols, bits);
         memory.copy(target, packed, rowBytes);

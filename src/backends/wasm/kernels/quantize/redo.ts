@@ -1,7 +1,8 @@
-// The scalar decision of the reference codec, for values whose quotient is within float32 error of a midpoint:
-// |x| is compared with fl(step × midpoint); equal goes to the even code.
+// The exact decision of the reference codec, for lanes whose quotient is within float32 error of a midpoint or whose
+// step has no usable inverse: a candidate code from a division, then |x| compared with fl(step × midpoint) on both sides
+// of it; equal goes to the even code. Called for few values, so these are functions and not inlined.
 
-/** Midpoint between magnitude codes `code` and `code + 1` of a minifloat. */
+/** Midpoint above magnitude code `code` of a minifloat. */
 // @ts-ignore: decorator
 @inline
 export function midpoint(code: i32, mantissaBits: i32, bias: i32): f32 {
@@ -11,61 +12,41 @@ export function midpoint(code: i32, mantissaBits: i32, bias: i32): f32 {
   return (f32(integer) + 0.5) * reinterpret<f32>((max(field, 1) - bias - mantissaBits + 127) << 23);
 }
 
-/** Magnitude code of |x| = a, from a code that is at most one off. */
-function decideFloat(a: f32, step: f32, code: i32, mantissaBits: i32, bias: i32, last: i32): i32 {
-  const odd = (code & 1) != 0;
-  if (code < last) {
-    const high = step * midpoint(code, mantissaBits, bias);
-    if (a > high || (a == high && odd)) return code + 1;
-  }
-  if (code > 0) {
-    const low = step * midpoint(code - 1, mantissaBits, bias);
-    if (a < low || (a == low && odd)) return code - 1;
-  }
-  return code;
+/** i ± 1 where |x| = a lies beyond the midpoint above or below i (in units of `step`), or on it and i is odd. */
+// @ts-ignore: decorator
+@inline
+function decide(a: v128, i: v128, high: v128, low: v128): v128 {
+  const odd = i32x4.shr_s(i32x4.shl(i, 31), 31);
+  const up = v128.or(f32x4.gt(a, high), v128.and(f32x4.eq(a, high), odd));
+  const down = v128.or(f32x4.lt(a, low), v128.and(f32x4.eq(a, low), odd));
+  return i32x4.add(i32x4.sub(i, up), down);
 }
 
-function decideInt(a: f32, step: f32, n: i32): i32 {
-  const odd = (n & 1) != 0;
-  const high = step * (f32(n) + 0.5);
-  if (a > high || (a == high && odd)) return n + 1;
-  if (n > 0) {
-    const low = step * (f32(n) - 0.5);
-    if (a < low || (a == low && odd)) return n - 1;
-  }
-  return n;
+/** Integers nearest to (x − minimum) / step. */
+export function redoInt(x: v128, minimum: v128, step: v128): v128 {
+  const v = f32x4.sub(x, minimum);
+  const a = f32x4.abs(v);
+  const n = f32x4.nearest(f32x4.pmin(f32x4.div(a, step), f32x4.splat(65536)));
+  const half = f32x4.splat(0.5);
+  const high = f32x4.mul(step, f32x4.add(n, half));
+  const low = f32x4.mul(step, f32x4.sub(n, half));
+  const i = decide(a, i32x4.trunc_sat_f32x4_s(n), high, low);
+  const sign = i32x4.shr_s(v, 31);
+  return i32x4.sub(v128.xor(i, sign), sign);
 }
 
-/** Codes of 16 float32 values at `x` as bytes: clamp(round((x − minimum) / step) + zero, low, high). */
-export function redoInt16(x: usize, step: f32, minimum: f32, zero: i32, low: i32, high: i32): v128 {
-  let word0: u64 = 0;
-  let word1: u64 = 0;
-  for (let i = 0; i < 16; i++) {
-    const v = load<f32>(x + (<usize>i << 2)) - minimum;
-    const a = abs(v);
-    let n = <i32>min(nearest(a / step), 65536);
-    if (n < 65536) n = decideInt(a, step, n);
-    const code = min(max((v < 0 ? -n : n) + zero, low), high);
-    if (i < 8) word0 |= (<u64>code & 0xff) << (<u64>i << 3);
-    else word1 |= (<u64>code & 0xff) << ((<u64>i - 8) << 3);
-  }
-  return i64x2.replace_lane(i64x2.splat(word0), 1, word1);
-}
-
-/** Magnitude codes of 16 float32 values at `x` as bytes, saturating at `last`. */
-export function redoFloat16(x: usize, step: f32, mantissaBits: i32, bias: i32, last: i32): v128 {
-  let word0: u64 = 0;
-  let word1: u64 = 0;
-  const top = midpoint(last, mantissaBits, bias);
-  for (let i = 0; i < 16; i++) {
-    const a = abs(load<f32>(x + (<usize>i << 2)));
-    const q = min(a / step, top);
-    const e = max(reinterpret<i32>(q) & 0x7f800000, (128 - bias) << 23);
-    const n = <i32>nearest(q * reinterpret<f32>(((254 + mantissaBits) << 23) - e));
-    const near = min((e >> (23 - mantissaBits)) - ((128 - bias) << mantissaBits) + n, last);
-    const code = decideFloat(a, step, near, mantissaBits, bias, last);
-    if (i < 8) word0 |= <u64>code << (<u64>i << 3);
-    else word1 |= <u64>code << ((<u64>i - 8) << 3);
-  }
-  return i64x2.replace_lane(i64x2.splat(word0), 1, word1);
+/** Magnitude codes of the minifloats nearest to |x| / step, saturating at `last`. */
+export function redoFloat(x: v128, step: v128, mantissaBits: i32, bias: i32, last: i32): v128 {
+  const a = f32x4.abs(x);
+  const q = f32x4.pmin(f32x4.div(a, step), f32x4.splat(midpoint(last, mantissaBits, bias) * 2));
+  const e = i32x4.max_s(v128.and(q, i32x4.splat(0x7f800000)), i32x4.splat((128 - bias) << 23));
+  const n = f32x4.nearest(f32x4.mul(q, i32x4.sub(i32x4.splat((254 + mantissaBits) << 23), e)));
+  const spacing = i32x4.sub(e, i32x4.splat(mantissaBits << 23));
+  const half = f32x4.splat(0.5);
+  // midpoints inside the binade; at its ends q itself is far from the midpoint that would be another one
+  const high = f32x4.mul(step, f32x4.mul(f32x4.add(n, half), spacing));
+  const low = f32x4.mul(step, f32x4.mul(f32x4.sub(n, half), spacing));
+  const i = decide(a, i32x4.trunc_sat_f32x4_s(n), high, low);
+  const first = i32x4.sub(i32x4.shr_u(e, 23 - mantissaBits), i32x4.splat((128 - bias) << mantissaBits));
+  return i32x4.min_s(i32x4.add(i, first), i32x4.splat(last));
 }
