@@ -4,23 +4,16 @@
 // are exact. Declined: maxima near the ends of the f32 range, and NVFP4 maxima so far above the largest scale that
 // distances round.
 
-import { maxLane, narrow, packNibbles, splat } from './lanes';
+import { held, maxLane, midpointsAt, narrow, packNibbles, splat } from './lanes';
 
-/** Minus the magnitude code of four values. */
+/** Minus the magnitude code of four values, m0 … m6 the midpoints. */
 // @ts-ignore: decorator
 @inline
-function negativeCode(x: v128, d: v128): v128 {
+function negativeCode(x: v128, m0: v128, m1: v128, m2: v128, m3: v128, m4: v128, m5: v128, m6: v128): v128 {
   const a = f32x4.abs(x);
-  const m0 = f32x4.gt(a, f32x4.mul(d, splat(0.5)));
-  const m1 = f32x4.gt(a, f32x4.mul(d, splat(1.5)));
-  const m2 = f32x4.gt(a, f32x4.mul(d, splat(2.5)));
-  const m3 = f32x4.gt(a, f32x4.mul(d, splat(3.5)));
-  const m4 = f32x4.gt(a, f32x4.mul(d, splat(5)));
-  const m5 = f32x4.gt(a, f32x4.mul(d, splat(7)));
-  const m6 = f32x4.gt(a, f32x4.mul(d, splat(10)));
   return i32x4.add(
-    i32x4.add(i32x4.add(m0, m1), i32x4.add(m2, m3)),
-    i32x4.add(i32x4.add(m4, m5), m6),
+    i32x4.add(i32x4.add(f32x4.gt(a, m0), f32x4.gt(a, m1)), i32x4.add(f32x4.gt(a, m2), f32x4.gt(a, m3))),
+    i32x4.add(i32x4.add(f32x4.gt(a, m4), f32x4.gt(a, m5)), f32x4.gt(a, m6)),
   );
 }
 
@@ -28,10 +21,22 @@ function negativeCode(x: v128, d: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function sixteenCodes(a: v128, b: v128, c: v128, e: v128, d: v128): v128 {
-  const code = i8x16.neg(narrow(negativeCode(a, d), negativeCode(b, d), negativeCode(c, d), negativeCode(e, d)));
-  // Narrowing saturates, so the bytes keep the sign bits of the floats.
-  const negative = narrow(a, b, c, e);
-  const sign = v128.and(v128.and(negative, i8x16.splat(-128)), i8x16.ne(code, i8x16.splat(0)));
+  const m0 = f32x4.mul(d, held(midpointsAt));
+  const m1 = f32x4.mul(d, held(midpointsAt + 4));
+  const m2 = f32x4.mul(d, held(midpointsAt + 8));
+  const m3 = f32x4.mul(d, held(midpointsAt + 12));
+  const m4 = f32x4.mul(d, held(midpointsAt + 16));
+  const m5 = f32x4.mul(d, held(midpointsAt + 20));
+  const m6 = f32x4.mul(d, held(midpointsAt + 24));
+  const codes = narrow(
+    negativeCode(a, m0, m1, m2, m3, m4, m5, m6),
+    negativeCode(b, m0, m1, m2, m3, m4, m5, m6),
+    negativeCode(c, m0, m1, m2, m3, m4, m5, m6),
+    negativeCode(e, m0, m1, m2, m3, m4, m5, m6),
+  );
+  const code = i8x16.neg(codes);
+  // Narrowing saturates, so the bytes keep the sign bits of the floats; a code that is not zero is negative here.
+  const sign = v128.and(v128.and(narrow(a, b, c, e), codes), i8x16.splat(-128));
   return v128.or(code, i16x8.shr_u(sign, 4));
 }
 

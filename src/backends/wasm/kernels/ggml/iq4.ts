@@ -44,23 +44,19 @@ function index(v: v128): v128 {
 /** Table entries of four indices; `table` holds entry + 128 as bytes. */
 // @ts-ignore: decorator
 @inline
-function entries(table: v128, i: v128): v128 {
+function entries(table: v128, i: v128, lowest: v128, bias: v128): v128 {
   // Index 128 and more selects zero: only the lowest byte of a lane is filled.
-  const bytes = i8x16.swizzle(table, v128.or(i, i32x4.splat(0x80808000)));
-  return f32x4.sub(f32x4.convert_i32x4_s(bytes), splat(128));
+  const bytes = i8x16.swizzle(table, v128.or(i, lowest));
+  return f32x4.sub(f32x4.convert_i32x4_s(bytes), bias);
 }
 
-/** The table, and the table moved up by one place. */
-// @ts-ignore: decorator
-@inline
-function table(): v128 {
-  return i8x16(1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15);
-}
-// @ts-ignore: decorator
-@inline
-function lowerTable(): v128 {
-  return i8x16(1, 1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39);
-}
+/** The table, and the table moved up by one place; in memory, see `held`. */
+const tables = memory.data<u8>([
+  1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241,
+  1, 1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217,
+]);
+const lowestByte = memory.data<u32>([0x80808000]);
+const tableBias = memory.data<f32>([128, 0.5]);
 
 /** Scales of four of the transposed sub-blocks, at s with lane offset g. */
 function fitFour(s: usize): v128 {
@@ -81,19 +77,24 @@ function fitFour(s: usize): v128 {
   const first = f32x4.div(splat(1), f32x4.div(f32x4.neg(most), splat(-127)));
   const shortest = f32x4.div(splat(-120), most);
   const longest = f32x4.div(splat(-134), most);
+  const table = v128.load(tables);
+  const lowerTable = v128.load(tables, 16);
+  const lowest = v128.load32_splat(lowestByte);
+  const bias = v128.load32_splat(tableBias);
+  const half = v128.load32_splat(tableBias, 4);
   let xt = zero;
   let tt = zero;
   for (let i: usize = 0; i < end; i += 32) {
     const x = v128.load(s + i);
     const w = v128.load(s + i, weightsAt);
-    const t = entries(table(), index(f32x4.mul(first, x)));
+    const t = entries(table, index(f32x4.mul(first, x)), lowest, bias);
     const wt = f32x4.mul(w, t);
     xt = f32x4.add(xt, f32x4.mul(wt, x));
     tt = f32x4.add(tt, f32x4.mul(wt, t));
     const upper = i32x4.max_u(index(f32x4.mul(shortest, x)), index(f32x4.mul(longest, x)));
-    const high = entries(table(), upper);
-    const low = entries(lowerTable(), upper);
-    v128.store(s + i, f32x4.mul(f32x4.add(low, high), splat(0.5)), midpointsAt);
+    const high = entries(table, upper, lowest, bias);
+    const low = entries(lowerTable, upper, lowest, bias);
+    v128.store(s + i, f32x4.mul(f32x4.add(low, high), half), midpointsAt);
     v128.store(s + i, low, lowAt);
     v128.store(s + i, f32x4.sub(high, low), stepAt);
   }

@@ -5,7 +5,7 @@
 // declined when rounding to integers could leave ±2^22, when numbers come near the ends of the f32 range, or when a
 // sub-block would keep the codes of its search (stored scale zero): the host encodes it with the definition.
 
-import { halfBits, halfValue, larger, magic, nearestInt, select, smaller, splat, transposeEight } from './lanes';
+import { halfBits, halfValue, held, larger, magicAt, nearestInt, select, smaller, splat, transposeEight } from './lanes';
 import { fitPositive } from './positive';
 
 // Scratch of one thread, in bytes.
@@ -82,8 +82,8 @@ function fitEight(
   offsets: usize,
 ): bool {
   const zero = splat(0);
-  const m = splat(magic);
-  const top = splat(magic + qmax);
+  const m = held(magicAt);
+  const top = f32x4.add(m, splat(qmax));
   const end = <usize>n << 5;
   const x = s + valuesAt;
   const w = s + weightsAt;
@@ -322,8 +322,8 @@ function encodeSuperBlock(x: usize, importance: usize, s: usize, n: i32, qmax: i
 /** Codes of all values under the stored scales, to codes[sub-block · n + i]. */
 function requantize(x: usize, s: usize, n: i32, qmax: i32, groups: i32): bool {
   const limit = splat(4e6);
-  const m = splat(magic);
-  const top = splat(magic + <f32>qmax);
+  const m = held(magicAt);
+  const top = f32x4.add(m, splat(<f32>qmax));
   let fine = i32x4.splat(-1);
   for (let j = 0; j < 8 * groups; j++) {
     const scale = load<f32>(s + scalesAt + (j << 2));

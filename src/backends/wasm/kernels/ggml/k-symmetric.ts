@@ -3,98 +3,119 @@
 // Per candidate inverse scale one pass over transposed values: code, Σ w·x·l and Σ w·l². Declined like the affine
 // types: numbers near the ends of the range, or a sub-block whose stored scale is zero though its search found one.
 
-import { halfBits, halfValue, larger, magic, nearestInt, select, smaller, splat, transposeEight } from './lanes';
+import { halfBits, halfValue, held, larger, magicAt, nearestInt, select, smaller, splat, thirtyOneAt, thirtyTwoAt, transposeEight } from './lanes';
 
 const valuesAt: usize = 0; // 16 × 8 transposed values
 const weightsAt: usize = 512;
 const productsAt: usize = 1024; // w·x
 const scalesAt: usize = 1536; // 16 f32
-const codesAt: usize = 1600; // 256 bytes
+const sumsAt: usize = 1600; // 4 vectors
+const codesAt: usize = 1664; // 256 bytes
 
 /**
- * Scales of eight transposed sub-blocks whose weights are in scratch already; 0 for one that counts as zero. False
- * when another one has scale 0: it would keep the codes of its search.
+ * Two candidates on four sub-blocks (lanes at s): Σ w·x·l and Σ w·l² of each, to `sums`. Sharing the loads matters:
+ * a pass is bound by the number of instructions. `low`, `high`: which clamps are needed.
  */
-function fitEight(s: usize, scales: usize): bool {
-  const zero = splat(0);
-  const m = splat(magic);
-  const top = splat(magic + 31);
-  const bottom = splat(magic - 32);
-  let amaxA = zero;
-  let amaxB = zero;
-  let maxA = zero;
-  let maxB = zero;
-  for (let i: usize = 0; i < 512; i += 32) {
-    const xa = v128.load(s + i);
-    const xb = v128.load(s + i, 16);
-    const a = f32x4.abs(xa);
-    const b = f32x4.abs(xb);
-    maxA = select(xa, maxA, f32x4.gt(a, amaxA));
-    maxB = select(xb, maxB, f32x4.gt(b, amaxB));
-    amaxA = larger(amaxA, a);
-    amaxB = larger(amaxB, b);
-    v128.store(s + i, f32x4.mul(v128.load(s + i, weightsAt), xa), productsAt);
-    v128.store(s + i, f32x4.mul(v128.load(s + i, weightsAt + 16), xb), productsAt + 16);
-  }
-  const epsilon = splat(1e-15);
-  const noneA = f32x4.lt(amaxA, epsilon);
-  const noneB = f32x4.lt(amaxB, epsilon);
-  maxA = select(splat(1), maxA, noneA);
-  maxB = select(splat(1), maxB, noneB);
-  let scaleA = zero;
-  let scaleB = zero;
-  let bestA = zero;
-  let bestB = zero;
-  for (let k = 0; k <= 18; k++) {
-    const shift = k == 0 ? 0 : k <= 9 ? k - 10 : k - 9;
-    const target = splat(-(32 + <f32>0.1 * <f32>shift));
-    const inverseA = f32x4.div(target, maxA);
-    const inverseB = f32x4.div(target, maxB);
-    let xlA = zero;
-    let xlB = zero;
-    let llA = zero;
-    let llB = zero;
-    for (let i: usize = 0; i < 512; i += 32) {
-      let la = f32x4.add(f32x4.mul(inverseA, v128.load(s + i)), m);
-      let lb = f32x4.add(f32x4.mul(inverseB, v128.load(s + i, 16)), m);
-      la = f32x4.sub(smaller(top, larger(bottom, la)), m);
-      lb = f32x4.sub(smaller(top, larger(bottom, lb)), m);
-      xlA = f32x4.add(xlA, f32x4.mul(v128.load(s + i, productsAt), la));
-      xlB = f32x4.add(xlB, f32x4.mul(v128.load(s + i, productsAt + 16), lb));
-      llA = f32x4.add(llA, f32x4.mul(f32x4.mul(v128.load(s + i, weightsAt), la), la));
-      llB = f32x4.add(llB, f32x4.mul(f32x4.mul(v128.load(s + i, weightsAt + 16), lb), lb));
+// @ts-ignore: decorator
+@inline
+function pass(s: usize, sums: usize, inverse0: v128, inverse1: v128, low: bool, high: bool): void {
+  const m = held(magicAt);
+  const top = f32x4.add(m, held(thirtyOneAt));
+  const bottom = f32x4.sub(m, held(thirtyTwoAt));
+  let xl0 = splat(0);
+  let xl1 = splat(0);
+  let ll0 = splat(0);
+  let ll1 = splat(0);
+  for (let i = s, end = s + 512; i < end; i += 32) {
+    const x = v128.load(i);
+    const wx = v128.load(i, productsAt);
+    const w = v128.load(i, weightsAt);
+    let l0 = f32x4.add(f32x4.mul(inverse0, x), m);
+    let l1 = f32x4.add(f32x4.mul(inverse1, x), m);
+    if (low) {
+      l0 = larger(bottom, l0);
+      l1 = larger(bottom, l1);
     }
-    let takeA = f32x4.ne(llA, zero);
-    let takeB = f32x4.ne(llB, zero);
-    if (k != 0) {
-      takeA = v128.and(f32x4.gt(llA, zero), f32x4.gt(f32x4.mul(xlA, xlA), f32x4.mul(bestA, llA)));
-      takeB = v128.and(f32x4.gt(llB, zero), f32x4.gt(f32x4.mul(xlB, xlB), f32x4.mul(bestB, llB)));
+    if (high) {
+      l0 = smaller(top, l0);
+      l1 = smaller(top, l1);
     }
-    scaleA = select(f32x4.div(xlA, llA), scaleA, takeA);
-    scaleB = select(f32x4.div(xlB, llB), scaleB, takeB);
-    bestA = select(f32x4.mul(scaleA, xlA), bestA, takeA);
-    bestB = select(f32x4.mul(scaleB, xlB), bestB, takeB);
+    l0 = f32x4.sub(l0, m);
+    l1 = f32x4.sub(l1, m);
+    xl0 = f32x4.add(xl0, f32x4.mul(wx, l0));
+    xl1 = f32x4.add(xl1, f32x4.mul(wx, l1));
+    ll0 = f32x4.add(ll0, f32x4.mul(f32x4.mul(w, l0), l0));
+    ll1 = f32x4.add(ll1, f32x4.mul(f32x4.mul(w, l1), l1));
   }
-  v128.store(scales, v128.andnot(scaleA, noneA));
-  v128.store(scales, v128.andnot(scaleB, noneB), 16);
-  const emptyA = v128.andnot(f32x4.eq(scaleA, zero), noneA);
-  const emptyB = v128.andnot(f32x4.eq(scaleB, zero), noneB);
-  return !v128.any_true(v128.or(emptyA, emptyB));
+  v128.store(sums, xl0);
+  v128.store(sums, ll0, 16);
+  v128.store(sums, xl1, 32);
+  v128.store(sums, ll1, 48);
 }
 
-/** Largest magnitude of the super-block, for the range check. */
-function amax(x: usize): f32 {
-  let a = f32x4.abs(v128.load(x));
-  for (let i = 16; i < 1024; i += 16) a = f32x4.pmax(f32x4.abs(v128.load(x + i)), a);
-  const b = f32x4.pmax(a, v128.shuffle<i32>(a, a, 2, 3, 0, 1));
-  return f32x4.extract_lane(f32x4.pmax(b, v128.shuffle<i32>(b, b, 1, 0, 3, 2)), 0);
+/** Candidate order: the plain grid, −9 … 9 without 0, and the last one again to fill a pair. */
+// @ts-ignore: decorator
+@inline
+function shiftOf(k: i32): i32 {
+  return k == 0 ? 0 : k <= 9 ? k - 10 : min(k - 9, 9);
+}
+
+/**
+ * Scales of four transposed sub-blocks (lanes at s); weights are in scratch when `weighted`, else x². 0 for one that
+ * counts as zero. False when another one has scale 0 (it would keep the codes of its search) or values are too large.
+ */
+function fitFour(s: usize, weighted: bool, sums: usize, scales: usize): bool {
+  const zero = splat(0);
+  let amax = zero;
+  let most = zero;
+  let highest = zero;
+  let lowest = zero;
+  for (let i = s, end = s + 512; i < end; i += 32) {
+    const x = v128.load(i);
+    const a = f32x4.abs(x);
+    most = select(x, most, f32x4.gt(a, amax));
+    amax = larger(amax, a);
+    highest = larger(highest, x);
+    lowest = smaller(lowest, x);
+    const w = weighted ? v128.load(i, weightsAt) : f32x4.mul(x, x);
+    v128.store(i, w, weightsAt);
+    v128.store(i, f32x4.mul(w, x), productsAt);
+  }
+  if (v128.any_true(f32x4.ge(amax, splat(1e6)))) return false;
+  const none = f32x4.lt(amax, splat(1e-15));
+  most = select(splat(1), most, none);
+  // The largest value of the other sign: only it can pass the upper code.
+  const opposite = select(lowest, highest, f32x4.gt(most, zero));
+  let scale = zero;
+  let best = zero;
+  for (let k = 0; k < 20; k += 2) {
+    const shift0 = shiftOf(k);
+    const shift1 = shiftOf(k + 1);
+    const inverse0 = f32x4.div(splat(-(32 + <f32>0.1 * <f32>shift0)), most);
+    const inverse1 = f32x4.div(splat(-(32 + <f32>0.1 * <f32>shift1)), most);
+    // Clamping costs a fifth of a pass; most candidates need it on no side or on one.
+    const reach = f32x4.pmax(f32x4.mul(inverse0, opposite), f32x4.mul(inverse1, opposite));
+    if (shift1 > 4) pass(s, sums, inverse0, inverse1, true, true);
+    else if (v128.any_true(f32x4.gt(reach, splat(31.49)))) pass(s, sums, inverse0, inverse1, false, true);
+    else pass(s, sums, inverse0, inverse1, false, false);
+    for (let c: usize = 0; c < 64; c += 32) {
+      const xl = v128.load(sums + c);
+      const ll = v128.load(sums + c, 16);
+      let take = v128.and(f32x4.gt(ll, zero), f32x4.gt(f32x4.mul(xl, xl), f32x4.mul(best, ll)));
+      if (k == 0 && c == 0) take = f32x4.ne(ll, zero);
+      scale = select(f32x4.div(xl, ll), scale, take);
+      best = select(f32x4.mul(scale, xl), best, take);
+    }
+  }
+  v128.store(scales, v128.andnot(scale, none));
+  return !v128.any_true(v128.andnot(f32x4.eq(scale, zero), none));
 }
 
 /** Codes under the stored scales; false when a value leaves the rounding range. */
 function requantize(x: usize, s: usize): bool {
-  const m = splat(magic);
-  const top = splat(magic + 31);
-  const bottom = splat(magic - 32);
+  const m = held(magicAt);
+  const top = f32x4.add(m, held(thirtyOneAt));
+  const bottom = f32x4.sub(m, held(thirtyTwoAt));
   const base = i32x4.splat(0x4b400000 - 32);
   let fine = i32x4.splat(-1);
   for (let j = 0; j < 16; j++) {
@@ -129,18 +150,11 @@ function requantize(x: usize, s: usize): bool {
 }
 
 function encode(x: usize, importance: usize, out: usize, s: usize): bool {
-  const most = amax(x);
-  if (!(most > 1e-12 && most < 1e6)) return false;
   for (let g: usize = 0; g < 2; g++) {
     transposeEight(x + 512 * g, 64, 8, 16, s + valuesAt);
     if (importance != 0) transposeEight(importance + 512 * g, 64, 8, 16, s + weightsAt);
-    else {
-      for (let i: usize = 0; i < 512; i += 16) {
-        const v = v128.load(s + i);
-        v128.store(s + i, f32x4.mul(v, v), weightsAt);
-      }
-    }
-    if (!fitEight(s, s + scalesAt + 32 * g)) return false;
+    if (!fitFour(s, importance != 0, s + sumsAt, s + scalesAt + 32 * g)) return false;
+    if (!fitFour(s + 16, importance != 0, s + sumsAt, s + scalesAt + 32 * g + 16)) return false;
   }
   let magnitude: f32 = 0;
   let signed: f32 = 0;

@@ -13,6 +13,23 @@ export function splat(x: f32): v128 {
   return f32x4.splat(x);
 }
 
+const constants = memory.data<f32>([12582912, 31, 32, 0.5, 1.5, 2.5, 3.5, 5, 7, 10, 8.5]);
+export const magicAt: usize = 0;
+export const thirtyOneAt: usize = 4;
+export const thirtyTwoAt: usize = 8;
+export const midpointsAt: usize = 12;
+export const eightAndHalfAt: usize = 40;
+
+/**
+ * A constant that is read once and then stays in a register. Compilers move literal vectors into the loops that use
+ * them, where each costs several instructions.
+ */
+// @ts-ignore: decorator
+@inline
+export function held(at: usize): v128 {
+  return v128.load32_splat(constants + at);
+}
+
 /** Lane-wise choice: yes where the mask is set. */
 // @ts-ignore: decorator
 @inline

@@ -2,7 +2,7 @@
 //
 // A block is declined (flag 1, host encodes it) when 1/d would leave the f32 range or x is not finite.
 
-import { halfBits, maxLane, minLane, narrow, packNibbles, splat } from './lanes';
+import { eightAndHalfAt, halfBits, held, maxLane, minLane, narrow, packNibbles, splat } from './lanes';
 
 // @ts-ignore: decorator
 @inline
@@ -12,8 +12,8 @@ function declined(amax: f32): bool {
 
 // @ts-ignore: decorator
 @inline
-function scaled(x: usize, inverse: v128): v128 {
-  return i32x4.relaxed_trunc_f32x4_s(f32x4.add(f32x4.mul(v128.load(x), inverse), splat(8.5)));
+function scaled(x: usize, inverse: v128, offset: v128): v128 {
+  return i32x4.relaxed_trunc_f32x4_s(f32x4.add(f32x4.mul(v128.load(x), inverse), offset));
 }
 
 export function q4_0(x: usize, out: usize, flags: usize, blocks: i32): void {
@@ -43,13 +43,14 @@ export function q4_0(x: usize, out: usize, flags: usize, blocks: i32): void {
     const d = signed / -8;
     const inverse = splat(d != 0 ? 1 / d : 0);
     store<u16>(out, halfBits(d));
+    const offset = held(eightAndHalfAt);
     const fifteen = i8x16.splat(15);
-    const a = narrow(scaled(x, inverse), scaled(x + 16, inverse), scaled(x + 32, inverse), scaled(x + 48, inverse));
+    const a = narrow(scaled(x, inverse, offset), scaled(x + 16, inverse, offset), scaled(x + 32, inverse, offset), scaled(x + 48, inverse, offset));
     const b = narrow(
-      scaled(x + 64, inverse),
-      scaled(x + 80, inverse),
-      scaled(x + 96, inverse),
-      scaled(x + 112, inverse),
+      scaled(x + 64, inverse, offset),
+      scaled(x + 80, inverse, offset),
+      scaled(x + 96, inverse, offset),
+      scaled(x + 112, inverse, offset),
     );
     v128.store(out, packNibbles(i8x16.min_s(a, fifteen), i8x16.min_s(b, fifteen)), 2);
   }
