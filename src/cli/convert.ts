@@ -1,9 +1,9 @@
 // subbyte convert: another container, the same numbers. Every tensor is compared after writing.
 
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Option } from 'commander';
 import { userError } from '../errors.ts';
+import { makeFolder } from '../io/make-folder.ts';
 import { openCheckpoint } from '../io/open.ts';
 import { openWeights } from '../models/weights.ts';
 import { checkOutput } from '../quantize/check-output.ts';
@@ -57,7 +57,7 @@ const definition: CommandDefinition = {
         progress: (total) => session.progress('convert', total, 'B'),
       };
       await kind.check(job);
-      await mkdir(path.dirname(path.resolve(output)), { recursive: true });
+      await makeFolder(path.dirname(path.resolve(output)));
       const report = await kind.write(job);
       let compared = 0;
       if (options.verify !== false) {

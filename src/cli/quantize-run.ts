@@ -1,11 +1,11 @@
 // The work of `subbyte quantize`: for every format and container plan, write, check, measure. The demo runs it too.
 
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Backend } from '../backends/backend.ts';
 import { SubbyteError, userError } from '../errors.ts';
 import { measureDivergence } from '../evaluate/divergence.ts';
 import { parityThresholds, verifyParity } from '../evaluate/verify.ts';
+import { makeFolder } from '../io/make-folder.ts';
 import { openCheckpoint } from '../io/open.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { type ModelWeights, openWeights } from '../models/weights.ts';
@@ -80,7 +80,7 @@ export interface QuantizeContext {
 
 export async function runQuantize(context: QuantizeContext, request: QuantizeRequest): Promise<QuantizeEntry[]> {
   const prepared = await prepare(context, request);
-  await makeFolder(request.out);
+  await makeOutputFolder(request.out);
   const entries: QuantizeEntry[] = [];
   for (const item of prepared) {
     const entry = await writeOne(context, item);
@@ -308,9 +308,9 @@ async function checkBackend(
   }
 }
 
-async function makeFolder(folder: string): Promise<void> {
+async function makeOutputFolder(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
   } catch (cause) {
     throw userError(
       {

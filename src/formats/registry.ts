@@ -1,6 +1,7 @@
 // Names of formats: parse, print, list, and what a format costs.
 
 import { type SubbyteError, userError } from '../errors.ts';
+import { editDistance } from './edit-distance.ts';
 import type { Format, GgmlTypeName, QuantSpec } from './format.ts';
 import { ggmlRowBytes, ggmlType, ggmlTypeNames } from './ggml/types.ts';
 import { scaleLayout } from './layout.ts';
@@ -86,19 +87,6 @@ export function contradictionOf(s: QuantSpec): string | undefined {
     return `the scale rule ${s.scale.rule} is for ${needs}`;
   }
   return undefined;
-}
-
-/** Edits that turn one string into the other. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    }
-    row = next;
-  }
-  return row[b.length]!;
 }
 
 function unknownFormat(name: string): SubbyteError {

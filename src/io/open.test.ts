@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
-import { nearest } from './edit-distance.ts';
+import { nearest } from '../formats/edit-distance.ts';
 import { writeGguf } from './gguf-writer.ts';
 import { openCheckpoint } from './open.ts';
 

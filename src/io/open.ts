@@ -3,8 +3,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { modelError, userError } from '../errors.ts';
+import { nearest } from '../formats/edit-distance.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { nearest } from './edit-distance.ts';
 import { openGguf } from './gguf.ts';
 import { openGgufSources } from './gguf-sources.ts';
 import { type HttpOptions, httpRange } from './http-range.ts';

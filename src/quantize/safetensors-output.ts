@@ -1,9 +1,10 @@
 // Writes a quantized model as a Hugging Face folder in the compressed-tensors convention, which vLLM and transformers
 // load: model.safetensors, config.json with its quantization_config, and the tokenizer's files.
 
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Format } from '../formats/format.ts';
+import { makeFolder } from '../io/make-folder.ts';
 import { openCheckpoint } from '../io/open.ts';
 import { writeSafetensors } from '../io/safetensors-writer.ts';
 import { type CompressedExport, planCompressedTensors } from '../models/compressed-tensors-export.ts';
@@ -23,7 +24,7 @@ export const safetensorsOutput: OutputKind = {
   /** config.json is written last: a folder with it is whole. */
   async write(job) {
     const plan = planFolder(job);
-    await mkdir(job.path, { recursive: true });
+    await makeFolder(job.path);
     const progress = job.progress(plan.tensors.reduce((n, t) => n + t.byteLength, 0));
     const written = await writeSafetensors({
       path: path.join(job.path, 'model.safetensors'),

@@ -20,7 +20,8 @@ export function nearest(wanted: string, names: readonly string[]): string | unde
   return best;
 }
 
-function editDistance(a: string, b: string): number {
+/** Insertions, deletions and substitutions that turn one string into the other. */
+export function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
