@@ -6,13 +6,13 @@
 // table of these integers, which the integer products multiply directly.
 
 import { elementCodec, integerUnit } from '../../formats/element.ts';
-import type { QuantSpec, ScaleFormat } from '../../formats/format.ts';
+import type { ElementName, QuantSpec, ScaleFormat } from '../../formats/format.ts';
 import { ggmlType } from '../../formats/ggml/types.ts';
 import { scaleLayout } from '../../formats/layout.ts';
 import { packedRowBytes } from '../../formats/packing.ts';
 import { intArmValues } from '../../formats/quantize-spec.ts';
 import { decodeScale } from '../../formats/scale-format.ts';
-import { isInt } from '../../formats/table.ts';
+import { isInt, isMinifloat, minifloats } from '../../formats/table.ts';
 import { f32, type Operand, type PackedOperand, type Word } from './encoder.ts';
 
 /** Kinds of source, as in matmul-decode.ts. */
@@ -62,6 +62,14 @@ function packBytes(bytes: ArrayLike<number>): number[] {
   return words;
 }
 
+/** Mantissa bits, bias and first special magnitude of an 8-bit float that is decoded by arithmetic; 0 for others. */
+function floatWord(element: ElementName): number {
+  if (!isMinifloat(element) || minifloats[element].bits !== 8 || minifloats[element].specials === 'fnuz') return 0;
+  const { exponentBits, mantissaBits, bias, specials } = minifloats[element];
+  const special = { finite: 128, fn: 127, ieee: ((1 << exponentBits) - 1) << mantissaBits }[specials];
+  return mantissaBits | (bias << 8) | (special << 16);
+}
+
 function codeWords(operand: PackedOperand, spec: QuantSpec): Word[] {
   const codec = elementCodec(spec);
   const layout = scaleLayout(spec.granularity, operand.rows, operand.cols);
@@ -90,7 +98,7 @@ function codeWords(operand: PackedOperand, spec: QuantSpec): Word[] {
     f32(integers?.unit ?? 0),
     4 * scaleTableAt,
     otherTable.length > 0 ? 4 * (scaleTableAt + scaleTable.length) : 0,
-    0,
+    floatWord(spec.element),
     ...packBytes(integers?.values ?? []),
     ...values,
     ...scaleTable,

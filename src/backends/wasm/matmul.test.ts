@@ -84,7 +84,7 @@ describe('packed weights are decoded to the exact values of the reference', () =
   const formats = [
     ...['f32', 'f16', 'bf16', 'hif4', 'nf4', 'if4', 'ternary', 'int8', 'int8-g32-asym', 'int2-g32', 'int3-g32'],
     ...['int4-g32', 'int4-g32-asym', 'int5-g32-asym', 'int6-g32', 'int7', 'mxfp4', 'mxfp6-e2m3', 'mxfp6-e3m2'],
-    ...['mxfp8-e4m3', 'mxfp8-e5m2', 'mxint8', 'nvfp4', 'fp8-e4m3', 'fp8-e4m3-tile128x128'],
+    ...['mxfp8-e4m3', 'mxfp8-e5m2', 'mxint8', 'nvfp4', 'fp8-e4m3', 'fp8-e4m3-tile128x128', 'e4m3fnuz-channel'],
     ...ggmlTypeNames,
   ];
   it.each(formats)('%s', (name) => {

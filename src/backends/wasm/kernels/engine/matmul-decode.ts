@@ -8,6 +8,7 @@
 
 import { decodeF16 } from './matmul-f16.ts';
 import { decodeGgml, decodeHif4 } from './matmul-ggml.ts';
+import { highNibbles, lowNibbles, spread } from './matmul-spread.ts';
 
 /** Kinds of source. */
 export const sourceAcross: i32 = 0; // dense [K, N]
@@ -34,6 +35,7 @@ const tensorScaleAt: usize = 44; // address of one f32
 const unitAt: usize = 48; // 0 where there is no byte table
 const scaleTableAt: usize = 52; // offset of 256 floats from the start of the description
 const otherTableAt: usize = 56; // offset of the table for scales with bit 7 set (IF4); 0 for other formats
+const floatAt: usize = 60; // 8-bit floats: mantissa bits, bias and first special code, a byte each; otherwise 0
 const tableAt: usize = 64; // 256 bytes (signed), then 2^bits floats
 
 // @ts-ignore: decorator
@@ -137,6 +139,40 @@ function codeAt(codes: usize, bits: i32, index: i32): u32 {
   return (word >> shift) & ((1 << bits) - 1);
 }
 
+/**
+ * Codes start … start+length−1 of a row, one a byte. Eight codes fill `bits` whole bytes, so they are taken from one
+ * word of 64 bits; the last ones singly, because the word could reach beyond the matrix.
+ */
+function unpack(codes: usize, bits: i32, start: i32, length: i32, dst: usize): void {
+  let i = 0;
+  if ((start & 7) == 0) {
+    let from = codes + <usize>((start >> 3) * bits);
+    const mask = <u64>((1 << bits) - 1);
+    for (; i + 16 <= length; i += 8) {
+      let word = load<u64>(from);
+      for (let j: usize = 0; j < 8; j++) {
+        store<u8>(dst + <usize>i + j, <u8>(word & mask));
+        word >>= <u64>bits;
+      }
+      from += <usize>bits;
+    }
+  }
+  for (; i < length; i++) store<u8>(dst + <usize>i, <u8>codeAt(codes, bits, start + i));
+}
+
+/** Thirty-two four-bit codes at `from` through a table of sixteen bytes. */
+// @ts-ignore: decorator
+@inline
+function nibbles(from: usize, table: v128, dst: usize): void {
+  const pairs = v128.load(from);
+  const low = i8x16.swizzle(table, lowNibbles(pairs));
+  const high = i8x16.swizzle(table, highNibbles(pairs));
+  const a = v128.shuffle<i8>(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const b = v128.shuffle<i8>(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  v128.store(dst, a);
+  v128.store(dst, b, 16);
+}
+
 /** Codes start … start+length−1 of a row as signed bytes (table values, before zero points) at dst. */
 export function decodeBytes(d: usize, row: i32, start: i32, length: i32, dst: usize): void {
   const codes = load<usize>(d + codesAt) + <usize>row * load<usize>(d + rowBytesAt);
@@ -150,34 +186,85 @@ export function decodeBytes(d: usize, row: i32, start: i32, length: i32, dst: us
   let i = 0;
   if (bits == 4 && (start & 1) == 0) {
     const values = v128.load(table);
-    const mask = i8x16.splat(15);
     let from = codes + <usize>(start >> 1);
     for (; i + 32 <= length; i += 32) {
-      const pairs = v128.load(from);
-      const low = i8x16.relaxed_swizzle(values, v128.and(pairs, mask));
-      const high = i8x16.relaxed_swizzle(values, v128.and(i16x8.shr_u(pairs, 4), mask));
-      v128.store(
-        dst + <usize>i,
-        v128.shuffle<i8>(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
-      );
-      v128.store(
-        dst + <usize>i,
-        v128.shuffle<i8>(low, high, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
-        16,
-      );
+      nibbles(from, values, dst + <usize>i);
       from += 16;
     }
-  }
-  if (bits == 4 && (start & 1) == 0) {
     // Blocks of sixteen, and what is left of longer ones: two codes a byte.
-    let from = codes + <usize>((start + i) >> 1);
     for (; i + 2 <= length; i += 2) {
       const pair = <usize>load<u8>(from++);
       store<u8>(dst + <usize>i, load<u8>(table + (pair & 15)));
       store<u8>(dst + <usize>i, load<u8>(table + (pair >> 4)), 1);
     }
   }
-  for (; i < length; i++) store<u8>(dst + <usize>i, load<u8>(table + <usize>codeAt(codes, bits, start + i)));
+  if (i > 0) {
+    for (; i < length; i++) store<u8>(dst + <usize>i, load<u8>(table + <usize>codeAt(codes, bits, start + i)));
+    return;
+  }
+  unpack(codes, bits, start, length, dst);
+  for (; i < length; i++) store<u8>(dst + <usize>i, load<u8>(table + <usize>load<u8>(dst + <usize>i)));
+}
+
+/** (Four-bit integers − zero) times one scale: sixteen codes a step. Returns how many it did. */
+function spreadNibbles(from: usize, table: v128, length: i32, zero: i32, scale: f32, dst: usize): i32 {
+  const z = i8x16.splat(<i8>zero);
+  let i = 0;
+  for (; i + 16 <= length; i += 16) {
+    const eight = v128.load64_zero(from);
+    const low = lowNibbles(eight);
+    const high = highNibbles(eight);
+    const codes = v128.shuffle<i8>(low, high, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    spread(i8x16.sub(i8x16.swizzle(table, codes), z), scale, dst);
+    from += 8;
+    dst += 64;
+  }
+  return i;
+}
+
+/** dst[i] = table[codes[i]] · scale. Reads four codes before it writes four values. */
+function lookUp(codes: usize, length: i32, table: usize, scale: f32, dst: usize): void {
+  const s = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 4 <= length; i += 4) {
+    const four = load<u32>(codes + <usize>i);
+    let v = v128.load32_zero(table + ((four & 255) << 2));
+    v = v128.load32_lane(table + (((four >> 8) & 255) << 2), v, 1);
+    v = v128.load32_lane(table + (((four >> 16) & 255) << 2), v, 2);
+    v = v128.load32_lane(table + ((four >> 24) << 2), v, 3);
+    v128.store(dst + ((<usize>i) << 2), f32x4.mul(v, s));
+  }
+  for (; i < length; i++) {
+    const value = load<f32>(table + ((<usize>load<u8>(codes + <usize>i)) << 2));
+    store<f32>(dst + ((<usize>i) << 2), value * scale);
+  }
+}
+
+/**
+ * Eight-bit floats: exponent and mantissa move to their places in f32, a multiplication corrects the bias (exact,
+ * subnormals included). Sixteen codes with a NaN or infinity among them go through the table.
+ */
+function spreadFloats(codes: usize, length: i32, format: u32, table: usize, scale: f32, dst: usize): void {
+  const shift = 23 - <i32>(format & 255);
+  const power = f32x4.splat(reinterpret<f32>((254 - ((format >> 8) & 255)) << 23));
+  const special = i8x16.splat(<i8>(format >> 16));
+  const s = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 16 <= length; i += 16) {
+    const from = codes + <usize>i;
+    const to = dst + ((<usize>i) << 2);
+    if (v128.any_true(i8x16.ge_u(v128.and(v128.load(from), i8x16.splat(127)), special))) {
+      lookUp(from, 16, table, scale, to);
+      continue;
+    }
+    for (let j: usize = 0; j < 16; j += 4) {
+      const x = i32x4.extend_low_i16x8_u(i16x8.extend_low_i8x16_u(v128.load32_zero(from + j)));
+      const magnitude = f32x4.mul(i32x4.shl(v128.and(x, i32x4.splat(127)), shift), power);
+      const value = v128.or(magnitude, i32x4.shl(v128.and(x, i32x4.splat(128)), 24));
+      v128.store(to + (j << 2), f32x4.mul(value, s));
+    }
+  }
+  lookUp(codes + <usize>i, length - i, table, scale, dst + ((<usize>i) << 2));
 }
 
 /** dst[i] = (bytes[i] − zero) · unit · scale · tensorScale; `signed` says how the bytes are read. */
@@ -201,7 +288,13 @@ function scaleBytes(src: usize, length: i32, signed: bool, zero: f32, unit: f32,
 }
 
 function multiply(dst: usize, length: i32, factor: f32): void {
-  for (let i = 0; i < length; i++) {
+  const f = f32x4.splat(factor);
+  let i = 0;
+  for (; i + 4 <= length; i += 4) {
+    const at = dst + ((<usize>i) << 2);
+    v128.store(at, f32x4.mul(v128.load(at), f));
+  }
+  for (; i < length; i++) {
     const at = dst + ((<usize>i) << 2);
     store<f32>(at, load<f32>(at) * factor);
   }
@@ -264,29 +357,45 @@ export function decodeRow(d: usize, row: i32, start: i32, length: i32, dst: usiz
   const zeroKind = load<i32>(d + zeroKindAt);
   const tensorScale = sourceTensorScale(d);
   const otherTable = load<usize>(d + otherTableAt);
-  for (let i = 0; i < length; ) {
-    const g = (start + i) / group;
+  const floatFormat = load<u32>(d + floatAt);
+  const integers = v128.load(d + tableAt);
+  const scales = load<usize>(d + scalesAt);
+  let g = start / group;
+  let index = scaleIndex(d, row, g);
+  for (let i = 0; i < length; g++, index++) {
     const end = min((g + 1) * group - start, length);
-    let scale = sourceScale(d, row, g);
+    const count = end - i;
+    let scale = scaleAt(d, scales, index);
     let table = d + tableAt + 256;
-    if (otherTable != 0 && load<u8>(load<usize>(d + scalesAt) + <usize>scaleIndex(d, row, g)) > 127) {
+    if (otherTable != 0 && load<u8>(scales + <usize>index) > 127) {
       scale = -scale;
       table = d + otherTable;
     }
     const out = dst + ((<usize>i) << 2);
+    // Bytes go to the last quarter of their own f32 values: the loops read each before it is overwritten.
+    const bytes = out + 3 * <usize>count;
     if (unit != 0) {
-      // The bytes go to the last quarter of their own f32 values: the loop reads each before it is overwritten.
-      const bytes = dst + ((<usize>end) << 2) - <usize>(end - i);
-      decodeBytes(d, row, start + i, end - i, bytes);
-      scaleBytes(bytes, end - i, zeroKind == 0, <f32>sourceZero(d, row, g), unit, scale, out);
-    } else {
-      for (let j = i; j < end; j++) {
-        const value = load<f32>(table + ((<usize>codeAt(codes, bits, start + j)) << 2));
-        store<f32>(dst + ((<usize>j) << 2), value * scale);
+      const step = scale * unit;
+      let done = 0;
+      // unit · scale is exact unless it is subnormal, and then one multiplication gives the same as two.
+      const zero = zeroKind == 1 ? <i32>load<u8>(load<usize>(d + zerosAt) + <usize>index) : 0;
+      if (bits == 4 && ((start + i) & 1) == 0 && abs(step) >= <f32>1.1754943508222875e-38)
+        done = spreadNibbles(codes + <usize>((start + i) >> 1), integers, count, zero, step, out);
+      if (done < count) {
+        const rest = bytes + <usize>done;
+        decodeBytes(d, row, start + i + done, count - done, rest);
+        scaleBytes(rest, count - done, zeroKind == 0, <f32>zero, unit, scale, out + ((<usize>done) << 2));
       }
+    } else if (bits == 8) {
+      const from = codes + <usize>(start + i);
+      if (floatFormat != 0) spreadFloats(from, count, floatFormat, table, scale, out);
+      else lookUp(from, count, table, scale, out);
+    } else {
+      unpack(codes, bits, start + i, count, bytes);
+      lookUp(bytes, count, table, scale, out);
     }
     if (zeroKind == 2) {
-      const minimum = scaleAt(d, load<usize>(d + zerosAt), scaleIndex(d, row, g));
+      const minimum = scaleAt(d, load<usize>(d + zerosAt), index);
       for (let j = i; j < end; j++) {
         const at = dst + ((<usize>j) << 2);
         store<f32>(at, load<f32>(at) + minimum);
