@@ -55,8 +55,9 @@ export function quantizeSpec(
       const c0 = tc * tileCols;
       const width = Math.min(tileCols, cols - c0);
       for (let r = 0; r < height; r++) {
+        // loops: views of short runs cost more than copying them
         const start = (r0 + r) * cols + c0;
-        block.set(values.subarray(start, start + width), r * width);
+        for (let c = 0; c < width; c++) block[r * width + c] = values[start + c]!;
       }
       const u = random
         ? (i: number) => random.at(options.firstElement + (r0 + Math.floor(i / width)) * cols + c0 + (i % width))
@@ -69,7 +70,8 @@ export function quantizeSpec(
         else zeroPoints[at] = zero;
       }
       for (let r = 0; r < height; r++) {
-        codes.set(blockCodes.subarray(r * width, (r + 1) * width), (r0 + r) * cols + c0);
+        const start = (r0 + r) * cols + c0;
+        for (let c = 0; c < width; c++) codes[start + c] = blockCodes[r * width + c]!;
       }
     }
   }
