@@ -36,10 +36,12 @@ export interface TestModel {
   tokenizer: GgufExportOptions['tokenizer'];
   /** Windows of 512 tokens of English text, without BOS. */
   windows: number[][];
+  close(): Promise<void>;
 }
 
 export async function openModel(folder: string, windows = 2): Promise<TestModel> {
-  const weights = await openWeights(await openSafetensors(folder));
+  const checkpoint = await openSafetensors(folder);
+  const weights = await openWeights(checkpoint);
   const file = (name: string) => readFileSync(join(folder, name));
   const json = file('tokenizer.json');
   const { encode } = parseTokenizer(new Uint8Array(json), undefined, folder);
@@ -51,6 +53,7 @@ export async function openModel(folder: string, windows = 2): Promise<TestModel>
       tokenizer: JSON.parse(json.toString()),
       tokenizerConfig: JSON.parse(file('tokenizer_config.json').toString()),
     },
+    close: () => checkpoint.close(),
     windows: Array.from({ length: windows }, (_, w) => [...ids.slice(512 * w, 512 * (w + 1))]),
   };
 }

@@ -44,7 +44,7 @@ async function answer({ file, windows = [], texts = [] }: LlamaRequest): Promise
   log = [];
   const model = await llama.loadModel({ modelPath: file });
   const nll = await evaluate(model, windows);
-  const tokens = texts.map((text) => model.tokenize(text, false, 'trimLeadingSpace'));
+  const tokens = texts.map((text) => model.tokenize(text, false));
   const detokenized = tokens.map((t) => model.detokenize(t));
   const result = { tokens, detokenized, nll, description: model.typeDescription, log };
   await model.dispose();

@@ -30,9 +30,14 @@ function runChild<T>(program: string, request: unknown, timeoutMs: number): Prom
     });
     running.on('error', reject);
     running.on('close', (code, signal) => {
-      const last = out.trim().split('\n').at(-1) ?? '';
-      if (code === 0) resolve(JSON.parse(last) as T);
-      else reject(new Error(`${program} ended with ${signal ?? `code ${code}`}: ${(err + out).slice(-2000)}`));
+      const fail = () =>
+        reject(new Error(`${program} ended with ${signal ?? `code ${code}`}: ${(err + out).slice(-2000)}`));
+      if (code !== 0) return fail();
+      try {
+        resolve(JSON.parse(out.trim().split('\n').at(-1) ?? '') as T);
+      } catch {
+        fail();
+      }
     });
     running.stdin.on('error', () => {});
     running.stdin.end(JSON.stringify(request));

@@ -74,5 +74,4 @@ const answers = requests.map((request) => {
   if (result !== 0) throw new Error(`llama_model_quantize gave ${result}: ${said.slice(-1000)}`);
   return said;
 });
-process.stdout.write(`\n${JSON.stringify(answers)}\n`);
-process.exit(0);
+process.stdout.write(`\n${JSON.stringify(answers)}\n`, () => process.exit(0));

@@ -49,6 +49,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   backend?.dispose();
+  await model?.close();
   await rm(folder, { recursive: true, force: true });
 });
 

@@ -1,0 +1,135 @@
+// llama.cpp's own quantizer against ours: the same types for every tensor of a mixture, the same bytes, and its files
+// open here.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { quantizeGgml } from '../../src/formats/ggml/quantize.ts';
+import { ggmlOfDtype } from '../../src/io/ggml-storage.ts';
+import { openGguf } from '../../src/io/gguf.ts';
+import { writeGguf } from '../../src/io/gguf-writer.ts';
+import { parseConfig } from '../../src/models/config.ts';
+import { planGguf } from '../../src/models/gguf-export.ts';
+import { fallbackType, fileTypes, type GgufPreset, ggufPresets, presetType } from '../../src/models/gguf-presets.ts';
+import { denseF32 } from '../../src/models/stack.ts';
+import { expectedTensors } from '../../src/models/tensors.ts';
+import { openWeights } from '../../src/models/weights.ts';
+import { tensorF32 } from '../../src/tensor/tensor.ts';
+import { exportGguf, openModel, shipped } from './export-model.ts';
+import { runLlamaQuantizer } from './llama-cpp.ts';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'subbyte-quantizer-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** Models of zeros whose rules differ: layers, grouped queries, experts, tied embeddings, odd row lengths. */
+const shapes: Record<string, Record<string, unknown>> = {
+  'llama, 17 layers': { model_type: 'llama', num_hidden_layers: 17 },
+  'qwen3, 24 layers, 4 queries a key, tied': {
+    model_type: 'qwen3',
+    num_hidden_layers: 24,
+    num_key_value_heads: 1,
+    tie_word_embeddings: true,
+    head_dim: 64,
+  },
+  'mixtral, 8 experts, 9 layers': { model_type: 'mixtral', num_hidden_layers: 9, num_local_experts: 8 },
+  'llama, rows of 320 and 352': { model_type: 'llama', num_hidden_layers: 8, hidden_size: 320, intermediate_size: 352 },
+};
+
+describe.each(Object.entries(shapes))('mixtures: %s', (_, changes) => {
+  it(`are those of llama.cpp: ${ggufPresets.join(', ')}`, async () => {
+    const config = parseConfig({
+      hidden_size: 256,
+      intermediate_size: 256,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+      vocab_size: 8,
+      num_experts_per_tok: 2,
+      sliding_window: null,
+      ...changes,
+    });
+    const tensors = expectedTensors(config);
+    const shape = (name: string) => tensors.get(name)?.shape ?? [];
+    const tokenizer = {
+      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false },
+      model: { type: 'BPE', vocab: { a: 0, b: 1 }, merges: ['a b'] },
+    };
+    const plan = planGguf({
+      model: { config, names: () => [...tensors.keys()], shape, role: (name) => tensors.get(name)?.role ?? 'norm' },
+      format: () => ({ kind: 'float', name: 'f16' }),
+      load: async (name) => tensorF32(shape(name), new Float32Array(shape(name).reduce((a, b) => a * b, 1))),
+      tokenizer: { tokenizer },
+      name: 'zeros',
+    });
+    const input = join(folder, 'zeros.gguf');
+    await writeGguf({ path: input, metadata: plan.metadata, tensors: plan.tensors });
+    const fileType = (preset: GgufPreset) => fileTypes[preset === 'q2_k_m' ? 'q2_k' : preset];
+    const said = await runLlamaQuantizer(
+      ggufPresets.map((p) => ({ input, output: join(folder, 'none.gguf'), fileType: fileType(p), dryRun: true })),
+    );
+    const model = {
+      layers: config.layers,
+      heads: config.heads,
+      kvHeads: config.kvHeads,
+      experts: config.experts?.count ?? 0,
+      tiedEmbeddings: config.tiedEmbeddings,
+    };
+    for (const [i, preset] of ggufPresets.entries()) {
+      const theirs = quantizedTypes(said[i]);
+      expect(theirs.size).toBeGreaterThan(50);
+      const ours = new Map(
+        [...theirs.keys()].map((name) => {
+          const cols = plan.tensors.find((t) => t.name === name)?.shape.at(-1) as number;
+          return [name, fallbackType(presetType(preset, name, cols, model), cols)];
+        }),
+      );
+      expect(Object.fromEntries(ours), preset).toEqual(Object.fromEntries(theirs));
+    }
+  });
+});
+
+/** Lines such as `[ 2/75] blk.0.attn_k.weight - [256, 128, 1, 1], type = f16, size = 0.1 MiB -> 0.02 MiB (q4_K)`. */
+function quantizedTypes(said: string): Map<string, string> {
+  const types = new Map<string, string>();
+  for (const line of said.split('\n')) {
+    const found = /^\[ *\d+\/ *\d+\] +(\S+) .*-> .*\((\w+)\)/.exec(line);
+    if (found) types.set(found[1], found[2].toLowerCase());
+  }
+  return types;
+}
+
+it('writes files that we read, with the bytes of our quantizer', async () => {
+  const model = await openModel(shipped, 1);
+  const [input, output] = [join(folder, 'f32.gguf'), join(folder, 'q4_k_m.gguf')];
+  await exportGguf(model, () => ({ kind: 'float', name: 'f32' }), input);
+  await runLlamaQuantizer([{ input, output, fileType: fileTypes.q4_k_m }]);
+  const checkpoint = await openGguf(output);
+  const opened = await openWeights(checkpoint);
+  expect(opened.config.family).toBe('qwen3');
+  const compared = new Set<string>();
+  const source = await openGguf(input);
+  const original = await openWeights(source);
+  for (const [name, info] of checkpoint.tensors) {
+    const type = ggmlOfDtype(info.dtype)?.name;
+    if (!type || !/blk\.[06]\./.test(name)) continue;
+    const floats = source.tensors.get(name);
+    expect(floats?.dtype).toBe('F32');
+    const values = new Float32Array((await source.read(name)).slice().buffer);
+    const [rows, cols] = info.shape;
+    const ours = quantizeGgml(type, values, rows, cols);
+    expect(Buffer.compare(ours, await checkpoint.read(name)), `${name} ${type}`).toBe(0);
+    compared.add(type);
+  }
+  expect([...compared].sort()).toEqual(['q4_k', 'q5_0', 'q6_k', 'q8_0']);
+  // names, rows and values survive: what comes back is close to what went in
+  const name = 'model.layers.0.mlp.down_proj.weight';
+  const [before, after] = [denseF32(await original.load(name)), denseF32(await opened.load(name))];
+  const worst = before.reduce((most, x, i) => Math.max(most, Math.abs(x - after[i])), 0);
+  expect(worst).toBeLessThan(0.03);
+  await checkpoint.close();
+  await source.close();
+  await model.close();
+});
