@@ -39,6 +39,7 @@ export const quantizeSpecKernel = 41;
 export const quantizeHalvesKernel = 42;
 export const quantizeLegacyKernel = 43;
 export const quantizeHif4Kernel = 44;
+export const quantizeByRowsKernel = 45;
 
 // Matrix products.
 export const matmulF32Kernel = 100;

@@ -2,16 +2,20 @@
 
 import type { ConcatAttributes, SliceAttributes, TransposeAttributes } from '../../../graph/ops/layout.ts';
 import { elementCount } from '../../../tensor/shape.ts';
-import { type Command, dense, type OpEncoder } from '../encoder.ts';
+import { type Command, dense, type OpEncoder, type Operand } from '../encoder.ts';
 import { cacheWriteKernel, copyStridedKernel, embeddingKernel } from '../kernel-ids.ts';
 import { decodeCommand } from '../matmul.ts';
-import { sourceWords } from '../matmul-source.ts';
+import { sourceWords, valuesAddress } from '../matmul-source.ts';
 import { mergeDimensions, strides } from './dimensions.ts';
 
 function copy(from: number, to: number, shape: readonly number[], layouts: readonly number[][]): Command {
   const dims = mergeDimensions(shape, layouts);
   return { kernel: copyStridedKernel, args: [from, to, dims.length, ...dims.flat()] };
 }
+
+/** Stored as f32: dense, or packed under the name f32. */
+const isPlain = (operand: Operand) =>
+  operand.dtype !== 'packed' || (operand.format.kind === 'float' && operand.format.name === 'f32');
 
 /** The output is the input's memory: nothing to run. */
 export const reshapeEncoder: OpEncoder = { encode: () => [] };
@@ -62,7 +66,7 @@ export const embeddingEncoder: OpEncoder = {
   encode({ inputs, outputs }) {
     const [table, ids, y] = [inputs[0], dense(inputs, 1), dense(outputs, 0)];
     const [V, C] = table.shape;
-    const address = table.dtype === 'packed' ? 0 : table.address;
+    const address = isPlain(table) ? valuesAddress(table) : 0;
     const words = [address, ids.address, y.address, elementCount(ids.shape), V, C];
     return [{ kernel: embeddingKernel, args: address ? words : [...words, ...sourceWords(table, true)] }];
   },
@@ -72,6 +76,8 @@ export const dequantizeEncoder: OpEncoder = {
   encode({ inputs, outputs }) {
     const [x] = inputs;
     if (x.dtype !== 'packed') throw new Error('encoder: dequantize of a dense value');
-    return [decodeCommand(x, dense(outputs, 0).address)];
+    const y = dense(outputs, 0);
+    if (isPlain(x)) return [copy(x.codes, y.address, y.shape, [strides(y.shape), strides(y.shape)])];
+    return [decodeCommand(x, y.address)];
   },
 };

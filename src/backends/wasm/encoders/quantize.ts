@@ -27,12 +27,14 @@ import type { QuantizeAttributes } from '../../../graph/ops/quantize.ts';
 import { alignedBytes } from '../allocator.ts';
 import { type Command, dense, f32, type OpEncoder, type PackedOperand, rowsAndColumns, type Word } from '../encoder.ts';
 import {
+  quantizeByRowsKernel,
   quantizeHalvesKernel,
   quantizeHif4Kernel,
   quantizeLegacyKernel,
   quantizeMaximumKernel,
   quantizeSpecKernel,
 } from '../kernel-ids.ts';
+import { hasQuantizeKernel, specWords } from '../quantizer-plan.ts';
 import { f64Words } from './words.ts';
 
 const scaleIds = { f32: 0, f16: 1, bf16: 2, e8m0: 3, e4m3: 4, ue5m3: 5 } as const;
@@ -109,6 +111,40 @@ function threadBytes(spec: QuantSpec, rows: number, cols: number): number {
   return alignedBytes(16 * Math.ceil(cols / 16) + 16 * scaleLayout(spec.granularity, rows, cols).scaleCols);
 }
 
+/** Scratch of one thread in quantizeRows (kernels/quantize), with room to spare. */
+function rowThreadBytes(spec: QuantSpec, rows: number, cols: number): number {
+  return alignedBytes(1024 + 32 * scaleLayout(spec.granularity, rows, cols).scaleCols + 4 * cols);
+}
+
+/** Scratch of the SIMD path: maxima, statuses, copies of the argument block, then the kernel's own. */
+function rowScratch(threads: number): { statuses: number; copies: number; own: number } {
+  const statuses = alignedBytes(4 * threads);
+  return { statuses, copies: 2 * statuses, own: 2 * statuses + 128 * threads };
+}
+
+/** The same by the SIMD kernels, for formats and widths that they know. */
+function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: number, threads: number): Command[] {
+  const { rows, cols } = y;
+  const { statuses, copies, own } = rowScratch(threads);
+  const wholeTensor = spec.granularity.kind === 'tensor';
+  const twoLevel = spec.scale.tensorScale;
+  const template = [
+    ...[x, 0, rows, cols, ...specWords(spec, cols, 1)],
+    ...[y.codes, packedRowBytes(elementBits(spec.element), cols), y.scales, y.zeroPoints],
+    ...[scratch + own, rowThreadBytes(spec, rows, cols), scratch + statuses, -1],
+  ];
+  const quantize: Command = {
+    kernel: quantizeByRowsKernel,
+    args: [
+      ...[scratch, twoLevel ? 1 : 0, wholeTensor ? 1 : 0, y.tensorScale, ...f64Words(elementCodec(spec).max)],
+      ...[...f64Words(twoLevel ? scaleMax(spec.scale.format) : 1), scratch + copies, 0, ...template],
+    ],
+  };
+  const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, scratch] };
+  return twoLevel || wholeTensor ? [maximum, quantize] : [quantize];
+}
+
+/** By the general kernel: any width, any rounding. */
 function encodeSpec(
   x: number,
   y: PackedOperand,
@@ -146,7 +182,9 @@ export const quantizeEncoder: OpEncoder = {
   scratchBytes(node, threads) {
     const { format } = attributesOf(node);
     if (format.kind !== 'quant') return 0;
-    return alignedBytes(4 * threads) + threads * threadBytes(format, ...rowsAndColumns(node.inputs[0].type.shape));
+    const [rows, cols] = rowsAndColumns(node.inputs[0].type.shape);
+    if (hasQuantizeKernel(format, cols)) return rowScratch(threads).own + threads * rowThreadBytes(format, rows, cols);
+    return alignedBytes(4 * threads) + threads * threadBytes(format, rows, cols);
   },
 
   encode({ node, inputs, outputs, scratch, threads }) {
@@ -158,6 +196,7 @@ export const quantizeEncoder: OpEncoder = {
     const count = y.rows * y.cols;
     switch (format.kind) {
       case 'quant':
+        if (hasQuantizeKernel(format, y.cols)) return encodeByRows(x, y, format, scratch, threads);
         return encodeSpec(x, y, format, attributes, scratch, threads);
       case 'float': {
         const kind = { f32: 0, f16: 1, bf16: 2 }[format.name];

@@ -25,6 +25,7 @@ import {
   matmulIntKernel,
   noopKernel,
   packIntKernel,
+  quantizeByRowsKernel,
   quantizeHalvesKernel,
   quantizeHif4Kernel,
   quantizeLegacyKernel,
@@ -51,6 +52,7 @@ import { matmulF32 } from './matmul-f32.ts';
 import { matmulInt, packInt } from './matmul-int.ts';
 import { layerNorm, rmsNorm, softmax } from './norm.ts';
 import { quantizeHalves, quantizeHif4, quantizeLegacy } from './quantize-blocks.ts';
+import { quantizeByRows } from './quantize-rows.ts';
 import { quantizeMaximum, quantizeSpec } from './quantize-spec.ts';
 import { argmax, reduce } from './reduce.ts';
 import { rope } from './rope.ts';
@@ -150,6 +152,9 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case quantizeMaximumKernel:
       quantizeMaximum(args, thread, threads);
+      return;
+    case quantizeByRowsKernel:
+      quantizeByRows(args, thread, threads);
       return;
     case quantizeSpecKernel:
       quantizeSpec(args, thread, threads);
