@@ -1,6 +1,6 @@
 // GGUF quantizers against llama.cpp's own (ggml_quantize_chunk through koffi), one core each, on the same rows in
 // turns, bytes compared in the run. Figures: million weights a second. The rows are timed in slices of about a
-// millisecond to ten; a figure is the sum over the slices of each slice's best turn, the same on both sides, because
+// millisecond; a figure is the sum over the slices of each slice's best turn, the same on both sides, because
 // other work on the machine interrupts anything longer.
 //
 // `npm run bench -- ggml`, or `node bench/ggml-quantizers.ts [--quick]`.
@@ -85,14 +85,16 @@ export async function run({ quick = false, json = false } = {}): Promise<Quantiz
     const theirs = new Uint8Array(allRows * bytes);
     const spare = new Uint8Array(allRows * bytes);
     const rows = quick ? 64 : allRows;
-    const slice = 16;
+    // Searching types take a hundred times as long.
+    const slice = aim === 1 || type === 'ggml-nvfp4' ? 16 : 1;
+    const sliceBudget = (8000 * slice) / allRows;
     const sums = [0, 0, 0];
     for (let row = 0; row < rows; row += slice) {
       const part = x.subarray(row * cols, (row + slice) * cols);
       const [to, reference] = [ours, theirs].map((b) => b.subarray(row * bytes, (row + slice) * bytes));
       const best = [Infinity, Infinity, Infinity];
       let spent = 0;
-      for (let turn = 0; turn < 20 && (turn < 4 || spent < 4000 / (allRows / slice)); turn++) {
+      for (let turn = 0; turn < 20 && (turn < 4 || spent < sliceBudget); turn++) {
         const times = [
           milliseconds(() => quantizer.quantize(type, f32, cols, row, slice, undefined, to)),
           milliseconds(() => ggml(type, part, slice, cols, reference)),
