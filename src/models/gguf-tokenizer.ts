@@ -183,6 +183,8 @@ function sentencePieceEntries(
     { key: 'tokenizer.ggml.add_space_prefix', type: 'bool', value: prependsSpace(json) },
   ];
   if (unknown >= 0) entries.push({ key: 'tokenizer.ggml.unknown_token_id', type: 'u32', value: unknown });
+  // scores do not tell the normalizer and the decoder: kept for programs that read tokenizer.json
+  entries.push({ key: 'tokenizer.huggingface.json', type: 'string', value: JSON.stringify(json) });
   return entries;
 }
 
