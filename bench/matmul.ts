@@ -167,8 +167,8 @@ async function measure(n: number, threads: number, quick: boolean): Promise<Matm
     const { user, system } = process.cpuUsage();
     return (user + system) / 1e3;
   };
-  const turns = quick ? 5 : Math.min(Math.max(Math.ceil(2e10 / n ** 3), 3), 60);
-  for (let turn = -2; turn < turns; turn++) {
+  const turns = quick ? 5 : Math.min(Math.max(Math.ceil(2e10 / n ** 3), 2), 60);
+  for (let turn = n < 2048 ? -2 : -1; turn < turns; turn++) {
     for (const [i, { contender }] of list.entries()) {
       const start = now();
       await contender.run();

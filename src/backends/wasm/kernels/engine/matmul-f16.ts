@@ -1,3 +1,5 @@
+// Half precision, one value at a time: the scales of many formats.
+
 /** f16 bits to f32: shift exponent and mantissa into place, multiply by 2^112 (exact, subnormals included). */
 // @ts-ignore: decorator
 @inline

@@ -108,8 +108,11 @@ export function product(
             memory.copy(lines + <usize>(i * panelDepth * 4), from, (<usize>depth) << 2);
           }
           packLines6(lines, (<usize>panelDepth) << 2, rows, depth, panelA);
-        } else if (acrossA) packAcross(a + <usize>k * strideA + ((<usize>m) << 2), strideA, rows, tileRows, depth, panelA);
-        else packLines6(a + <usize>m * strideA + ((<usize>k) << 2), strideA, rows, depth, panelA);
+        } else if (acrossA) {
+          packAcross(a + <usize>k * strideA + ((<usize>m) << 2), strideA, rows, tileRows, depth, panelA);
+        } else {
+          packLines6(a + <usize>m * strideA + ((<usize>k) << 2), strideA, rows, depth, panelA);
+        }
         let from = block;
         let out = c + <usize>m * strideC + ((<usize>nb) << 2);
         for (let n = nb; n < end; n += tileColumns) {

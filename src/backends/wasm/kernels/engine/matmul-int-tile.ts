@@ -3,8 +3,9 @@
 // i32x4.relaxed_dot_i8x16_i7x16_add_s(a, b, c) adds four products of signed a and 7-bit b to each lane of c. Engines
 // may treat a b above 127 as signed or unsigned, and may saturate the sum of two neighbouring products to 16 bits.
 // Neither can happen for b in 0 … 127: |a₀b₀ + a₁b₁| ≤ 2 · 128 · 127 = 32512 < 32768. So B is stored with an offset
-// that makes it non-negative (12 for FP4 × 2, 8 for INT4) and each block starts from −offset · Σa:
-//   Σ a·w = Σ a·(w + offset) − offset · Σ a,   exact in i32 (a block has at most 2^15 values).
+// that makes it non-negative (8 for INT4; 12 for FP4 × 2, or 48 where its integers may be shifted by 2) and each block
+// starts from −offset · Σa:
+//   Σ a·w = Σ a·(w + offset) − offset · Σ a,   exact in i32 (a block has at most 2^15 values, |a|, |w| ≤ 128).
 // INT8 needs eight bits. `wideDot` asks this host what it does with them: exact unsigned (x86 with VNNI) takes offset
 // 128, exact signed (ARM) takes offset 0; any other host takes two 7-bit products by
 //   w = (bits & 127) − 128 · (bits >> 7).
@@ -72,7 +73,16 @@ function dot(a: v128, b: v128, c: v128): v128 {
 /** One block: `steps` × 4 products, scaled and added to the f32 tile at `out`. */
 // @ts-ignore: decorator
 @inline
-function block(steps: i32, a: usize, starts: usize, scalesA: usize, b: usize, scalesB: usize, out: usize, exact: bool): void {
+function block(
+  steps: i32,
+  a: usize,
+  starts: usize,
+  scalesA: usize,
+  b: usize,
+  scalesB: usize,
+  out: usize,
+  exact: bool,
+): void {
   let c00 = v128.load32_splat(starts);
   let c01 = c00;
   let c10 = v128.load32_splat(starts, 4);
@@ -131,7 +141,16 @@ function block(steps: i32, a: usize, starts: usize, scalesA: usize, b: usize, sc
 }
 
 /** Adds `blocks` blocks of `steps` × 4 products to the f32 tile at `out` (six rows of 32 bytes). */
-export function tileRounded(blocks: i32, steps: i32, a: usize, starts: usize, sa: usize, b: usize, sb: usize, out: usize): void {
+export function tileRounded(
+  blocks: i32,
+  steps: i32,
+  a: usize,
+  starts: usize,
+  sa: usize,
+  b: usize,
+  sb: usize,
+  out: usize,
+): void {
   for (; blocks > 0; blocks--) {
     block(steps, a, starts, sa, b, sb, out, false);
     a += (<usize>steps) * 24;
@@ -143,7 +162,16 @@ export function tileRounded(blocks: i32, steps: i32, a: usize, starts: usize, sa
 }
 
 /** The same where scale products are exact. */
-export function tileExact(blocks: i32, steps: i32, a: usize, starts: usize, sa: usize, b: usize, sb: usize, out: usize): void {
+export function tileExact(
+  blocks: i32,
+  steps: i32,
+  a: usize,
+  starts: usize,
+  sa: usize,
+  b: usize,
+  sb: usize,
+  out: usize,
+): void {
   for (; blocks > 0; blocks--) {
     block(steps, a, starts, sa, b, sb, out, true);
     a += (<usize>steps) * 24;
@@ -193,7 +221,8 @@ export function tileFolded(
         sa += lineBytes;
         sb += lineBytes;
       }
-      for (let at: usize = 0; at < 192; at += 16) v128.store(out + at, f32x4.add(v128.load(out + at), v128.load(sum + at)));
+      for (let at: usize = 0; at < 192; at += 16)
+        v128.store(out + at, f32x4.add(v128.load(out + at), v128.load(sum + at)));
     }
     starts = total + lineBytes;
     flags += 4;

@@ -21,7 +21,16 @@
 // whether the run is folded); in scales a line a block and one for the rows. Panels of B add their flags to scales.
 
 import { shareEnd, shareStart } from '../common/share.ts';
-import { decodeBytes, rowScales, sourceGroup, sourceHasZeros, sourceScale, sourceTensorScale, sourceUnit, sourceZero } from './matmul-decode.ts';
+import {
+  decodeBytes,
+  rowScales,
+  sourceGroup,
+  sourceHasZeros,
+  sourceScale,
+  sourceTensorScale,
+  sourceUnit,
+  sourceZero,
+} from './matmul-decode.ts';
 import { foldRun } from './matmul-int-fold.ts';
 import {
   clearTile,
@@ -83,8 +92,8 @@ function sumBytes(bytes: usize, length: i32): i32 {
     const pairs = i16x8.extadd_pairwise_i8x16_s(v128.load(bytes + <usize>i));
     sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(pairs));
   }
-  let sum =
-    i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) + i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+  let sum = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
+  sum += i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
   for (; i < length; i++) sum += <i32>load<i8>(bytes + <usize>i);
   return sum;
 }
