@@ -10,6 +10,7 @@ import { elementCodec, integerUnit } from '../../formats/element.ts';
 import type { Format, QuantSpec } from '../../formats/format.ts';
 import { signedRange } from '../../formats/int.ts';
 import { maxMagnitudeCode } from '../../formats/minifloat.ts';
+import { packedRowBytes } from '../../formats/packing.ts';
 import { contradictionOf } from '../../formats/registry.ts';
 import {
   elementBits,
@@ -51,6 +52,15 @@ export function bandRows(spec: QuantSpec): number {
 export function bandCols(spec: QuantSpec, cols: number): number {
   const g = spec.granularity;
   return g.kind === 'group' ? g.size : g.kind === 'tile' ? g.cols : cols;
+}
+
+/**
+ * Bytes of scratch memory of one thread of quantizeRows: 64 spare bytes, five words a tile (padded to four tiles), code
+ * bytes, packed codes and their overrun.
+ */
+export function kernelScratchBytes(spec: QuantSpec, cols: number): number {
+  const tiles = Math.ceil(cols / bandCols(spec, cols));
+  return 64 * Math.ceil((64 + 20 * (tiles + 3) + cols + packedRowBytes(elementBits(spec.element), cols) + 16) / 64);
 }
 
 /** A float argument word, as its bits. */

@@ -4,7 +4,8 @@ import { f32ToBf16, f32ToF16 } from '../../formats/bits.ts';
 import { dequantize, quantize } from '../../formats/quantize.ts';
 import { uniformSource } from '../../formats/random.ts';
 import { parseFormat } from '../../formats/registry.ts';
-import { createWasmQuantizer, type StoredMatrix, type WasmQuantizer } from './quantizer.ts';
+import { qtensor, tensorF32 } from '../../tensor/tensor.ts';
+import { createWasmQuantizer, type StoredMatrix, storedMatrix, type WasmQuantizer } from './quantizer.ts';
 import { hasQuantizeKernel } from './quantizer-plan.ts';
 
 const cols = 256;
@@ -124,6 +125,14 @@ describe.each([1, 2])('%d threads', (threads) => {
       }
     }
   });
+});
+
+test('tensors as stored matrices: f32 and 16-bit floats, leading dimensions as rows', () => {
+  const data = Float32Array.from({ length: 64 }, (_, i) => i);
+  expect(storedMatrix(tensorF32([2, 2, 16], data))).toMatchObject({ dtype: 'f32', rows: 4, cols: 16 });
+  const half = quantize(data, 4, 16, parseFormat('bf16'));
+  expect(storedMatrix(qtensor([2, 2, 16], half))).toEqual({ bytes: half.codes, dtype: 'bf16', rows: 4, cols: 16 });
+  expect(storedMatrix(qtensor([4, 16], quantize(data, 4, 16, parseFormat('int8'))))).toBeUndefined();
 });
 
 describe('limits', () => {

@@ -14,8 +14,10 @@ import { nonFiniteValue } from '../../formats/quantize.ts';
 import { formatName } from '../../formats/registry.ts';
 import { scaleBytes } from '../../formats/scale-format.ts';
 import { elementBits } from '../../formats/table.ts';
+import { elementCount } from '../../tensor/shape.ts';
+import type { AnyTensor } from '../../tensor/tensor.ts';
 import { createPool, type Pool, type PoolOptions } from './pool.ts';
-import { bandRows, hasQuantizeKernel, specWords } from './quantizer-plan.ts';
+import { bandRows, hasQuantizeKernel, kernelScratchBytes, specWords } from './quantizer-plan.ts';
 
 /** A row-major matrix as a checkpoint stores it, little-endian. */
 export interface StoredMatrix {
@@ -23,6 +25,20 @@ export interface StoredMatrix {
   dtype: 'f32' | 'bf16' | 'f16';
   rows: number;
   cols: number;
+}
+
+/** A tensor as a stored matrix, leading dimensions as rows; undefined when it holds neither f32 nor 16-bit floats. */
+export function storedMatrix(tensor: AnyTensor): StoredMatrix | undefined {
+  const cols = tensor.shape.at(-1) ?? 1;
+  const rows = elementCount(tensor.shape) / cols;
+  if (tensor.kind === 'packed') {
+    const { format, codes } = tensor.data;
+    return format.kind === 'float' ? { bytes: codes, dtype: format.name, rows, cols } : undefined;
+  }
+  const { buffer, byteOffset, byteLength } = tensor.data;
+  return tensor.dtype === 'f32'
+    ? { bytes: new Uint8Array(buffer, byteOffset, byteLength), dtype: 'f32', rows, cols }
+    : undefined;
 }
 
 export interface WasmQuantizer {
@@ -87,8 +103,7 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
   const bytesAtOnce = twoPasses ? wholeTensorStripBytes : stripBytes;
   const stripRows = Math.min(rows, Math.max(1, Math.floor(bytesAtOnce / (sourceRow * band))) * band);
   const stripScales = wholeTensor ? 1 : Math.ceil(stripRows / band) * scaleCols;
-  // 64 spare bytes, five words a tile (padded to four tiles), code bytes, packed codes and their overrun
-  const scratchBytes = 64 * Math.ceil((64 + 20 * (scaleCols + 3) + cols + rowBytes + 16) / 64);
+  const scratchBytes = kernelScratchBytes(spec, cols);
 
   const { allocator, memory, threads } = pool;
   const sizes = [

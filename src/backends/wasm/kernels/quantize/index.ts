@@ -192,7 +192,7 @@ function encodeRow(
   }
 }
 
-/** Encodes the rows of this thread. status[thread] becomes 1 when one of them holds a non-finite value, else 0. */
+/** Encodes the rows of this thread. status[thread] becomes 1 + the first row with a non-finite value, else 0. */
 export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const rows = word(args, wRows);
   const cols = word(args, wCols);
@@ -235,7 +235,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
         const x = source + <usize>r * sourceBytes;
         const most = asymmetric ? storedAmax(dtype, x, cols) : rowMaxima(dtype, x, cols, tileCols, steps);
         if (most >= 0x7f800000) {
-          store<i32>(status, 1);
+          store<i32>(status, r + 1);
           return;
         }
       }
