@@ -124,7 +124,8 @@ export async function createGgmlQuantizer(options: PoolOptions = {}): Promise<Gg
     const dtype = dtypeNumbers[source.dtype];
     pool.run('quantize', id, input, dtype, rows, cols, block, bytes, output, weights, flags, table, scratch);
     out.set(view.subarray(output, output + blocks * bytes));
-    for (let b = view.indexOf(1, flags) - flags; b >= 0 && b < blocks; b = view.indexOf(1, flags + b + 1) - flags) {
+    const left = view.subarray(flags, flags + blocks);
+    for (let b = left.indexOf(1); b >= 0; b = left.indexOf(1, b + 1)) {
       const column = (b * block) % cols;
       encodeGgmlRows(
         type,
