@@ -163,7 +163,10 @@ async function writeOne(context: QuantizeContext, item: Prepared): Promise<Quant
   const kind = kinds[item.container];
   const earlier = await kind.finished(job);
   const report: OutputReport = earlier ?? (await kind.write(job));
-  const reference = [...plan.formats.values()].filter((f) => context.quantizer.codecOf(f) === 'reference').length;
+  const reference = [...plan.formats].filter(([name, format]) => {
+    const shape = job.weights.shape(name);
+    return context.quantizer.codecOf(format, shape[shape.length - 1]) === 'reference';
+  }).length;
   const notes = summarize(report.notes);
   if (reference > 0 && !earlier)
     notes.push(`${reference} tensors by the reference codec: this format has no kernel yet`);

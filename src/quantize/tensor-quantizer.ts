@@ -4,8 +4,15 @@
 // reference, and `codecOf` says so for reports. Values come from any storage format (a quantized checkpoint is
 // dequantized first: quantizing twice is the caller's decision and is noted by the pipeline).
 
-import { createGgmlQuantizer, hasGgmlKernel, type StoredValues } from '../backends/wasm/ggml-quantizer.ts';
-import type { Format, GgmlFormat, Quantized } from '../formats/format.ts';
+import {
+  createGgmlQuantizer,
+  type GgmlQuantizer,
+  hasGgmlKernel,
+  type StoredValues,
+} from '../backends/wasm/ggml-quantizer.ts';
+import { createWasmQuantizer, type WasmQuantizer } from '../backends/wasm/quantizer.ts';
+import { hasQuantizeKernel } from '../backends/wasm/quantizer-plan.ts';
+import type { Format, Quantized } from '../formats/format.ts';
 import { quantize } from '../formats/quantize.ts';
 import { formatName } from '../formats/registry.ts';
 import { denseF32 } from '../models/stack.ts';
@@ -23,7 +30,7 @@ export interface QuantizeTensorOptions {
 export interface TensorQuantizer {
   quantize(tensor: AnyTensor, format: Format, options: QuantizeTensorOptions): Promise<QTensor>;
   /** `wasm` or `reference`, for the report. */
-  codecOf(format: Format): 'wasm' | 'reference';
+  codecOf(format: Format, cols: number): 'wasm' | 'reference';
   dispose(): void;
 }
 
@@ -55,22 +62,38 @@ export function sameFormat(tensor: AnyTensor, format: Format): boolean {
   return tensor.kind === 'packed' && formatName(tensor.data.format) === formatName(format);
 }
 
-/** Kernels where there are some, the reference codec elsewhere. */
+/** Kernels where there are some, the reference codec elsewhere. Each kernel module starts with the first use. */
 export async function openQuantizer(options: { threads?: number } = {}): Promise<TensorQuantizer> {
   const reference = referenceQuantizer();
-  const ggml = await createGgmlQuantizer(options);
-  const usesGgml = (format: Format): format is GgmlFormat => format.kind === 'ggml';
+  let uniform: Promise<WasmQuantizer> | undefined;
+  let ggml: Promise<GgmlQuantizer> | undefined;
   return {
     async quantize(tensor, format, quantizeOptions) {
-      if (!usesGgml(format) || sameFormat(tensor, format)) return reference.quantize(tensor, format, quantizeOptions);
       const { rows, cols } = matrixShape(tensor.shape);
-      const codes = ggml.quantize(format.type, storedValues(tensor), cols, 0, rows);
+      if (sameFormat(tensor, format) || codecOf(format, cols) === 'reference')
+        return reference.quantize(tensor, format, quantizeOptions);
+      const { dtype, bytes } = storedValues(tensor);
+      if (format.kind !== 'ggml') {
+        uniform ??= createWasmQuantizer(options);
+        const data = (await uniform).quantize({ bytes, dtype, rows, cols }, format, quantizeOptions.name);
+        return qtensor(tensor.shape, data);
+      }
+      ggml ??= createGgmlQuantizer(options);
+      const codes = (await ggml).quantize(format.type, { dtype, bytes }, cols, 0, rows);
       const none = new Uint8Array(0);
       return qtensor(tensor.shape, { format, rows, cols, codes, scales: none, zeroPoints: undefined, tensorScale: 1 });
     },
-    codecOf: (format) => (usesGgml(format) && hasGgmlKernel(format.type) ? 'wasm' : 'reference'),
-    dispose: () => ggml.dispose(),
+    codecOf,
+    dispose() {
+      void uniform?.then((q) => q.dispose());
+      void ggml?.then((q) => q.dispose());
+    },
   };
+}
+
+function codecOf(format: Format, cols: number): 'wasm' | 'reference' {
+  const kernel = format.kind === 'ggml' ? hasGgmlKernel(format.type) : hasQuantizeKernel(format, cols);
+  return kernel ? 'wasm' : 'reference';
 }
 
 /** Bytes that a kernel reads: float storage as it is, other formats dequantized. */
