@@ -155,3 +155,53 @@ describe('two packed operands', () => {
     }
   });
 });
+
+describe('batches', () => {
+  const [B, M, N, K] = [3, 5, 9, 64];
+  const decodedAt = (values: Float32Array, rows: number) => (batch: number) => (row: number, k: number) =>
+    values[(batch * rows + row) * K + k]!;
+  const cases = [
+    ['dense × dense', 'f32', 'f32', true],
+    ['dense × mxfp4', 'f32', 'mxfp4', true],
+    ['dense × one mxfp4', 'f32', 'mxfp4', false],
+    ['int8 × mxfp4', 'int8-token', 'mxfp4', true],
+    ['int8 × one int4', 'int8-token', 'int4-g32', false],
+    ['fp8 × q8_0', 'mxfp8-e4m3', 'q8_0', true],
+  ] as const;
+  it.each(cases)('%s', (_, formatA, formatB, batchedB) => {
+    const rowsB = batchedB ? B * N : N;
+    const qa = quantize(gaussian(6, [B * M, K]), B * M, K, parseFormat(formatA));
+    const qb = quantize(gaussian(7, [rowsB, K]), rowsB, K, parseFormat(formatB));
+    const [da, db] = [dequantize(qa), dequantize(qb)];
+    const found = onAllPools((pool) => {
+      const shapeB = batchedB ? [B, N, K] : [N, K];
+      const a = formatA === 'f32' ? denseOperand(pool, [B, M, K], da) : packedOperand(pool, [B, M, K], qa);
+      const b = formatB === 'f32' ? denseOperand(pool, shapeB, db) : packedOperand(pool, shapeB, qb);
+      const product = prepareProduct(pool, a, b, [B, M, N]);
+      product.run();
+      return product.read();
+    });
+    for (let batch = 0; batch < B; batch++) {
+      const part = found.subarray(batch * M * N, (batch + 1) * M * N);
+      const at = decodedAt(da, M)(batch);
+      const bt = decodedAt(db, N)(batchedB ? batch : 0);
+      expect(worstError(part, [M, N, K], at, bt)).toBeLessThan(1e-6);
+    }
+  });
+
+  it('one b for all batches of a transposed a', () => {
+    const a = gaussian(8, [B, K, M]);
+    const b = gaussian(9, [N, K]);
+    const found = onAllPools((pool) => {
+      const operands = [denseOperand(pool, [B, K, M], a), denseOperand(pool, [N, K], b)] as const;
+      const product = prepareProduct(pool, ...operands, [B, M, N], { transposeA: true, transposeB: true });
+      product.run();
+      return product.read();
+    });
+    for (let batch = 0; batch < B; batch++) {
+      const part = found.subarray(batch * M * N, (batch + 1) * M * N);
+      const at = (m: number, k: number) => a[(batch * K + k) * M + m]!;
+      expect(worstError(part, [M, N, K], at, (n, k) => b[n * K + k]!)).toBeLessThan(1e-6);
+    }
+  });
+});
