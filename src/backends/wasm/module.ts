@@ -30,6 +30,17 @@ async function readModule(name: string): Promise<Uint8Array<ArrayBuffer> | undef
   return undefined;
 }
 
+/**
+ * Node 20 has relaxed SIMD behind a flag of its engine, which can be set while it runs. Its integer dot product gives
+ * wrong sums there when optimized (V8 11.3 reuses a register too early), so the engine module stays refused.
+ */
+async function compileWithFlag(name: string, bytes: Uint8Array<ArrayBuffer>, cause: unknown) {
+  if (!isNode || name === 'engine' || !process.version.startsWith('v20.')) throw cause;
+  const { setFlagsFromString } = await import('node:v8');
+  setFlagsFromString('--experimental-wasm-relaxed-simd');
+  return WebAssembly.compile(bytes);
+}
+
 async function compile(name: string): Promise<WebAssembly.Module> {
   const bytes = await readModule(name);
   if (!bytes)
@@ -40,7 +51,7 @@ async function compile(name: string): Promise<WebAssembly.Module> {
       fix: 'run node scripts/build-wasm.mjs',
     });
   try {
-    return await WebAssembly.compile(bytes);
+    return await WebAssembly.compile(bytes).catch((cause) => compileWithFlag(name, bytes, cause));
   } catch (cause) {
     throw deviceError(
       {
