@@ -13,6 +13,8 @@ const library = oracleLibrary();
 const absent = library === undefined || !existsSync(library);
 const rows = 2;
 const cols = 1024;
+const matrices = Object.entries(matrixCases(rows, cols));
+const weightings = Object.entries(importanceCases(cols));
 
 /** Index of the first differing block and its bytes on both sides, or undefined. */
 function firstDifference(type: GgmlTypeName, ours: Uint8Array, theirs: Uint8Array) {
@@ -34,8 +36,8 @@ describe.skipIf(absent)(`ggml bytes${absent ? ' (no @node-llama-cpp/linux-x64 he
 
   describe.each(ggmlTypeNames)('%s', (type) => {
     test('encodes what ggml encodes', async () => {
-      for (const [matrix, x] of Object.entries(matrixCases(rows, cols))) {
-        for (const [weights, importance] of Object.entries(importanceCases(cols))) {
+      for (const [matrix, x] of matrices) {
+        for (const [weights, importance] of weightings) {
           const ours = quantizeGgml(type, x, rows, cols, importance);
           const theirs = await oracle.quantize(type, x, rows, importance);
           expect(firstDifference(type, ours, theirs), `${matrix}, importance ${weights}`).toBeUndefined();

@@ -11,6 +11,8 @@ import { createGgmlQuantizer, type GgmlQuantizer } from './ggml-quantizer.ts';
 
 const rows = 2;
 const cols = 1024;
+const matrices = Object.entries(matrixCases(rows, cols));
+const weightings = Object.entries(importanceCases(cols));
 const bytesOf = (x: ArrayBufferView) => new Uint8Array(x.buffer, x.byteOffset, x.byteLength);
 
 function firstDifference(type: GgmlTypeName, kernel: Uint8Array, definition: Uint8Array) {
@@ -31,8 +33,8 @@ afterAll(() => quantizer.dispose());
 
 describe.each(ggmlTypeNames)('%s', (type) => {
   test('bytes of the definition', () => {
-    for (const [matrix, x] of Object.entries(matrixCases(rows, cols))) {
-      for (const [weights, importance] of Object.entries(importanceCases(cols))) {
+    for (const [matrix, x] of matrices) {
+      for (const [weights, importance] of weightings) {
         const kernel = quantizer.quantize(type, { dtype: 'f32', bytes: bytesOf(x) }, cols, 0, rows, importance);
         const definition = quantizeGgml(type, x, rows, cols, importance);
         expect(firstDifference(type, kernel, definition), `${matrix}, importance ${weights}`).toBeUndefined();
