@@ -52,7 +52,7 @@ beforeAll(async () => {
     await writeGguf({ path: join(folder, file), metadata: plan.metadata, tensors: plan.tensors });
   }
   answers = await runLlama(cases.map(({ file }) => ({ file: join(folder, file), windows: [ids] })));
-});
+}, 180_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const likelihoods = (model: TinyModel) =>

@@ -6,12 +6,12 @@ import type { LlamaAnswer, LlamaRequest } from './llama-cpp-child.ts';
 import type { QuantizeRequest } from './llama-quantize-child.ts';
 
 /** Loads and evaluates files in one process; rejects with its messages when it fails, aborts or takes too long. */
-export function runLlama(requests: LlamaRequest[], timeoutMs = 120_000): Promise<LlamaAnswer[]> {
+export function runLlama(requests: LlamaRequest[], timeoutMs = 180_000): Promise<LlamaAnswer[]> {
   return runChild('llama-cpp-child.ts', requests, timeoutMs);
 }
 
 /** Runs llama.cpp's quantizer; gives what it printed, file by file. */
-export function runLlamaQuantizer(requests: QuantizeRequest[], timeoutMs = 120_000): Promise<string[]> {
+export function runLlamaQuantizer(requests: QuantizeRequest[], timeoutMs = 180_000): Promise<string[]> {
   return runChild('llama-quantize-child.ts', requests, timeoutMs);
 }
 

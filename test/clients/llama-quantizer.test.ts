@@ -132,4 +132,4 @@ it('writes files that we read, with the bytes of our quantizer', async () => {
   await checkpoint.close();
   await source.close();
   await model.close();
-});
+}, 120_000);

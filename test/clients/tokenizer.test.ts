@@ -45,7 +45,7 @@ beforeAll(async () => {
   await exportGguf(model, () => ({ kind: 'float', name: 'bf16' }), file(0));
   for (const [i, tokenizer] of Object.values(kinds).entries()) await writeZeros(tokenizer, file(i + 1));
   answers = await runLlama([0, 1, 2, 3, 4].map((i) => ({ file: file(i), texts })));
-});
+}, 180_000);
 afterAll(async () => {
   await model?.close();
   await rm(folder, { recursive: true, force: true });

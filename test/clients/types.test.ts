@@ -46,7 +46,7 @@ beforeAll(async () => {
     exported.set(name, await exportGguf(model, wanted, file(name)));
   }
   answers = await runLlama(names.map((name) => ({ file: file(name), windows: windowsOf(name) })));
-});
+}, 180_000);
 afterAll(async () => {
   backend?.dispose();
   await model?.close();

@@ -1,5 +1,8 @@
 // The larger models of the zoo in llama.cpp: Llama (query and key rows in llama order, its own output matrix) and Mixtral
-// (stacked experts). Protocol as in types.test.ts: one window of 512 tokens, every linear layer in the type.
+// (stacked experts). Protocol as in types.test.ts, every linear layer in the type, one window of 512 tokens. Rows of 384
+// (Llama) and 192, 320 (Mixtral) do not fit blocks of 256: q4_k is Q4_K on Llama's down projections and Q5_0 elsewhere.
+// The difference is llama.cpp's 8-bit rounding of activations, which also moves some tokens to other experts: with the
+// same weights as F32 it agrees with us to 1e-5 (Mixtral, q5_1: 0.41 % packed, 0.0001 % as F32).
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,7 +13,7 @@ import { parseFormat } from '../../src/formats/registry.ts';
 import { exportGguf, openModel, ourPerplexity, zooModel } from './export-model.ts';
 import { perplexity, runLlama } from './llama-cpp.ts';
 
-const types = ['f16', 'q8_0', 'q4_0', 'mxfp4', 'nvfp4'];
+const types = ['f16', 'q8_0', 'q4_k', 'mxfp4', 'nvfp4', 'q4_0', 'q5_1'];
 
 for (const name of ['llama-16m', 'mixtral-9m']) {
   const folder = zooModel(name);
@@ -33,6 +36,6 @@ for (const name of ['llama-16m', 'mixtral-9m']) {
         await model.close();
         await rm(out, { recursive: true, force: true });
       }
-    }, 120_000);
+    }, 240_000);
   });
 }
