@@ -5,6 +5,8 @@
 //   %2 = matmul(x, w) {"transposeA":false,"transposeB":true} : f32[2, 4]   layers.0
 //   output y = %2
 
+import type { Format } from '../formats/format.ts';
+import { formatName } from '../formats/registry.ts';
 import type { Graph, Node, Value } from './graph.ts';
 import { printType } from './value-type.ts';
 
@@ -26,8 +28,13 @@ export function printGraph(graph: Graph): string {
 
 function printNode(node: Node, name: (v: Value) => string): string {
   const results = node.outputs.map(name).join(', ');
-  const attributes = Object.keys(node.attributes).length > 0 ? ` ${JSON.stringify(node.attributes)}` : '';
+  const attributes = Object.keys(node.attributes).length > 0 ? ` ${JSON.stringify(node.attributes, shortFormat)}` : '';
   const types = node.outputs.map((v) => printType(v.type)).join(', ');
   const scope = node.scope ? `   ${node.scope}` : '';
   return `${results} = ${node.op.name}(${node.inputs.map(name).join(', ')})${attributes} : ${types}${scope}`;
+}
+
+/** Formats print by their names, as they do in types. */
+function shortFormat(key: string, value: unknown): unknown {
+  return key === 'format' ? formatName(value as Format) : value;
 }
