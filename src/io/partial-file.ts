@@ -1,10 +1,12 @@
 // Output files that appear under their name only when whole, and that a killed run continues (Node only).
 //
 // Bytes go to `<name>.partial`. After every whole part (a header, a tensor) a journal `<name>.partial.json` says how
-// far the file is: { fingerprint, layout, parts, bytes, crc }. A later run with the same fingerprint and layout reads
+// far the file is (partial-journal.ts). A later run with the same fingerprint and layout reads
 // the partial back, compares its length and CRC-32 with the journal, cuts off what follows and goes on with the next
 // part; anything else starts over. The CRC makes this safe after a power cut too, when the journal may have reached the
-// disk before the data. The journal is replaced by renaming, so it is never half-written.
+// disk before the data.
+//
+// What is written goes on to the disk while more is computed, so that the flush at the end finds little to do.
 //
 // What stays after a failure: with a fingerprint, an interrupted run (abort, kill) and a device failure (disk full)
 // keep partial and journal; every other error removes them. Without a fingerprint nothing can continue, so both go,
@@ -12,12 +14,13 @@
 
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { deviceError, SubbyteError, userError } from '../errors.ts';
 import { fileError, systemCode } from './file-errors.ts';
 import { makeFolder } from './make-folder.ts';
+import { type JournalFile, type JournalState, openJournal, usableState } from './partial-journal.ts';
 
 export interface PartialOptions {
   path: string;
@@ -43,15 +46,8 @@ export interface PartialFile {
   fail(error: unknown): Promise<void>;
 }
 
-interface Journal {
-  fingerprint: string;
-  layout: string;
-  parts: number;
-  bytes: number;
-  crc: number;
-}
-
-const copyBytes = 4 * 2 ** 20;
+/** After so many new bytes the disk is asked to take them. */
+const flushBytes = 64 * 2 ** 20;
 
 /**
  * Opens (or continues) `<path>.partial`. The folder is created when missing.
@@ -63,8 +59,10 @@ export async function openPartial(options: PartialOptions): Promise<PartialFile>
   const partial = `${path}.partial`;
   const journalPath = `${partial}.json`;
   const layout = createHash('sha256').update(options.layout).digest('hex');
+  const origin = fingerprint === undefined ? undefined : { fingerprint, layout };
   let handle: FileHandle;
-  let journal: Journal | undefined;
+  let state: JournalState | undefined;
+  let journal: JournalFile | undefined;
   try {
     await makeFolder(dirname(path));
     await refuseFolder(path);
@@ -74,47 +72,52 @@ export async function openPartial(options: PartialOptions): Promise<PartialFile>
     throw fileError('write', path, cause);
   }
   try {
-    journal = fingerprint === undefined ? undefined : await usableJournal(journalPath, handle, fingerprint, layout);
-    await handle.truncate(journal?.bytes ?? 0);
-    if (!journal) await rm(journalPath, { force: true });
-    await checkSpace(path, options.totalBytes - (journal?.bytes ?? 0));
+    state = origin && (await usableState(journalPath, handle, origin));
+    await handle.truncate(state?.bytes ?? 0);
+    if (!state) await rm(journalPath, { force: true });
+    await checkSpace(path, options.totalBytes - (state?.bytes ?? 0));
+    journal = origin && openJournal(journalPath, origin, state !== undefined);
   } catch (cause) {
     await handle.close();
-    if (!journal) await rm(partial, { force: true });
+    if (!state) await rm(partial, { force: true });
     throw fileError('write', path, cause);
   }
 
-  let position = journal?.bytes ?? 0;
-  let crc = journal?.crc ?? 0;
-  let parts = journal?.parts ?? 0;
-  let open_ = true;
+  let { parts, bytes: position, crc } = state ?? { parts: 0, bytes: 0, crc: 0 };
+  let isOpen = true;
+  const flusher = backgroundFlush(handle, position);
   const close = async () => {
-    if (open_) await handle.close();
-    open_ = false;
+    if (!isOpen) return;
+    isOpen = false;
+    journal?.close();
+    await handle.close();
   };
   return {
     partsDone: parts,
     write: async (bytes) => {
+      if (bytes.byteLength === 0) return;
       try {
-        for (let done = 0; done < bytes.byteLength; )
-          done += (await handle.write(bytes, done, bytes.byteLength - done, position + done)).bytesWritten;
+        const written = writeAll(handle, bytes, position);
+        // on this thread, while another one writes
+        if (journal) crc = crc32(bytes, crc);
+        await written;
+        position += bytes.byteLength;
+        flusher.reached(position);
       } catch (cause) {
         throw fileError('write', partial, cause);
       }
-      position += bytes.byteLength;
-      if (fingerprint !== undefined) crc = crc32(bytes, crc);
     },
     endPart: async () => {
       parts++;
-      if (fingerprint === undefined) return;
       try {
-        await replaceJson(journalPath, { fingerprint, layout, parts, bytes: position, crc });
+        journal?.write({ parts, bytes: position, crc });
       } catch (cause) {
         throw fileError('write', journalPath, cause);
       }
     },
     seal: async () => {
       try {
+        await flusher.finish();
         await handle.sync();
         await close();
       } catch (cause) {
@@ -131,11 +134,49 @@ export async function openPartial(options: PartialOptions): Promise<PartialFile>
       }
     },
     fail: async (error) => {
+      await flusher.finish().catch(() => undefined);
       await close().catch(() => undefined);
       const kind = error instanceof SubbyteError ? error.kind : undefined;
       if (fingerprint !== undefined && (kind === 'interrupted' || kind === 'device')) return;
       await rm(partial, { force: true }).catch(() => undefined);
       await rm(journalPath, { force: true }).catch(() => undefined);
+    },
+  };
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; )
+    done += (await handle.write(bytes, done, bytes.byteLength - done, position + done)).bytesWritten;
+}
+
+/**
+ * Sends what is written to the disk behind the writer's back, one request at a time. The system reports a failed flush
+ * once: `reached` and `finish` throw it.
+ */
+function backgroundFlush(handle: FileHandle, start: number) {
+  let asked = start;
+  let running: Promise<void> | undefined;
+  let failure: { cause: unknown } | undefined;
+  const check = () => {
+    if (failure) throw failure.cause;
+  };
+  return {
+    reached: (position: number): void => {
+      check();
+      if (running || position - asked < flushBytes) return;
+      asked = position;
+      running = handle
+        .datasync()
+        .catch((cause) => {
+          failure = { cause };
+        })
+        .finally(() => {
+          running = undefined;
+        });
+    },
+    finish: async (): Promise<void> => {
+      await running;
+      check();
     },
   };
 }
@@ -169,43 +210,6 @@ async function checkSpace(path: string, needed: number): Promise<void> {
       file: path,
       fix: 'free space or choose another folder',
     });
-}
-
-/** The journal of an earlier run when it fits this one and the partial still has those bytes. */
-async function usableJournal(
-  journalPath: string,
-  handle: FileHandle,
-  fingerprint: string,
-  layout: string,
-): Promise<Journal | undefined> {
-  let journal: Journal;
-  try {
-    journal = JSON.parse(await readFile(journalPath, 'utf8')) as Journal;
-  } catch {
-    return undefined;
-  }
-  if (journal?.fingerprint !== fingerprint || journal.layout !== layout) return undefined;
-  if (!Number.isSafeInteger(journal.bytes) || !Number.isSafeInteger(journal.parts)) return undefined;
-  if ((await handle.stat()).size < journal.bytes) return undefined;
-  const buffer = new Uint8Array(Math.min(copyBytes, journal.bytes));
-  let crc = 0;
-  for (let at = 0; at < journal.bytes; ) {
-    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.byteLength, journal.bytes - at), at);
-    if (bytesRead === 0) return undefined;
-    crc = crc32(buffer.subarray(0, bytesRead), crc);
-    at += bytesRead;
-  }
-  return crc === journal.crc ? journal : undefined;
-}
-
-async function replaceJson(path: string, value: object): Promise<void> {
-  const handle = await open(`${path}.new`, 'w');
-  try {
-    await handle.writeFile(JSON.stringify(value));
-  } finally {
-    await handle.close();
-  }
-  await rename(`${path}.new`, path);
 }
 
 /** Makes a rename durable; not every platform can. */

@@ -9,6 +9,13 @@ import { type ByteSource, checkRange } from './source.ts';
 const maxReadBytes = 2 ** 30;
 
 /**
+ * Large reads are cut into a few that run at once. Most of their time is the first touch of fresh memory, page by page,
+ * which two threads do in half the time.
+ */
+const mostReads = 4;
+const minPieceBytes = 8 * 2 ** 20;
+
+/**
  * Opens a file for reading.
  *
  * Throws a user error when it does not exist, is a folder or may not be read.
@@ -43,12 +50,23 @@ export async function openFile(path: string): Promise<ByteSource> {
 async function readExactly(handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> {
   // Memory of its own, not cleared: every byte is read or an error follows.
   const bytes = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
+  const pieces = Math.max(1, Math.min(mostReads, Math.floor(length / minPieceBytes)));
+  const bound = (i: number) => Math.floor((length / pieces) * i);
+  await Promise.all(
+    Array.from({ length: pieces }, (_, i) =>
+      fill(handle, path, bytes.subarray(bound(i), bound(i + 1)), offset + bound(i)),
+    ),
+  );
+  return bytes;
+}
+
+async function fill(handle: FileHandle, path: string, target: Uint8Array, offset: number): Promise<void> {
   let done = 0;
-  while (done < length) {
-    const step = Math.min(length - done, maxReadBytes);
+  while (done < target.byteLength) {
+    const step = Math.min(target.byteLength - done, maxReadBytes);
     let count: number;
     try {
-      count = (await handle.read(bytes, done, step, offset + done)).bytesRead;
+      count = (await handle.read(target, done, step, offset + done)).bytesRead;
     } catch (cause) {
       throw fileError('read', path, cause);
     }
@@ -62,5 +80,4 @@ async function readExactly(handle: FileHandle, path: string, offset: number, len
       });
     done += count;
   }
-  return bytes;
 }

@@ -30,23 +30,57 @@ async function killedRun(format: string, path: string, tensors: number): Promise
 
 const same = (a: string, b: string) => expect(Buffer.compare(bytesOf(a), bytesOf(b)), `${a} and ${b}`).toBe(0);
 
-it('one tensor at a time: content is asked for when everything before it is in the file', async () => {
+it('one tensor ahead: content is asked for while the tensor before is written, and not earlier', async () => {
   for (const write of [writeSafetensors, writeGguf]) {
     const path = join(folder, 'stream.bin');
     const sizes: number[] = [];
+    const events: string[] = [];
     const tensors = Array.from({ length: 8 }, (_, i) => ({
       name: `t${i}`,
       dtype: 'I8',
       shape: [1024],
       byteLength: 1024,
       data: async () => {
+        events.push(`ask ${i}`);
         sizes.push(statSync(`${path}.partial`).size);
         return new Uint8Array(1024);
       },
     }));
-    await write({ path, tensors, metadata: [] as never });
-    expect(sizes.map((s) => s - sizes[0])).toEqual(tensors.map((_, i) => 1024 * i));
+    const onTensor = ({ index }: { index: number }) => events.push(`done ${index}`);
+    await write({ path, tensors, metadata: [] as never, onTensor });
+    expect(events).toEqual([
+      'ask 0',
+      ...tensors.flatMap((_, i) => (i < 7 ? [`ask ${i + 1}`] : []).concat(`done ${i}`)),
+    ]);
+    // everything before the tensor that is being written is in the file
+    for (const [i, size] of sizes.entries()) expect(size - sizes[0]).toBeGreaterThanOrEqual(1024 * (i - 1));
   }
+});
+
+it('a tensor that gives too much or too little, or fails ahead of its turn, leaves nothing', async () => {
+  const place = join(folder, 'faulty');
+  const content = (length: number, chunks: readonly number[] | Error) => ({
+    name: `t${length}`,
+    dtype: 'U8',
+    shape: [length],
+    byteLength: length,
+    async *data() {
+      if (chunks instanceof Error) throw chunks;
+      for (const n of chunks) yield new Uint8Array(n);
+    },
+  });
+  const attempt = (...tensors: ReturnType<typeof content>[]) =>
+    writeSafetensors({ path: join(place, 'x.safetensors'), tensors, order: 'given', fingerprint: 'f' });
+  const good = content(4, [0, 3, 0, 1]);
+  await expect(attempt(good, content(5, [5, 1]))).rejects.toThrow(/t5 gave 6 bytes, 5 were announced/);
+  await expect(attempt(content(5, [5, 1]), good)).rejects.toThrow(/t5 gave 6 bytes, 5 were announced/);
+  await expect(attempt(content(5, [2]), good)).rejects.toThrow(/t5 gave 2 bytes, 5 were announced/);
+  await expect(attempt(good, content(5, []))).rejects.toThrow(/t5 gave 0 bytes, 5 were announced/);
+  await expect(attempt(good, content(0, [1]))).rejects.toThrow(/t0 gave 1 bytes, 0 were announced/);
+  await expect(attempt(good, content(6, new Error('no such luck')))).rejects.toThrow('no such luck');
+  expect(readdirSync(place)).toEqual([]);
+  await attempt(content(0, []), good);
+  expect(readdirSync(place)).toEqual(['x.safetensors']);
 });
 
 describe('a killed run', () => {
