@@ -6,11 +6,11 @@ import { Option } from 'commander';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import type { CommandDefinition } from './command.ts';
 import { loadTokens, openBackend, openModel } from './open-model.ts';
-import { runQuantize } from './quantize-run.ts';
+import { type QuantizeTarget, runQuantize } from './quantize-run.ts';
 import { printQuantizeTable } from './quantize-table.ts';
 
 const shippedModel = fileURLToPath(new URL('../../models/qwen3-6m', import.meta.url));
-const tokens = 16_384;
+const tokens = 8192;
 const window = 512;
 
 const definition: CommandDefinition = {
@@ -26,27 +26,22 @@ const definition: CommandDefinition = {
     try {
       const text = await loadTokens(session, model, { tokens, window });
       const context = { session, model, quantizer, reference: referenceQuantizer(), backend };
-      const common = {
+      const gguf = (format: string): QuantizeTarget => ({ format, containers: ['gguf'] });
+      const folder = (format: string): QuantizeTarget => ({ format, containers: ['safetensors'] });
+      const both = (format: string): QuantizeTarget => ({ format, containers: ['gguf', 'safetensors'] });
+      const entries = await runQuantize(context, {
+        targets: [
+          ...['q8_0', 'q4_k_m', 'q3_k'].map(gguf),
+          ...['int8-channel', 'int4-g64-asym', 'int4-g64'].map(folder),
+          ...['mxfp4', 'nvfp4'].map(both),
+        ],
         rules: [],
         exclude: [],
         out: raw.out as string,
         name: 'qwen3-6m',
         verify: true,
         quality: { tokens: text.tokens, window },
-      };
-      const entries = [
-        ...(await runQuantize(context, { ...common, formats: ['q8_0', 'q4_k_m', 'q3_k'], containers: ['gguf'] })),
-        ...(await runQuantize(context, {
-          ...common,
-          formats: ['int8-channel', 'int4-g64-asym', 'int4-g64'],
-          containers: ['safetensors'],
-        })),
-        ...(await runQuantize(context, {
-          ...common,
-          formats: ['mxfp4', 'nvfp4'],
-          containers: ['gguf', 'safetensors'],
-        })),
-      ];
+      });
       printQuantizeTable(session, entries);
       session.print(
         `perplexity, KL to the original and top-1 agreement on ${text.tokens.length} tokens of ${window} a window; ${((performance.now() - started) / 1000).toFixed(0)} s in all`,

@@ -25,10 +25,14 @@ import type { Session } from './session.ts';
 export type ContainerName = 'gguf' | 'safetensors';
 const kinds: Record<ContainerName, OutputKind> = { gguf: ggufOutput, safetensors: safetensorsOutput };
 
-export interface QuantizeRequest {
-  formats: string[];
+export interface QuantizeTarget {
+  format: string;
   /** Undefined: every container that can hold the format. */
   containers: ContainerName[] | undefined;
+}
+
+export interface QuantizeRequest {
+  targets: QuantizeTarget[];
   /** Type in GGUF files, instead of the format's own. */
   ggufType?: string;
   rules: TensorRule[];
@@ -95,8 +99,8 @@ export async function runQuantize(context: QuantizeContext, request: QuantizeReq
 async function prepare(context: QuantizeContext, request: QuantizeRequest): Promise<Prepared[]> {
   const { session } = context;
   const list: Prepared[] = [];
-  for (const label of request.formats) {
-    const wanted = request.containers ?? (Object.keys(kinds) as ContainerName[]);
+  for (const { format: label, containers } of request.targets) {
+    const wanted = containers ?? (Object.keys(kinds) as ContainerName[]);
     const reasons: SubbyteError[] = [];
     const before = list.length;
     for (const container of wanted) {
@@ -108,7 +112,7 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
       }
     }
     if (list.length === before) throw reasons[0];
-    for (const reason of reasons) if (request.containers) session.warn(`  note         ${label}: ${reason.message}`);
+    for (const reason of reasons) if (containers) session.warn(`  note         ${label}: ${reason.message}`);
   }
   if (list.length === 0)
     throw userError({ code: 'no-format', op: 'quantize', problem: 'no format was given', fix: 'add --format mxfp4' });

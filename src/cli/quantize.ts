@@ -63,8 +63,10 @@ const definition: CommandDefinition = {
       const entries = await runQuantize(
         { session, model, quantizer, reference: referenceQuantizer(), backend },
         {
-          formats: options.format,
-          containers: options.to as ContainerName[] | undefined,
+          targets: options.format.map((format) => ({
+            format,
+            containers: options.to as ContainerName[] | undefined,
+          })),
           ggufType: options.ggufType,
           rules,
           exclude: options.exclude ?? [],
