@@ -2,8 +2,9 @@
 //
 // Kernels exist for integers and the OCP minifloats under uniform rules: round to nearest even; f32, f16 and bf16
 // scales by absmax (symmetric restricted or half-range, integer zero point, float minimum); E8M0 scales by floor, ceil,
-// even or rceil; E4M3 and UE5M3 scales, one or two levels, by absmax. Widths that share a scale must be multiples of
-// 16. Searches, stochastic rounding, codebooks, library conventions and per-block choices take the reference codec.
+// even or rceil; E4M3 and UE5M3 scales, one or two levels, by absmax; NVFP4 as compressed-tensors, Transformer Engine
+// and modelopt compute it. Widths that share a scale must be multiples of 16. Searches, stochastic rounding, codebooks,
+// other library conventions and per-block choices take the reference codec.
 
 import { f32Bits } from '../../formats/bits.ts';
 import { elementCodec, integerUnit } from '../../formats/element.ts';
@@ -24,7 +25,7 @@ import {
 
 const scaleIds = { f32: 0, f16: 1, bf16: 2, e8m0: 3, e4m3: 4, ue5m3: 5 } as const;
 const e8m0Rules = { floor: 0, ceil: 1, even: 2, rceil: 3 } as const;
-const absmaxRule = 4;
+const floatRules = { absmax: 4, 'compressed-tensors': 5, 'transformer-engine': 6, modelopt: 7 } as const;
 
 const has = <T extends object>(record: T, key: PropertyKey): key is keyof T => Object.hasOwn(record, key);
 
@@ -40,7 +41,7 @@ export function hasQuantizeKernel(format: Format, cols: number): format is Quant
   // zero points of a whole tensor or tile need the range of many rows
   if (format.zeroPoint !== 'none' && (g.kind === 'tensor' || (g.kind === 'tile' && g.rows > 1))) return false;
   if (!has(scaleIds, scale.format)) return false;
-  return scale.format === 'e8m0' ? has(e8m0Rules, scale.rule) : scale.rule === 'absmax';
+  return has(scale.format === 'e8m0' ? e8m0Rules : floatRules, scale.rule);
 }
 
 /** Height of the bands that share a scale: rows are independent where it is 1. */
@@ -66,13 +67,27 @@ export function kernelScratchBytes(spec: QuantSpec, cols: number): number {
 /** A float argument word, as its bits. */
 const real = (x: number) => f32Bits(x) | 0;
 
-/** Words 4 … 21 of the argument block. `tensorScale`: second-level scale. */
-export function specWords(spec: QuantSpec, cols: number, tensorScale: number): number[] {
+/** Divisor of block maxima and factor of steps, or their counterparts under a library's rule (formats/nvfp4.ts). */
+function twoLevels(spec: QuantSpec, tensorScale: number, tensorAmax: number): [divisor: number, factor: number] {
+  const encodeScale = tensorAmax > 0 ? Math.min(Math.fround(2688 / tensorAmax), 3.4028234663852886e38) : 1;
+  switch (spec.scale.rule) {
+    case 'compressed-tensors':
+      return [encodeScale, encodeScale];
+    case 'transformer-engine':
+      return [Math.fround(encodeScale * Math.fround(1 / 6)), Math.fround(1 / encodeScale)];
+    default:
+      return [elementCodec(spec).max * tensorScale, tensorScale];
+  }
+}
+
+/** Words 4 … 21 of the argument block. `tensorScale`: second-level scale, from `tensorAmax` where there are two. */
+export function specWords(spec: QuantSpec, cols: number, tensorScale: number, tensorAmax: number): number[] {
   const { element, scale } = spec;
   const codec = elementCodec(spec);
   const p = isMinifloat(element) ? minifloats[element] : undefined;
   const [lowest, highest] = isInt(element) ? signedRange(intBits[element], spec.range === 'restricted') : [0, 0];
   const unsigned = spec.zeroPoint !== 'none';
+  const [divisor, factor] = twoLevels(spec, tensorScale, tensorAmax);
   return [
     elementBits(element),
     p ? 1 : 0,
@@ -83,12 +98,14 @@ export function specWords(spec: QuantSpec, cols: number, tensorScale: number): n
     bandRows(spec),
     bandCols(spec, cols),
     scaleIds[scale.format as keyof typeof scaleIds],
-    scale.format === 'e8m0' ? e8m0Rules[scale.rule as keyof typeof e8m0Rules] : absmaxRule,
+    scale.format === 'e8m0'
+      ? e8m0Rules[scale.rule as keyof typeof e8m0Rules]
+      : floatRules[scale.rule as keyof typeof floatRules],
     elementEmax(element),
     2 ** (22 - elementMantissaBits(element)),
     real(1 / codec.max),
-    real(codec.max * tensorScale),
-    real(tensorScale),
+    real(divisor),
+    real(factor),
     real(unsigned ? 1 : integerUnit(spec)),
     real(spec.clip),
     { none: 0, integer: 1, float: 2 }[spec.zeroPoint],

@@ -127,6 +127,49 @@ describe.each([1, 2])('%d threads', (threads) => {
   });
 });
 
+// whole tensors of one kind, since the tensor scale follows from the largest value of all
+const tensors: Record<string, (i: number) => number> = {
+  Gaussian: () => gaussian() * 0.02,
+  'heavy-tailed': () => gaussian() ** 7,
+  'zero blocks': (i) => (Math.floor(i / 16) % 3 === 0 ? (i % 2 === 0 ? 0 : -0) : gaussian()),
+  zero: (i) => (i % 5 === 0 ? -0 : 0),
+  'tiny blocks': (i) => gaussian() * 2 ** -((Math.floor(i / 16) * 7) % 40),
+  tiny: () => gaussian() * 2 ** -126,
+  subnormal: (i) => (i % 31 === 0 ? -(2 ** -149) : gaussian() * 2 ** -146),
+  huge: () => gaussian() * 2 ** 124,
+  'huge and tiny': (i) => (i === 999 ? 3.3e38 : gaussian() * 2 ** (-(Math.floor(i / 16) % 200) + 50)),
+  // tensor scale 1 and blocks of maximum 6 · 2^k: every quotient is a code or a midpoint, or one place beside it
+  midpoints: (i) => {
+    if (i === 0) return 2688;
+    const halves = i % 16 === 0 ? 24 : Math.floor(uniform() * 49) - 24;
+    const beside = 1 + (Math.floor(uniform() * 3) - 1) * 2 ** -23;
+    return (halves / 4) * beside * 2 ** (Math.floor(i / 16) % 9);
+  },
+  // quotients by the block's own scale: x = midpoint · s · g, rounded to float32
+  'near midpoints': (i) => (i % 16 === 0 ? 6 : Math.floor(uniform() * 25) / 4) * (1 + (Math.floor(i / 16) % 61) / 61),
+};
+
+describe.each(['nvfp4', 'nvfp4-ct', 'nvfp4-transformerengine', 'nvfp4-modelopt', 'nvfp4-2d-ct'])('%s of whole tensors', (name) => {
+  let quantizer: WasmQuantizer;
+  beforeAll(async () => {
+    quantizer = await createWasmQuantizer({ threads: 1 });
+  });
+  afterAll(() => quantizer.dispose());
+
+  test.each(Object.keys(tensors))('%s: bytes of the reference', (kind) => {
+    const format = parseFormat(name);
+    const source = Float32Array.from({ length: rows * cols }, (_, i) => tensors[kind]!(i));
+    for (const dtype of ['f32', 'bf16', 'f16'] as const) {
+      const [matrix, values] = stored(source, dtype);
+      const ours = quantizer.quantize(matrix, format);
+      const theirs = quantize(values, rows, cols, format);
+      expect(ours.tensorScale).toBe(theirs.tensorScale);
+      expect(ours.scales).toEqual(theirs.scales);
+      expect(ours.codes).toEqual(theirs.codes);
+    }
+  });
+});
+
 test('tensors as stored matrices: f32 and 16-bit floats, leading dimensions as rows', () => {
   const data = Float32Array.from({ length: 64 }, (_, i) => i);
   expect(storedMatrix(tensorF32([2, 2, 16], data))).toMatchObject({ dtype: 'f32', rows: 4, cols: 16 });

@@ -9,6 +9,7 @@ import { bf16Value, f16Value, f32Bits, f32FromBits } from '../../formats/bits.ts
 import { tensorScaleOf } from '../../formats/block-codec.ts';
 import type { Format, Quantized, QuantSpec } from '../../formats/format.ts';
 import { scaleLayout } from '../../formats/layout.ts';
+import { nvfp4TensorScale, usesNvfp4Codec } from '../../formats/nvfp4.ts';
 import { packedRowBytes } from '../../formats/packing.ts';
 import { nonFiniteValue } from '../../formats/quantize.ts';
 import { formatName } from '../../formats/registry.ts';
@@ -141,14 +142,14 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
     const strips = function* (): Generator<[first: number, count: number]> {
       for (let first = 0; first < rows; first += stripRows) yield [first, Math.min(stripRows, rows - first)];
     };
-    const setWords = (tensorScale: number, fixedAmax: number) => {
-      words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale)]);
+    const setWords = (tensorScale: number, tensorAmax: number, fixedAmax: number) => {
+      words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale, tensorAmax)]);
       words.set([codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax], 22);
     };
 
     let amax = 0;
     if (twoPasses) {
-      setWords(1, -1);
+      setWords(1, 0, -1);
       for (const [first, count] of strips()) {
         runStrip('quantizeAmax', first, count);
         for (const bits of statusWords) {
@@ -157,8 +158,8 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
         }
       }
     }
-    const tensorScale = tensorScaleOf(spec, amax);
-    setWords(tensorScale, wholeTensor ? f32Bits(amax) : -1);
+    const tensorScale = usesNvfp4Codec(spec) ? nvfp4TensorScale(spec, amax) : tensorScaleOf(spec, amax);
+    setWords(tensorScale, amax, wholeTensor ? f32Bits(amax) : -1);
 
     const codes = new Uint8Array(rows * rowBytes);
     const scales = new Uint8Array(scaleRows * scaleCols * perScale);

@@ -8,13 +8,25 @@
 
 import { lanes, valueBytes } from './convert';
 import { storeNibbles } from './pack';
-import { midpoint, redoFloat, redoInt } from './redo';
+import { midpoint, redoFloat, redoInt, redoQuotient } from './redo';
+import { ruleAbsmax, ruleModelopt, ruleTransformerEngine } from './scale';
 
 /**
  * What the rows need of `count` steps, four at a time: fl(1 / step) or 0, and the squared |f − n| from which lanes are
  * redone: all for tiny steps, none for exact quotients and for zero. The arrays have room for a multiple of four.
+ * Under a library's rule a step of 0 divides like others; Transformer Engine multiplies by fl(1 / step), so that the
+ * product is never redone.
  */
-export function prepareSteps(steps: usize, inverses: usize, limits: usize, count: i32): void {
+export function prepareSteps(rule: i32, steps: usize, inverses: usize, limits: usize, count: i32): void {
+  if (rule == ruleTransformerEngine) {
+    for (let t = 0; t < count; t += 4, steps += 16, inverses += 16, limits += 16) {
+      const inverse = f32x4.div(f32x4.splat(1), v128.load(steps));
+      v128.store(inverses, f32x4.pmin(inverse, f32x4.splat(3.4028234663852886e38)));
+      v128.store(limits, f32x4.splat(2));
+    }
+    return;
+  }
+  const zeroLimit = f32x4.splat(rule > ruleAbsmax ? -1 : 2);
   const smallest = f32x4.splat(1.1754943508222875e-38);
   const zero = i32x4.splat(0);
   for (let t = 0; t < count; t += 4, steps += 16, inverses += 16, limits += 16) {
@@ -24,7 +36,7 @@ export function prepareSteps(steps: usize, inverses: usize, limits: usize, count
     const power = i32x4.eq(v128.and(step, i32x4.splat(0x7fffff)), zero);
     let limit = v128.bitselect(f32x4.splat(2), f32x4.splat(0.2499), power);
     limit = v128.bitselect(f32x4.splat(-1), limit, tiny);
-    v128.store(limits, v128.bitselect(f32x4.splat(2), limit, f32x4.eq(step, f32x4.splat(0))));
+    v128.store(limits, v128.bitselect(zeroLimit, limit, f32x4.eq(step, f32x4.splat(0))));
   }
 }
 
@@ -147,7 +159,8 @@ function floatCode(t: v128, e: v128, shift: i32, offset: v128, last: v128): v128
 
 /**
  * Minifloats, saturating at magnitude code `last`, for a row as above. The sign goes to bit 7 − signShift. Calls with a
- * constant mantissaBits compile to shifts by constants, which are much faster.
+ * constant mantissaBits compile to shifts by constants, which are much faster. `library`, a constant too: E2M1 under a
+ * library's rule.
  */
 // @ts-ignore: decorator
 @inline
@@ -163,9 +176,13 @@ export function encodeRowFloat(
   bias: i32,
   last: i32,
   signShift: i32,
+  library: bool,
+  rule: i32,
   nibbles: bool,
   out: usize,
 ): void {
+  // x + (−0) is x; x + 0 makes −0 positive
+  const signedZero = i32x4.splat(rule == ruleModelopt ? 0 : 0x80000000);
   const top = f32x4.splat(midpoint(last, mantissaBits, bias) * 2);
   const lowest = i32x4.splat((128 - bias) << 23);
   const unit = i32x4.splat((254 + mantissaBits) << 23);
@@ -180,10 +197,10 @@ export function encodeRowFloat(
     const limit = v128.load32_splat(limits);
     const end = min(first + tileCols, cols);
     for (let i = first; i < end; i += 16, x += 16 * valueBytes(dtype)) {
-      const x0 = lanes(dtype, x, 0);
-      const x1 = lanes(dtype, x, 1);
-      const x2 = lanes(dtype, x, 2);
-      const x3 = lanes(dtype, x, 3);
+      const x0 = library ? f32x4.add(lanes(dtype, x, 0), signedZero) : lanes(dtype, x, 0);
+      const x1 = library ? f32x4.add(lanes(dtype, x, 1), signedZero) : lanes(dtype, x, 1);
+      const x2 = library ? f32x4.add(lanes(dtype, x, 2), signedZero) : lanes(dtype, x, 2);
+      const x3 = library ? f32x4.add(lanes(dtype, x, 3), signedZero) : lanes(dtype, x, 3);
       // narrowing with saturation keeps the sign of each value, also of -0
       const narrow = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(x0, x1), i16x8.narrow_i32x4_s(x2, x3));
       const signs = i16x8.shr_u(v128.and(narrow, signBit), signShift);
@@ -210,14 +227,19 @@ export function encodeRowFloat(
       let b: v128;
       if (v128.any_true(f32x4.ge(far, limit))) {
         const d = f32x4.splat(step);
-        a = i16x8.narrow_i32x4_s(
-          redoFloat(x0, d, mantissaBits, bias, last),
-          redoFloat(x1, d, mantissaBits, bias, last),
-        );
-        b = i16x8.narrow_i32x4_s(
-          redoFloat(x2, d, mantissaBits, bias, last),
-          redoFloat(x3, d, mantissaBits, bias, last),
-        );
+        if (library) {
+          a = i16x8.narrow_i32x4_s(redoQuotient(x0, d), redoQuotient(x1, d));
+          b = i16x8.narrow_i32x4_s(redoQuotient(x2, d), redoQuotient(x3, d));
+        } else {
+          a = i16x8.narrow_i32x4_s(
+            redoFloat(x0, d, mantissaBits, bias, last),
+            redoFloat(x1, d, mantissaBits, bias, last),
+          );
+          b = i16x8.narrow_i32x4_s(
+            redoFloat(x2, d, mantissaBits, bias, last),
+            redoFloat(x3, d, mantissaBits, bias, last),
+          );
+        }
       } else {
         a = i16x8.narrow_i32x4_s(
           floatCode(t0, e0, shift, offset, largest),

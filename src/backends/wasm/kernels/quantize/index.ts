@@ -11,7 +11,17 @@ import { shareEnd, shareStart } from '../common/share';
 import { amaxBits, dtypeBf16, dtypeF16, dtypeF32, storeRange, valueBytes } from './convert';
 import { encodeRowFloat, encodeRowInt, prepareSteps } from './encode';
 import { packBytes } from './pack';
-import { decodeScale, e8m0Code, encodeScale, scaleE4m3, scaleE8m0, smallScales, storeScale } from './scale';
+import {
+  decodeScale,
+  e8m0Code,
+  encodeScale,
+  ruleAbsmax,
+  ruleCompressedTensors,
+  scaleE4m3,
+  scaleE8m0,
+  smallScales,
+  storeScale,
+} from './scale';
 
 // words of the argument block; quantizer.ts has the same list
 const wSource = 0;
@@ -31,8 +41,8 @@ const wRule = 13;
 const wEmax = 14;
 const wEvenBits = 15;
 const wInverseMax = 16;
-const wDivisor = 17;
-const wTensorScale = 18;
+const wDivisor = 17; // of block maxima; a factor under some libraries' rules
+const wTensorScale = 18; // of steps; their divisor under the rule of compressed-tensors
 const wUnit = 19; // fixed-point unit of integers under e8m0 scales
 const wClip = 20;
 const wZeroKind = 21; // 0 none, 1 integer, 2 float
@@ -100,8 +110,11 @@ function symmetricScales(args: usize, index: i32, count: i32, steps: usize): voi
   const unit = real(args, wUnit);
   const clip = real(args, wClip);
   if (format >= scaleE4m3) {
-    smallScales(format, steps, count, clip, divisor, scales + <usize>index);
-    for (let t = 0; t < count; t++, steps += 4) store<f32>(steps, load<f32>(steps) * tensorScale);
+    smallScales(format, rule, steps, count, clip, divisor, scales + <usize>index);
+    for (let t = 0; t < count; t++, steps += 4) {
+      const scale = load<f32>(steps);
+      store<f32>(steps, rule == ruleCompressedTensors ? scale / tensorScale : scale * tensorScale);
+    }
     return;
   }
   for (let t = 0; t < count; t++, steps += 4) {
@@ -182,10 +195,17 @@ function encodeRow(
     const m = word(args, wMantissaBits);
     const sign = 8 - word(args, wBits);
     const bias = word(args, wBias);
-    if (m == 1) encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 1, bias, last, sign, nibbles, out);
-    else if (m == 2) encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 2, bias, last, sign, nibbles, out);
-    else if (m == 3) encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 3, bias, last, sign, nibbles, out);
-    else encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, m, bias, last, sign, nibbles, out);
+    const rule = word(args, wRule);
+    if (rule > ruleAbsmax)
+      encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 1, 1, 7, 4, true, rule, true, out);
+    else if (m == 1)
+      encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 1, bias, last, sign, false, rule, nibbles, out);
+    else if (m == 2)
+      encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 2, bias, last, sign, false, rule, nibbles, out);
+    else if (m == 3)
+      encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, 3, bias, last, sign, false, rule, nibbles, out);
+    else
+      encodeRowFloat(dtype, x, cols, tileCols, steps, inverses, limits, m, bias, last, sign, false, rule, nibbles, out);
   } else {
     const low = word(args, wLowest);
     encodeRowInt(dtype, x, cols, tileCols, steps, inverses, limits, minimums, zeros, low, last, nibbles, out);
@@ -251,7 +271,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
         else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
         else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
       }
-      if (asymmetric || r == band) prepareSteps(steps, inverses, limits, scaleCols);
+      if (asymmetric || r == band) prepareSteps(word(args, wRule), steps, inverses, limits, scaleCols);
       const m = asymmetric ? minimums : 0;
       if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, inverses, limits, m, zeros, nibbles, out);
       else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, inverses, limits, m, zeros, nibbles, out);

@@ -35,6 +35,16 @@ export function redoInt(x: v128, minimum: v128, step: v128): v128 {
   return i32x4.sub(v128.xor(i, sign), sign);
 }
 
+/** Magnitude codes of E2M1 nearest to fl(|x| / step), ties to even: libraries round the quotient itself. 0 for x = 0. */
+export function redoQuotient(x: v128, step: v128): v128 {
+  const a = f32x4.abs(x);
+  const q = f32x4.pmin(f32x4.div(a, step), f32x4.splat(6));
+  const t = v128.and(q, f32x4.gt(a, f32x4.splat(0)));
+  const e = i32x4.max_s(v128.and(t, i32x4.splat(0x7f800000)), i32x4.splat(127 << 23));
+  const n = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(t, i32x4.sub(i32x4.splat(255 << 23), e))));
+  return i32x4.add(n, i32x4.sub(i32x4.shr_u(e, 22), i32x4.splat(127 << 1)));
+}
+
 /** Magnitude codes of the minifloats nearest to |x| / step, saturating at `last`. */
 export function redoFloat(x: v128, step: v128, mantissaBits: i32, bias: i32, last: i32): v128 {
   const a = f32x4.abs(x);

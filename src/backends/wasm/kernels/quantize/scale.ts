@@ -13,6 +13,10 @@ export const ruleEven: i32 = 2;
 export const ruleRceil: i32 = 3;
 /** A float scale: amax / divisor. */
 export const ruleAbsmax: i32 = 4;
+/** NVFP4 as libraries compute it (src/formats/nvfp4.ts). */
+export const ruleCompressedTensors: i32 = 5;
+export const ruleTransformerEngine: i32 = 6;
+export const ruleModelopt: i32 = 7;
 
 function f16Code(x: f32): u32 {
   const bits = reinterpret<u32>(x);
@@ -124,11 +128,30 @@ export function e8m0Code(rule: i32, amax: f32, emax: i32, evenBits: i32, inverse
   return <u32>(min(max(e - emax, -127), 127) + 127);
 }
 
+/** What the rules round to a scale format with 3 mantissa bits; `divisor` is a factor where a library multiplies. */
+// @ts-ignore: decorator
+@inline
+function unroundedScale(rule: i32, amax: v128, clip: v128, divisor: v128): v128 {
+  if (rule == ruleAbsmax) return f32x4.div(f32x4.mul(amax, clip), divisor);
+  if (rule == ruleCompressedTensors) return f32x4.mul(divisor, f32x4.div(amax, f32x4.splat(6)));
+  if (rule == ruleTransformerEngine) return f32x4.mul(amax, divisor);
+  const clamped = f32x4.pmax(f32x4.pmin(f32x4.div(amax, divisor), f32x4.splat(448)), f32x4.splat(0.001953125));
+  return v128.bitselect(f32x4.splat(1), clamped, f32x4.eq(amax, f32x4.splat(0)));
+}
+
 /**
- * Codes and values of `count` scales in a format with 3 mantissa bits, four at a time: amax[t] / divisor, rounded as
- * encodeScale does; amax[t] becomes the value.
+ * Codes and values of `count` scales in a format with 3 mantissa bits, four at a time, rounded as encodeScale does;
+ * amax[t] becomes the value.
  */
-export function smallScales(format: i32, amax: usize, count: i32, clip: f32, divisor: f32, scales: usize): void {
+export function smallScales(
+  format: i32,
+  rule: i32,
+  amax: usize,
+  count: i32,
+  clip: f32,
+  divisor: f32,
+  scales: usize,
+): void {
   const bias = format == scaleE4m3 ? 7 : 15;
   const last = i32x4.splat(format == scaleE4m3 ? 126 : 254);
   const top = f32x4.splat(format == scaleE4m3 ? 512 : 131072);
@@ -138,14 +161,15 @@ export function smallScales(format: i32, amax: usize, count: i32, clip: f32, div
   const shift: i32 = 23;
   const unit = i32x4.splat(257 << shift);
   const one = i32x4.splat(1);
+  // code in place of 0 where the quotient is above `none`: absmax keeps positive scales positive
+  const least = i32x4.splat(rule == ruleCompressedTensors ? 32 : rule == ruleAbsmax ? 1 : 0);
+  const none = f32x4.splat(rule == ruleCompressedTensors ? -1 : 0);
   for (let t = 0; t < count; t += 4, amax += 16) {
-    const a = v128.load(amax);
-    const q = f32x4.pmin(f32x4.div(f32x4.mul(a, f32x4.splat(clip)), f32x4.splat(divisor)), top);
+    const q = f32x4.pmin(unroundedScale(rule, v128.load(amax), f32x4.splat(clip), f32x4.splat(divisor)), top);
     const e = i32x4.max_s(v128.and(q, i32x4.splat(0x7f800000)), lowest);
     const n = f32x4.add(f32x4.mul(q, i32x4.sub(unit, e)), round);
     let code = i32x4.min_s(i32x4.sub(i32x4.add(n, i32x4.shr_u(e, 20)), offset), last);
-    // a positive scale is at least 1
-    code = v128.or(code, v128.and(v128.and(i32x4.eq(code, i32x4.splat(0)), f32x4.gt(q, f32x4.splat(0))), one));
+    code = v128.or(code, v128.and(v128.and(i32x4.eq(code, i32x4.splat(0)), f32x4.gt(q, none)), least));
     const field = i32x4.max_s(i32x4.shr_u(code, 3), one);
     const hidden = v128.and(i32x4.gt_s(code, i32x4.splat(7)), i32x4.splat(8));
     const integer = f32x4.convert_i32x4_s(v128.or(v128.and(code, i32x4.splat(7)), hidden));
