@@ -80,8 +80,8 @@ function twoLevels(spec: QuantSpec, tensorScale: number, tensorAmax: number): [d
   }
 }
 
-/** Words 4 … 21 of the argument block. `tensorScale`: second-level scale, from `tensorAmax` where there are two. */
-export function specWords(spec: QuantSpec, cols: number, tensorScale: number, tensorAmax: number): number[] {
+/** Words 4 … 21 of the argument block. `tensorScale`: second-level scale; `tensorAmax`: for the rules of libraries. */
+export function specWords(spec: QuantSpec, cols: number, tensorScale: number, tensorAmax = 0): number[] {
   const { element, scale } = spec;
   const codec = elementCodec(spec);
   const p = isMinifloat(element) ? minifloats[element] : undefined;
