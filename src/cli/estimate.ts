@@ -47,7 +47,7 @@ const definition: CommandDefinition = {
   ],
   async run(session, [reference], raw) {
     const options = raw as unknown as EstimateCommandOptions;
-    const model = await openModel(session, reference);
+    const model = await openModel(session, reference, { remote: true });
     try {
       const { weights, checkpoint } = model;
       const context = Math.max(1, Math.min(options.context, weights.config.maxPositions));

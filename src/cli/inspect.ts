@@ -47,7 +47,7 @@ const definition: CommandDefinition = {
   async run(session, [reference], raw) {
     const options = raw as InspectOptions;
     const format = options.format ? parseFormat(options.format) : undefined;
-    const checkpoint = await openAnyCheckpoint(session, reference);
+    const checkpoint = await openAnyCheckpoint(session, reference, { remote: !options.stats && !format });
     try {
       const { weights, reason } = await describeModel(checkpoint);
       const reports =

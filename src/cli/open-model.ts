@@ -21,9 +21,13 @@ export interface OpenedModel {
   weights: ModelWeights;
 }
 
-/** Opens a model by path or hub id, showing a download's progress. */
-export async function openModel(session: Session, reference: string): Promise<OpenedModel> {
-  const checkpoint = await openAnyCheckpoint(session, reference);
+/** Opens a model by path or hub id, showing a download's progress; `remote` downloads no weights (io/open.ts). */
+export async function openModel(
+  session: Session,
+  reference: string,
+  options: { remote?: boolean } = {},
+): Promise<OpenedModel> {
+  const checkpoint = await openAnyCheckpoint(session, reference, options);
   try {
     return { reference, checkpoint, weights: await openWeights(checkpoint) };
   } catch (error) {
@@ -33,10 +37,15 @@ export async function openModel(session: Session, reference: string): Promise<Op
 }
 
 /** The same without the claim that the architecture is known. */
-export async function openAnyCheckpoint(session: Session, reference: string): Promise<Checkpoint> {
+export async function openAnyCheckpoint(
+  session: Session,
+  reference: string,
+  options: { remote?: boolean } = {},
+): Promise<Checkpoint> {
   let shown = '';
   let last = 0;
   return openCheckpoint(reference, {
+    ...options,
     signal: session.signal,
     onProgress: ({ file, done, total }) => {
       const now = performance.now();

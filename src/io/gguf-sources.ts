@@ -19,17 +19,21 @@ export interface GgufCheckpoint extends Checkpoint {
 /** First prefix that is read: enough for most headers without a vocabulary. */
 const firstPrefixBytes = 2 ** 20;
 
-/** Reads and checks the header; starts with 1 MiB of the file and takes four times as much until it is whole. */
+/** Reads and checks the header; starts with 1 MiB of the file and doubles that until it is whole. */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   const most = Math.min(source.size, maxGgufHeaderBytes);
-  let length = Math.min(firstPrefixBytes, most);
+  let prefix = await source.read(0, Math.min(firstPrefixBytes, most));
   for (;;) {
-    const prefix = await source.read(0, length);
     try {
       return parseGgufHeader(prefix, source.size, source.name);
     } catch (error) {
       if (!(error instanceof HeaderIncomplete)) throw error;
-      length = Math.min(most, Math.max(error.needed, 4 * length));
+      const have = prefix.byteLength;
+      const longer = new Uint8Array(Math.min(most, Math.max(error.needed, 2 * have)));
+      longer.set(prefix);
+      // only what is new: the source may be far away
+      longer.set(await source.read(have, longer.byteLength - have), have);
+      prefix = longer;
     }
   }
 }

@@ -26,7 +26,7 @@ export interface RangePart {
 class Transient extends Error {}
 
 /**
- * Yields the bytes from `begin` up to `end` (exclusive; default: the end of the resource) as they arrive.
+ * Yields the bytes from `begin` up to `end` (exclusive) or the end of the resource as they arrive.
  *
  * Throws a user error for 401, 403 and 404, a device error when the network stays down, `interrupted` on abort.
  *
@@ -46,7 +46,7 @@ export async function* httpRange(
       const response = await request(url, position, end, options);
       const { start, total } = placeOf(response);
       const etag = response.headers.get('etag') ?? undefined;
-      const last = end ?? total;
+      const last = end === undefined || total === undefined ? (end ?? total) : Math.min(end, total);
       // What a server sends before the asked position (status 200) is passed over.
       let at = start;
       for await (const chunk of bodyChunks(response, url)) {

@@ -10,12 +10,16 @@ import { openGgufSources } from './gguf-sources.ts';
 import { type HttpOptions, httpRange } from './http-range.ts';
 import { fetchModel, type HubOptions, parseHubReference } from './hub.ts';
 import { ggufGroup, isPickle, noWeights } from './hub-files.ts';
+import { openRemote } from './hub-remote.ts';
 import { openSafetensors } from './safetensors.ts';
 import { openSafetensorsSources } from './safetensors-sources.ts';
 import { openFile } from './source-file.ts';
 import { openHttp } from './source-http.ts';
 
-export type OpenOptions = HubOptions;
+export interface OpenOptions extends HubOptions {
+  /** Models on the hub are read where they are: headers at once, tensors when asked for. Default: downloaded whole. */
+  remote?: boolean;
+}
 
 const op = 'open model';
 
@@ -47,8 +51,11 @@ async function openHub(reference: string, options: OpenOptions): Promise<Checkpo
       got: reference,
       expected: 'hf:org/name, hf:org/name@revision or hf:org/name/file.gguf',
     });
-  const snapshot = await fetchModel(parsed, options);
-  const opened = parsed.file ? await openModelFile(join(snapshot, parsed.file)) : await openFolder(snapshot);
+  const openSnapshot = (snapshot: string) =>
+    parsed.file ? openModelFile(join(snapshot, parsed.file)) : openFolder(snapshot);
+  const opened = options.remote
+    ? await openRemote(parsed, options, openSnapshot)
+    : await openSnapshot(await fetchModel(parsed, options));
   return { ...opened, location: `hf:${reference.replace(/^hf:/, '')}` };
 }
 

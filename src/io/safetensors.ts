@@ -1,20 +1,18 @@
 // Safetensors checkpoints: one file, or shards with an index.
 //
-// The index (`model.safetensors.index.json`: { metadata, weight_map: { tensor: file } }) decides which tensors the model
-// has. Node only; safetensors-sources.ts has the part that browsers can use.
+// The index (safetensors-index.ts) decides which tensors the model has. Node only; safetensors-sources.ts has the part
+// that browsers can use.
 
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { modelError } from '../errors.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { fileError } from './file-errors.ts';
+import { checkIndexSize, parseShardIndex } from './safetensors-index.ts';
 import { openSafetensorsSources } from './safetensors-sources.ts';
 import { readSidecar } from './sidecar.ts';
 import type { ByteSource } from './source.ts';
 import { openFile } from './source-file.ts';
-
-/** The most bytes that a shard index may have; real ones stay below 20 MB. */
-const maxIndexBytes = 256 * 2 ** 20;
 
 /**
  * Opens a safetensors checkpoint: a `.safetensors` file, a `.safetensors.index.json`, or a folder that holds either.
@@ -72,32 +70,16 @@ async function resolveFolder(path: string): Promise<string> {
   });
 }
 
-/** Tensor name → path of its shard. Shards must lie beside the index. */
+/** Tensor name → path of its shard. */
 async function readIndex(path: string): Promise<Map<string, string>> {
-  const fail = (problem: string, more: object = {}): never => {
-    throw modelError({ code: 'safetensors-index', op: 'read safetensors', problem, file: path, ...more });
-  };
   const source = await openFile(path);
-  let parsed: unknown;
   try {
-    if (source.size > maxIndexBytes) fail('the shard index is too large', { got: `${source.size} bytes` });
-    parsed = JSON.parse(new TextDecoder().decode(await source.read(0, source.size)));
-  } catch (cause) {
-    if (cause instanceof SyntaxError) fail(`the shard index is no valid JSON (${cause.message.slice(0, 120)})`);
-    throw cause;
+    checkIndexSize(source.size, path);
+    const shards = parseShardIndex(await source.read(0, source.size), path);
+    return new Map([...shards].map(([tensor, shard]) => [tensor, join(dirname(path), shard)]));
   } finally {
     await source.close();
   }
-  const map = (parsed as { weight_map?: unknown } | null)?.weight_map;
-  if (typeof map !== 'object' || map === null || Array.isArray(map))
-    return fail('the shard index has no weight_map') as never;
-  const weightMap = new Map<string, string>();
-  for (const [tensor, shard] of Object.entries(map)) {
-    if (typeof shard !== 'string' || shard === '' || basename(shard) !== shard || shard.includes('\\'))
-      fail('the index names a shard that is no plain file name', { tensor, got: JSON.stringify(shard) });
-    weightMap.set(tensor, join(dirname(path), shard as string));
-  }
-  return weightMap;
 }
 
 /** Names every missing shard at once, before anything is read. */

@@ -5,19 +5,22 @@ import { type HttpOptions, httpRange } from './http-range.ts';
 import { type ByteSource, checkRange } from './source.ts';
 
 /**
- * Opens a URL for reading parts of it.
+ * Opens a URL for reading parts of it. The first `headBytes` bytes, or all of a shorter file, come with the request that
+ * asks for the size; reads that need them ask for nothing again.
  *
  * Throws a user error when it does not exist or the server gives no ranges, a device error when the network is down,
  * a model error when the file changes between two reads.
  *
  * @example const source = await openHttp('http://localhost:8080/model.gguf'); await source.read(0, 4);
  */
-export async function openHttp(url: string, options: HttpOptions = {}): Promise<ByteSource> {
+export async function openHttp(url: string, options: HttpOptions = {}, headBytes = 1): Promise<ByteSource> {
   let size: number | undefined;
   let etag: string | undefined;
-  for await (const part of httpRange(url, 0, 1, options)) {
+  const pieces: Uint8Array[] = [];
+  for await (const part of httpRange(url, 0, headBytes, options)) {
     size = part.total;
     etag = part.etag;
+    pieces.push(part.bytes);
   }
   if (size === undefined)
     throw userError({
@@ -27,14 +30,18 @@ export async function openHttp(url: string, options: HttpOptions = {}): Promise<
       file: url,
       fix: 'download the file and name its path',
     });
+  const head = Buffer.concat(pieces);
   const known = { name: url, size };
   return {
     ...known,
     read: async (offset, length) => {
       checkRange(known, offset, length);
       const bytes = new Uint8Array(length);
-      let done = 0;
-      for await (const part of httpRange(url, offset, offset + length, options)) {
+      const held = head.subarray(offset, offset + length);
+      bytes.set(held);
+      let done = held.byteLength;
+      if (done === length) return bytes;
+      for await (const part of httpRange(url, offset + done, offset + length, options)) {
         if (part.etag !== etag || (part.total !== undefined && part.total !== size))
           throw modelError({
             code: 'http-changed',

@@ -1,15 +1,18 @@
 // Hub and HTTP against a local server that answers like huggingface.co, breaks connections and counts what is asked.
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Checkpoint } from '../../src/io/checkpoint.ts';
+import { writeGguf } from '../../src/io/gguf-writer.ts';
 import { parseHubReference } from '../../src/io/hub.ts';
 import { hubCacheFolder } from '../../src/io/hub-cache.ts';
 import { openCheckpoint } from '../../src/io/open.ts';
 import { openHttp } from '../../src/io/source-http.ts';
+import { subbyte } from '../cli/run-cli.ts';
 import { bytesOf, qwen, scratchFolder } from './io-scratch.ts';
 
 const folder = scratchFolder();
@@ -19,6 +22,8 @@ const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safete
 /** Repositories by name: path → bytes. */
 const repositories = new Map<string, Map<string, Uint8Array>>();
 let requests: { path: string; range: string | undefined; token: string | undefined }[] = [];
+/** Bytes that were sent, by file. */
+const served = new Map<string, number>();
 /** Bytes after which the next answer for a path breaks off. */
 const cuts = new Map<string, number[]>();
 let failures: number[] = [];
@@ -54,10 +59,10 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   const file = /^\/(\w+\/\w+)\/resolve\/(\w+)\/(.+)$/.exec(path);
   const bytes = file && repositories.get(file[1])?.get(file[3]);
   if (!bytes) return void response.writeHead(404).end();
-  send(request, response, bytes, cuts.get(file[3])?.shift());
+  send(request, response, bytes, file[3], cuts.get(file[3])?.shift());
 }
 
-function send(request: IncomingMessage, response: ServerResponse, bytes: Uint8Array, cut?: number): void {
+function send(request: IncomingMessage, response: ServerResponse, bytes: Uint8Array, name: string, cut?: number): void {
   const match = ranges ? /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') : null;
   const begin = match ? Number(match[1]) : 0;
   const end = match?.[2] ? Math.min(Number(match[2]) + 1, bytes.byteLength) : bytes.byteLength;
@@ -65,6 +70,7 @@ function send(request: IncomingMessage, response: ServerResponse, bytes: Uint8Ar
   const headers: Record<string, string | number> = { 'content-length': part.byteLength, etag: `"${sha256(bytes)}"` };
   if (match) headers['content-range'] = `bytes ${begin}-${end - 1}/${bytes.byteLength}`;
   response.writeHead(match ? 206 : 200, headers);
+  served.set(name, (served.get(name) ?? 0) + part.byteLength);
   if (cut === undefined) return void response.end(part);
   response.write(part.subarray(0, cut), () => setTimeout(() => response.destroy(), 20));
 }
@@ -100,6 +106,7 @@ afterAll(() => {
 });
 beforeEach(() => {
   requests = [];
+  served.clear();
   cuts.clear();
   failures = [];
   ranges = true;
@@ -236,6 +243,137 @@ describe('download', () => {
     await expect(open('hf:org/qwen', { HF_HUB_OFFLINE: '1' })).rejects.toThrow(/HF_HUB_OFFLINE is set/);
     await expect(open('hf:org/qwen', { HF_ENDPOINT: 'http://127.0.0.1:9' })).rejects.toMatchObject({ kind: 'device' });
   });
+});
+
+describe('a model that stays on the hub', () => {
+  const tensorsOf = (model: Checkpoint) =>
+    [...model.tensors.values()].map(({ name, dtype, shape, byteOffset }) => ({ name, dtype, shape, byteOffset }));
+  const total = () => [...served.values()].reduce((a, b) => a + b, 0);
+  /** Bytes of a safetensors header with its length. */
+  const headerBytes = (name: string) =>
+    8 + Number(new DataView(bytesOf(join(qwen, name)).buffer).getBigUint64(0, true));
+
+  it('is opened by its headers; nothing is stored', async () => {
+    const env = freshEnv({ HF_TOKEN: 'hf_test' });
+    const onProgress = () => expect.fail('nothing is downloaded');
+    const model = await openCheckpoint('hf:org/qwen@v1', { env, remote: true, onProgress });
+    const local = await openCheckpoint(qwen);
+    expect(model.location).toBe('hf:org/qwen@v1');
+    expect(tensorsOf(model)).toEqual(tensorsOf(local));
+    // the first request for a shard takes 16 KiB, in which both headers lie
+    for (const shard of shards) {
+      expect(headerBytes(shard)).toBeLessThan(2 ** 14);
+      expect(served.get(shard)).toBe(2 ** 14);
+      expect(asked(shard)).toHaveLength(1);
+    }
+    expect([...served.keys()].sort()).toEqual([...shards, 'model.safetensors.index.json']);
+    expect(await model.sidecar('config.json')).toEqual(await local.sidecar('config.json'));
+    expect(await model.sidecar('absent.json')).toBeUndefined();
+    expect(asked('config.json')).toHaveLength(1);
+    const small = bytesOf(join(qwen, 'model.safetensors.index.json')).byteLength + served.get('config.json')!;
+    expect(total()).toBe(2 ** 15 + small);
+    const name = 'model.layers.3.mlp.down_proj.weight';
+    expect(Buffer.compare(await model.read(name), await local.read(name))).toBe(0);
+    expect(total()).toBe(2 ** 15 + small + model.tensors.get(name)!.byteLength);
+    expect(requests.every((r) => r.token === 'Bearer hf_test')).toBe(true);
+    expect(existsSync(env.HF_HUB_CACHE)).toBe(false);
+    await local.close();
+  });
+
+  it('a long GGUF header comes in pieces, none of them twice', async () => {
+    const path = join(folder, 'long.gguf');
+    const rows = 4096;
+    const tokens = Array.from({ length: 120_000 }, (_, i) => `token ${i}`);
+    await writeGguf({
+      path,
+      metadata: [
+        { key: 'general.architecture', type: 'string', value: 'llama' },
+        { key: 'tokenizer.ggml.tokens', type: 'string[]', value: tokens },
+      ],
+      tensors: [
+        {
+          name: 'w',
+          dtype: 'I8',
+          shape: [rows, 4096],
+          byteLength: rows * 4096,
+          data: async () => new Uint8Array(rows * 4096),
+        },
+      ],
+    });
+    const bytes = bytesOf(path);
+    repositories.set('org/gguf', new Map([['sub/long.gguf', bytes]]));
+    const header = bytes.byteLength - rows * 4096;
+    for (const reference of ['hf:org/gguf', 'hf:org/gguf/sub/long.gguf']) {
+      served.clear();
+      requests = [];
+      const model = await openCheckpoint(reference, { env: freshEnv(), remote: true });
+      expect(model.metadata.get('tokenizer.ggml.tokens')).toEqual(tokens);
+      expect(model.tensors.get('w')!.shape).toEqual([rows, 4096]);
+      expect(header).toBeGreaterThan(2 ** 21);
+      expect(total()).toBeLessThan(2 * header);
+      const ranges = asked('/resolve/').map((r) => /bytes=(\d+)-(\d+)/.exec(r.range!)!.slice(1).map(Number));
+      for (const [i, [begin]] of ranges.entries()) expect(begin).toBe(i === 0 ? 0 : ranges[i - 1][1] + 1);
+    }
+  });
+
+  it('is read from the cache when that has it whole, or when the hub is out of reach', async () => {
+    const env = freshEnv();
+    await (await openCheckpoint('hf:org/qwen', { env })).close();
+    const open = async (more: Record<string, string>) => {
+      requests = [];
+      const model = await openCheckpoint('hf:org/qwen', { env: { ...env, ...more }, remote: true });
+      expect(model.tensors.size).toBe(79);
+      await model.close();
+    };
+    await open({});
+    expect(asked('/resolve/')).toEqual([]);
+    await open({ HF_HUB_OFFLINE: '1' });
+    expect(requests).toEqual([]);
+    await open({ HF_ENDPOINT: 'http://127.0.0.1:9' });
+    rmSync(join(env.HF_HUB_CACHE, 'models--org--qwen/snapshots', commit, shards[1]));
+    await open({});
+    expect(asked(shards[1])).toHaveLength(1);
+  });
+
+  it('says what is wrong, as a download does', async () => {
+    const open = (reference: string, more = {}) => openCheckpoint(reference, { env: freshEnv(more), remote: true });
+    await expect(open('hf:org/absent')).rejects.toThrow(/no such model, revision or file.*hf:org\/absent/);
+    await expect(open('hf:secret/model')).rejects.toThrow(/asks for a token.*HF_TOKEN/);
+    await expect(open('hf:org/pickle')).rejects.toThrow(/pickled/);
+    await expect(open('hf:org/many')).rejects.toThrow(/2 models: a\.gguf, b\.gguf/);
+    await expect(open('hf:org/many/a.gguf')).rejects.toThrow(/a\.gguf/);
+    await expect(open('hf:org/qwen', { HF_HUB_OFFLINE: '1' })).rejects.toThrow(/HF_HUB_OFFLINE is set/);
+    const index = 'model.safetensors.index.json';
+    const broken = (text: string) => repositories.set('org/broken', new Map([[index, Buffer.from(text)]]));
+    broken('{"weight_map":{"w":"absent.safetensors"}}');
+    await expect(open('hf:org/broken')).rejects.toThrow(/absent\.safetensors is missing/);
+    broken('{"weight_map":{"w":"../x.safetensors"}}');
+    await expect(open('hf:org/broken')).rejects.toThrow(/no plain file name/);
+    await expect(openCheckpoint('hf:org/broken', { env: freshEnv() })).rejects.toThrow(/no plain file name/);
+  });
+
+  it('estimate and inspect fetch no weights', async () => {
+    const env = freshEnv();
+    for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value);
+    const json = async (...args: string[]) => {
+      const { code, stdout, stderr } = await subbyte([...args, '--json']);
+      expect(code, stderr).toBe(0);
+      return JSON.parse(stdout);
+    };
+    const remote = await json('estimate', 'org/qwen', '-f', 'mxfp4');
+    expect(total()).toBeLessThan(2 ** 16);
+    served.clear();
+    const listed = await json('inspect', 'org/qwen');
+    expect(total()).toBeLessThan(2 ** 16);
+    expect(existsSync(env.HF_HUB_CACHE)).toBe(false);
+    vi.unstubAllEnvs();
+    const local = await openCheckpoint(qwen);
+    const bytes = [...local.tensors.values()].reduce((n, t) => n + t.byteLength, 0);
+    await local.close();
+    expect(listed.tensors).toHaveLength(79);
+    expect(listed.bytes).toBe(bytes);
+    expect(remote.formats[0]).toMatchObject({ format: 'as stored', weightBytes: bytes });
+  }, 30_000);
 });
 
 describe('reading by URL', () => {
