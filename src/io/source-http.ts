@@ -16,11 +16,13 @@ import { type ByteSource, checkRange } from './source.ts';
 export async function openHttp(url: string, options: HttpOptions = {}, headBytes = 1): Promise<ByteSource> {
   let size: number | undefined;
   let etag: string | undefined;
-  const pieces: Uint8Array[] = [];
+  const first = new Uint8Array(headBytes);
+  let have = 0;
   for await (const part of httpRange(url, 0, headBytes, options)) {
     size = part.total;
     etag = part.etag;
-    pieces.push(part.bytes);
+    first.set(part.bytes, have);
+    have += part.bytes.byteLength;
   }
   if (size === undefined)
     throw userError({
@@ -30,7 +32,7 @@ export async function openHttp(url: string, options: HttpOptions = {}, headBytes
       file: url,
       fix: 'download the file and name its path',
     });
-  const head = Buffer.concat(pieces);
+  const head = first.subarray(0, have);
   const known = { name: url, size };
   return {
     ...known,
