@@ -13,6 +13,7 @@ export interface BenchOptions {
 const suites: Record<string, () => Promise<{ run(options: BenchOptions): Promise<unknown> }>> = {
   matmul: () => import('./matmul.ts'),
   ggml: () => import('./ggml-quantizers.ts'),
+  rtn: () => import('./round-to-nearest.ts'),
   model: () => import('./quantize-model.ts'),
   eval: () => import('./eval.ts'),
 };

@@ -1,8 +1,8 @@
 // Quantizes stored matrices with the WASM kernels, on all threads of a pool: the bytes are those of the reference codec.
 //
-// The raw bytes of a checkpoint (bf16, f16 or f32) are copied into the pool's memory strip by strip, at most 8 MiB each,
-// so that memory stays small whatever the matrix; threads share the bands of a strip. Scales that cover the whole
-// tensor need its largest magnitude first: then strips are larger, and a matrix of several strips is copied twice.
+// The raw bytes of a checkpoint (bf16, f16 or f32) are copied into the pool's memory strip by strip, a MiB for each
+// thread, so that memory stays small whatever the matrix; threads share the bands of a strip. Scales that cover the whole
+// tensor need its largest magnitude first: then a matrix of several strips is copied twice.
 
 import { deviceError } from '../../errors.ts';
 import { bf16Value, f16Value, f32Bits, f32FromBits } from '../../formats/bits.ts';
@@ -18,6 +18,7 @@ import { elementBits } from '../../formats/table.ts';
 import { elementCount } from '../../tensor/shape.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import { createPool, type Pool, type PoolOptions } from './pool.ts';
+import { bytesOf, copyBytes, uninitializedBytes } from './quantizer-copy.ts';
 import { bandRows, hasQuantizeKernel, kernelScratchBytes, specWords } from './quantizer-plan.ts';
 
 /** A row-major matrix as a checkpoint stores it, little-endian. */
@@ -55,8 +56,9 @@ export interface WasmQuantizer {
 }
 
 const dtypeIds = { f32: 0, bf16: 1, f16: 2 } as const;
-const stripBytes = 8 << 20;
-const wholeTensorStripBytes = 64 << 20;
+/** Source and codes of a strip stay in the caches. */
+const threadStripBytes = 1 << 20;
+const mostStripBytes = 8 << 20;
 const argumentWords = 30;
 
 /**
@@ -67,7 +69,7 @@ const argumentWords = 30;
  * const q = quantizer.quantize({ bytes, dtype: 'bf16', rows: 4096, cols: 4096 }, parseFormat('mxfp4'));
  */
 export async function createWasmQuantizer(options: PoolOptions = {}): Promise<WasmQuantizer> {
-  const pool = await createPool('quantize', options);
+  const pool = withBuffers(await createPool('quantize', options));
   return {
     threads: pool.threads,
     quantize(matrix, format, tensor) {
@@ -86,7 +88,29 @@ export async function createWasmQuantizer(options: PoolOptions = {}): Promise<Wa
   };
 }
 
-function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tensor: string | undefined): Quantized {
+/** A pool with named buffers that grow and are kept between calls. */
+interface QuantizerPool extends Pool {
+  /** Address of at least `bytes` bytes, contents undefined. */
+  buffer(name: string, bytes: number): number;
+}
+
+function withBuffers(pool: Pool): QuantizerPool {
+  const buffers = new Map<string, { address: number; bytes: number }>();
+  return {
+    ...pool,
+    buffer(name, bytes) {
+      const old = buffers.get(name);
+      if (old && old.bytes >= bytes) return old.address;
+      if (old) pool.allocator.free(old.address);
+      buffers.delete(name);
+      const address = pool.allocator.allocate(bytes, `the ${name} of a quantization`);
+      buffers.set(name, { address, bytes });
+      return address;
+    },
+  };
+}
+
+function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSpec, tensor?: string): Quantized {
   const { rows, cols, dtype } = matrix;
   const valueBytes = dtype === 'f32' ? 4 : 2;
   const sourceRow = cols * valueBytes;
@@ -100,83 +124,70 @@ function quantizeMatrix(pool: Pool, matrix: StoredMatrix, spec: QuantSpec, tenso
   const band = bandRows(spec);
   const wholeTensor = spec.granularity.kind === 'tensor';
 
+  const { memory, threads } = pool;
   const twoPasses = wholeTensor || spec.scale.tensorScale;
-  const bytesAtOnce = twoPasses ? wholeTensorStripBytes : stripBytes;
-  const stripRows = Math.min(rows, Math.max(1, Math.floor(bytesAtOnce / (sourceRow * band))) * band);
+  const bytesAtOnce = Math.min(threads * threadStripBytes, mostStripBytes);
+  const bands = Math.max(1, Math.floor(bytesAtOnce / (sourceRow * band)));
+  const stripRows = Math.min(rows, (bands > threads ? bands - (bands % threads) : bands) * band);
   const stripScales = wholeTensor ? 1 : Math.ceil(stripRows / band) * scaleCols;
   const scratchBytes = kernelScratchBytes(spec, cols);
 
-  const { allocator, memory, threads } = pool;
-  const sizes = [
-    4 * argumentWords,
-    4 * threads,
-    scratchBytes * threads,
-    stripRows * sourceRow,
-    stripRows * rowBytes,
-    stripScales * perScale,
-    stripScales * perZero,
-  ];
-  const addresses = sizes.map((bytes) => allocator.allocate(bytes, 'quantization'));
-  try {
-    const [args, status, scratch, source, codesAt, scalesAt, zerosAt] = addresses as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
-    const heap = new Uint8Array(memory.buffer);
-    const statusWords = new Int32Array(memory.buffer, status, threads);
-    const words = new Int32Array(memory.buffer, args, argumentWords);
+  const args = pool.buffer('arguments', 4 * argumentWords);
+  const status = pool.buffer('status', 4 * threads);
+  const scratch = pool.buffer('scratch', scratchBytes * threads);
+  const source = pool.buffer('source', stripRows * sourceRow);
+  const codesAt = pool.buffer('codes', stripRows * rowBytes);
+  const scalesAt = pool.buffer('scales', stripScales * perScale);
+  const zerosAt = pool.buffer('zero points', stripScales * perZero);
+  const heap = bytesOf(memory.buffer);
+  const statusWords = new Int32Array(memory.buffer, status, threads);
+  const words = new Int32Array(memory.buffer, args, argumentWords);
+  const stored = bytesOf(matrix.bytes.buffer, matrix.bytes.byteOffset, matrix.bytes.byteLength);
 
-    let loaded = -1;
-    /** Copies a strip in, unless it is there, and runs a kernel on it. */
-    const runStrip = (kernel: string, first: number, count: number) => {
-      if (loaded !== first) heap.set(matrix.bytes.subarray(first * sourceRow, (first + count) * sourceRow), source);
-      loaded = first;
-      words[2] = count;
-      pool.run(kernel, args);
-    };
-    const strips = function* (): Generator<[first: number, count: number]> {
-      for (let first = 0; first < rows; first += stripRows) yield [first, Math.min(stripRows, rows - first)];
-    };
-    const setWords = (tensorScale: number, tensorAmax: number, fixedAmax: number) => {
-      words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale, tensorAmax)]);
-      words.set([codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax], 22);
-    };
+  let loaded = -1;
+  /** Copies a strip in, unless it is there, and runs a kernel on it. */
+  const runStrip = (kernel: string, first: number, count: number) => {
+    if (loaded !== first) copyBytes(stored, first * sourceRow, (first + count) * sourceRow, heap, source);
+    loaded = first;
+    words[2] = count;
+    pool.run(kernel, args);
+  };
+  const strips = function* (): Generator<[first: number, count: number]> {
+    for (let first = 0; first < rows; first += stripRows) yield [first, Math.min(stripRows, rows - first)];
+  };
+  const setWords = (tensorScale: number, tensorAmax: number, fixedAmax: number) => {
+    words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale, tensorAmax)]);
+    words.set([codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax], 22);
+  };
 
-    let amax = 0;
-    if (twoPasses) {
-      setWords(1, 0, -1);
-      for (const [first, count] of strips()) {
-        runStrip('quantizeAmax', first, count);
-        for (const bits of statusWords) {
-          if (bits >= 0x7f800000) throw findNonFinite(matrix, first, count, tensor);
-          amax = Math.max(amax, f32FromBits(bits));
-        }
+  let amax = 0;
+  if (twoPasses) {
+    setWords(1, 0, -1);
+    for (const [first, count] of strips()) {
+      runStrip('quantizeAmax', first, count);
+      for (const bits of statusWords) {
+        if (bits >= 0x7f800000) throw findNonFinite(matrix, first, count, tensor);
+        amax = Math.max(amax, f32FromBits(bits));
       }
     }
-    const tensorScale = usesNvfp4Codec(spec) ? nvfp4TensorScale(spec, amax) : tensorScaleOf(spec, amax);
-    setWords(tensorScale, amax, wholeTensor ? f32Bits(amax) : -1);
-
-    const codes = new Uint8Array(rows * rowBytes);
-    const scales = new Uint8Array(scaleRows * scaleCols * perScale);
-    const zeroPoints = spec.zeroPoint === 'none' ? undefined : new Uint8Array(scaleRows * scaleCols * perZero);
-    for (const [first, count] of strips()) {
-      runStrip('quantizeRows', first, count);
-      if (statusWords.some((row) => row !== 0)) throw findNonFinite(matrix, first, count, tensor);
-      codes.set(heap.subarray(codesAt, codesAt + count * rowBytes), first * rowBytes);
-      const firstScale = wholeTensor ? 0 : (first / band) * scaleCols;
-      const scaleCount = wholeTensor ? 1 : Math.ceil(count / band) * scaleCols;
-      scales.set(heap.subarray(scalesAt, scalesAt + scaleCount * perScale), firstScale * perScale);
-      zeroPoints?.set(heap.subarray(zerosAt, zerosAt + scaleCount * perZero), firstScale * perZero);
-    }
-    return { format: spec, rows, cols, codes, scales, zeroPoints, tensorScale };
-  } finally {
-    for (const address of addresses) allocator.free(address);
   }
+  const tensorScale = usesNvfp4Codec(spec) ? nvfp4TensorScale(spec, amax) : tensorScaleOf(spec, amax);
+  setWords(tensorScale, amax, wholeTensor ? f32Bits(amax) : -1);
+
+  // strips cover all rows, so every byte is written
+  const codes = uninitializedBytes(rows * rowBytes);
+  const scales = uninitializedBytes(scaleRows * scaleCols * perScale);
+  const zeroPoints = spec.zeroPoint === 'none' ? undefined : uninitializedBytes(scaleRows * scaleCols * perZero);
+  for (const [first, count] of strips()) {
+    runStrip('quantizeRows', first, count);
+    if (statusWords.some((row) => row !== 0)) throw findNonFinite(matrix, first, count, tensor);
+    copyBytes(heap, codesAt, codesAt + count * rowBytes, codes, first * rowBytes);
+    const firstScale = wholeTensor ? 0 : (first / band) * scaleCols;
+    const scaleCount = wholeTensor ? 1 : Math.ceil(count / band) * scaleCols;
+    copyBytes(heap, scalesAt, scalesAt + scaleCount * perScale, scales, firstScale * perScale);
+    if (zeroPoints) copyBytes(heap, zerosAt, zerosAt + scaleCount * perZero, zeroPoints, firstScale * perZero);
+  }
+  return { format: spec, rows, cols, codes, scales, zeroPoints, tensorScale };
 }
 
 /** The error that names the first NaN or infinity of a strip of rows. */
