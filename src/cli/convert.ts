@@ -2,20 +2,21 @@
 
 import path from 'node:path';
 import { Option } from 'commander';
-import { userError } from '../errors.ts';
-import { makeFolder } from '../io/make-folder.ts';
+import { SubbyteError, userError } from '../errors.ts';
 import { openCheckpoint } from '../io/open.ts';
 import { openWeights } from '../models/weights.ts';
 import { checkOutput } from '../quantize/check-output.ts';
 import { ggufOutput } from '../quantize/gguf-output.ts';
-import type { OutputJob } from '../quantize/output.ts';
+import type { OutputJob, OutputKind } from '../quantize/output.ts';
 import { keepEverything } from '../quantize/plan.ts';
 import { safetensorsOutput } from '../quantize/safetensors-output.ts';
+import { sourceDigest } from '../quantize/source-digest.ts';
 import { tensorStreams } from '../quantize/streams.ts';
 import { referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import { toolVersion } from '../version.ts';
 import type { CommandDefinition } from './command.ts';
 import { openModel } from './open-model.ts';
+import { checkTarget, makeOutputFolder } from './output-target.ts';
 import { humanBytes } from './progress.ts';
 import { modelName } from './quantize.ts';
 
@@ -40,8 +41,8 @@ const definition: CommandDefinition = {
     const model = await openModel(session, reference);
     try {
       const { weights } = model;
-      const kind = /\.gguf$/i.test(output) ? ggufOutput : safetensorsOutput;
-      const plan = keepEverything(weights);
+      const kind: OutputKind = /\.gguf$/i.test(output) ? ggufOutput : safetensorsOutput;
+      const plan = keepEverything(weights, await sourceDigest(model.checkpoint, session.signal));
       const quantizer = referenceQuantizer();
       const job: OutputJob = {
         checkpoint: model.checkpoint,
@@ -56,8 +57,13 @@ const definition: CommandDefinition = {
         signal: session.signal,
         progress: (total) => session.progress('convert', total, 'B'),
       };
-      await kind.check(job);
-      await makeFolder(path.dirname(path.resolve(output)));
+      await kind.check(job).catch((error) => {
+        if (kind !== safetensorsOutput || !(error instanceof SubbyteError) || error.kind !== 'user') throw error;
+        const fix = `keep it in a .gguf file, or write its values rounded to bf16: subbyte quantize ${reference} --format bf16 --to safetensors`;
+        throw userError({ ...error.details, fix }, { cause: error });
+      });
+      await checkTarget(output, model.checkpoint, 'convert');
+      await makeOutputFolder(kind === ggufOutput ? path.dirname(path.resolve(output)) : output, 'convert');
       const report = await kind.write(job);
       let compared = 0;
       if (options.verify !== false) {

@@ -2,7 +2,7 @@
 
 import { Option } from 'commander';
 import { measureDivergence } from '../evaluate/divergence.ts';
-import { enforceGates, type Figures, parseGate } from '../evaluate/gate.ts';
+import { enforceGates, type Figures, parseGate, requireFigures } from '../evaluate/gate.ts';
 import { measurePerplexity } from '../evaluate/perplexity.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
 import {
@@ -41,6 +41,8 @@ const definition: CommandDefinition = {
   async run(session, [reference], raw) {
     const options = raw as unknown as EvalOptions;
     const gates = (options.failIf ?? []).map(parseGate);
+    const figures: (keyof Figures)[] = options.reference ? ['ppl', 'kl', 'top1'] : ['ppl'];
+    requireFigures(gates, figures, options.reference !== undefined, 'add --reference with the original model');
     const model = await openModel(session, reference);
     const { tokens, file } = await loadTokens(session, model, options);
     const base = options.reference ? await openModel(session, options.reference) : undefined;
@@ -83,8 +85,7 @@ const definition: CommandDefinition = {
       session.print(`KL          ${r.kl.toExponential(3)} ± ${r.klError.toExponential(1)} nats a token`);
       session.print(`top-1       ${(100 * r.top1).toFixed(2)} % of ${r.tokens} predicted tokens agree`);
       session.result({ ...r, protocol: { ...protocol, reference: options.reference } });
-      const figures: Figures = { ppl: r.perplexity, kl: r.kl, top1: r.top1 };
-      enforceGates(gates, figures, { ppl: r.originalPerplexity });
+      enforceGates(gates, { ppl: r.perplexity, kl: r.kl, top1: r.top1 }, { ppl: r.originalPerplexity });
     } finally {
       backend.dispose();
       await model.checkpoint.close();

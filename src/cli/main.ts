@@ -2,9 +2,10 @@
 // `--help` and small commands start fast. Conventions: docs/cli.md.
 
 import { Command, CommanderError, Option } from 'commander';
-import { SubbyteError } from '../errors.ts';
+import { SubbyteError, userError } from '../errors.ts';
 import { toolVersion } from '../version.ts';
 import { type CommandDefinition, parseCount } from './command.ts';
+import { defectExitCode, errorBody, jsonLine } from './failure.ts';
 import { type GlobalOptions, openSession } from './session.ts';
 
 const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>> = {
@@ -23,9 +24,15 @@ const globalOptions = (): Option[] => [
   new Option('--json', 'print one JSON document on stdout and nothing else there'),
   new Option('-q, --quiet', 'no progress, only results and errors'),
   new Option('--seed <n>', 'seed of everything random').default(0).argParser(parseCount),
-  new Option('--threads <n>', 'worker threads (default: all cores)').argParser(parseCount),
+  new Option('--threads <n>', 'worker threads (default: all cores)').argParser(parseThreads),
   new Option('--debug', 'print stack traces'),
 ];
+
+function parseThreads(text: string): number {
+  const n = parseCount(text);
+  if (n > 0) return n;
+  throw userError({ code: 'threads', op: 'options', problem: 'there must be a thread', got: n, expected: '1 or more' });
+}
 
 function attach(program: Command, definition: CommandDefinition, onRun: (code: Promise<void>) => void): void {
   const command = program.command(definition.name).summary(definition.summary).description(definition.summary);
@@ -46,10 +53,17 @@ export async function main(argv: readonly string[]): Promise<number> {
     .description('Make a checkpoint small and still right: quantize, evaluate, verify, export.')
     .version(toolVersion)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ outputError: (text) => process.stderr.write(text.replace(/^error: /, 'subbyte: ')) })
+    .configureOutput({
+      outputError: (text) => process.stderr.write(`${oneLine(text).replace(/^error: /, 'subbyte: ')}\n`),
+    })
     .exitOverride();
   program.addHelpText('after', '\nRun `subbyte <command> --help` for options and examples.');
   let running: Promise<void> | undefined;
+  // whoever reads the output may stop early (`subbyte formats | head`): the command still ends with its own exit code
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
   const wanted = argv.find((a) => !a.startsWith('-'));
   const helpTarget = wanted === 'help' ? argv[argv.indexOf('help') + 1] : wanted;
   try {
@@ -67,16 +81,25 @@ export async function main(argv: readonly string[]): Promise<number> {
     await running;
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
-    return report(error, argv);
+    return report(error, argv, running !== undefined);
   }
 }
 
-/** Prints an error for people and gives its exit code; the session has printed the JSON document already. */
-function report(error: unknown, argv: readonly string[]): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
+const oneLine = (text: string) => text.trim().replace(/\s*\n\s*/g, ' ');
+
+/** Prints an error for people and gives its exit code; once a command runs, its session prints the JSON document. */
+function report(error: unknown, argv: readonly string[], started: boolean): number {
+  const json = argv.includes('--json') && !started;
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    const message = oneLine(error.message).replace(/^error: /, '');
+    if (json) process.stdout.write(jsonLine({ error: { kind: 'user', exitCode: 1, code: error.code, message } }));
+    return 1;
+  }
+  if (json) process.stdout.write(jsonLine({ error: errorBody(error) }));
   const known = error instanceof SubbyteError ? error : undefined;
   const message = known ? known.message : `internal error: ${error instanceof Error ? error.message : String(error)}`;
   process.stderr.write(`subbyte: ${message}\n`);
   if (!known || argv.includes('--debug')) process.stderr.write(`${error instanceof Error ? error.stack : ''}\n`);
-  return known?.exitCode ?? 70;
+  return known?.exitCode ?? defectExitCode;
 }

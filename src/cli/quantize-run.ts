@@ -1,11 +1,12 @@
 // The work of `subbyte quantize`: for every format and container plan, write, check, measure. The demo runs it too.
 
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import type { Backend } from '../backends/backend.ts';
 import { SubbyteError, userError } from '../errors.ts';
 import { measureDivergence } from '../evaluate/divergence.ts';
 import { parityThresholds, verifyParity } from '../evaluate/verify.ts';
-import { makeFolder } from '../io/make-folder.ts';
+import { formatName } from '../formats/registry.ts';
 import { openCheckpoint } from '../io/open.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { type ModelWeights, openWeights } from '../models/weights.ts';
@@ -15,11 +16,13 @@ import type { OutputJob, OutputKind, OutputReport } from '../quantize/output.ts'
 import { planQuantization, type QuantizePlan } from '../quantize/plan.ts';
 import type { TensorRule } from '../quantize/rules.ts';
 import { safetensorsOutput } from '../quantize/safetensors-output.ts';
+import { sourceDigest } from '../quantize/source-digest.ts';
 import { tensorStreams } from '../quantize/streams.ts';
 import type { TensorQuantizer } from '../quantize/tensor-quantizer.ts';
 import { toolVersion } from '../version.ts';
 import { type FormatTarget, parseTarget } from './format-target.ts';
 import { loadOn, type OpenedModel } from './open-model.ts';
+import { checkTarget, makeOutputFolder } from './output-target.ts';
 import type { Session } from './session.ts';
 
 export type ContainerName = 'gguf' | 'safetensors';
@@ -63,6 +66,8 @@ export interface QuantizeEntry {
   reused: boolean;
   verified?: { tensors: number; cosine?: number; maxError?: number; kl?: number };
   notes: string[];
+  /** What the user was told before the work began. */
+  warnings: string[];
 }
 
 interface Prepared {
@@ -70,6 +75,7 @@ interface Prepared {
   container: ContainerName;
   plan: QuantizePlan;
   job: OutputJob;
+  warnings: string[];
 }
 
 /** Everything the run needs open: the source, a quantizer, a backend with the original on it when quality is wanted. */
@@ -84,7 +90,9 @@ export interface QuantizeContext {
 
 export async function runQuantize(context: QuantizeContext, request: QuantizeRequest): Promise<QuantizeEntry[]> {
   const prepared = await prepare(context, request);
-  await makeOutputFolder(request.out);
+  for (const { job } of prepared) await checkTarget(job.path, context.model.checkpoint, 'quantize');
+  await makeOutputFolder(request.out, 'quantize');
+  for (const warning of new Set(prepared.flatMap((p) => p.warnings))) context.session.warn(`  note         ${warning}`);
   const entries: QuantizeEntry[] = [];
   for (const item of prepared) {
     const entry = await writeOne(context, item);
@@ -99,20 +107,23 @@ export async function runQuantize(context: QuantizeContext, request: QuantizeReq
 async function prepare(context: QuantizeContext, request: QuantizeRequest): Promise<Prepared[]> {
   const { session } = context;
   const list: Prepared[] = [];
+  const source = await sourceDigest(context.model.checkpoint, session.signal);
   for (const { format: label, containers } of request.targets) {
     const wanted = containers ?? (Object.keys(kinds) as ContainerName[]);
     const reasons: SubbyteError[] = [];
     const before = list.length;
     for (const container of wanted) {
       try {
-        list.push(await prepareOne(context, request, label, container));
+        list.push(await prepareOne(context, request, source, label, container));
       } catch (error) {
         if (!(error instanceof SubbyteError) || error.kind !== 'user') throw error;
         reasons.push(error);
       }
     }
     if (list.length === before) throw reasons[0];
-    for (const reason of reasons) if (containers) session.warn(`  note         ${label}: ${reason.message}`);
+    // of its own accord a container is left out in silence only when the format alone is the reason
+    for (const reason of reasons)
+      if (containers || request.rules.length > 0) session.warn(`  note         ${label}: ${reason.message}`);
   }
   if (list.length === 0)
     throw userError({ code: 'no-format', op: 'quantize', problem: 'no format was given', fix: 'add --format mxfp4' });
@@ -122,6 +133,7 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
 async function prepareOne(
   context: QuantizeContext,
   request: QuantizeRequest,
+  source: string,
   label: string,
   container: ContainerName,
 ): Promise<Prepared> {
@@ -132,6 +144,7 @@ async function prepareOne(
   const plan = planQuantization(weights, {
     label: asked,
     seed: session.options.seed,
+    source,
     format: target.format,
     formatOf: target.formatOf,
     rules: request.rules,
@@ -158,7 +171,19 @@ async function prepareOne(
     progress: (total) => session.progress(asked, total, 'B'),
   };
   await kinds[container].check(job);
-  return { label: asked, container, plan, job };
+  return { label: asked, container, plan, job, warnings: roundedTwice(weights, plan) };
+}
+
+/** Weights that are stored in another low-precision format lose twice; a user should know before the work. */
+function roundedTwice(weights: ModelWeights, plan: QuantizePlan): string[] {
+  const stored = [...plan.formats].flatMap(([name, format]) => {
+    const own = weights.format(name);
+    return own.kind === 'float' || formatName(own) === formatName(format) ? [] : [formatName(own)];
+  });
+  if (stored.length === 0) return [];
+  return [
+    `${stored.length} tensors are stored as ${[...new Set(stored)].join(', ')} and are rounded a second time to ${plan.label}; quantize the original model instead if you have it`,
+  ];
 }
 
 /** Writes one output, or takes it over from an earlier run that was stopped later. */
@@ -168,6 +193,7 @@ async function writeOne(context: QuantizeContext, item: Prepared): Promise<Quant
   const earlier = await kind.finished(job);
   const report: OutputReport = earlier ?? (await kind.write(job));
   const reference = [...plan.formats].filter(([name, format]) => {
+    if (format.kind === 'float') return false;
     const shape = job.weights.shape(name);
     return context.quantizer.codecOf(format, shape[shape.length - 1]) === 'reference';
   }).length;
@@ -184,6 +210,7 @@ async function writeOne(context: QuantizeContext, item: Prepared): Promise<Quant
     seconds: report.seconds,
     reused: earlier !== undefined,
     notes,
+    warnings: item.warnings,
   };
 }
 
@@ -208,6 +235,7 @@ async function checkFile(
     const progress = session.progress(`check ${entry.format}`, model.weights.names().length, 'tensors');
     const result = await checkOutput(model.weights, await openWeights(checkpoint), {
       formatOf: (name) => kinds[container].formatInFile(job, name),
+      relativeError: kinds[container].relativeError,
       quantizer: reference,
       seed: session.options.seed,
       streams: job.streams,
@@ -216,6 +244,11 @@ async function checkFile(
     });
     progress.done();
     return { tensors: result.tensors };
+  } catch (error) {
+    // a file that is not what was meant must not be taken for one, by people or by a later run
+    if (error instanceof SubbyteError && error.details.code === 'output-differs')
+      await rename(entry.path, `${entry.path}.rejected`);
+    throw error;
   } finally {
     await checkpoint.close();
   }
@@ -312,22 +345,5 @@ async function checkBackend(
     entry.verified = { tensors: entry.verified?.tensors ?? 0, cosine, maxError, kl };
   } finally {
     backend.dispose();
-  }
-}
-
-async function makeOutputFolder(folder: string): Promise<void> {
-  try {
-    await makeFolder(folder);
-  } catch (cause) {
-    throw userError(
-      {
-        code: 'out-folder',
-        op: 'quantize',
-        problem: `the output folder cannot be made: ${(cause as NodeJS.ErrnoException).code}`,
-        file: folder,
-        fix: 'give --out a folder that you can write to',
-      },
-      { cause },
-    );
   }
 }

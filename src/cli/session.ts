@@ -4,6 +4,7 @@
 
 import pc from 'picocolors';
 import { SubbyteError } from '../errors.ts';
+import { asKnownError, errorBody, jsonLine } from './failure.ts';
 import { openProgress, type Progress } from './progress.ts';
 
 export interface GlobalOptions {
@@ -34,6 +35,9 @@ export interface Session {
   guard(run: () => Promise<void>): Promise<void>;
 }
 
+/** Commands whose work is kept when they are stopped. */
+const resumable = new Set(['quantize', 'convert', 'demo']);
+
 export function openSession(command: string, options: GlobalOptions): Session {
   const controller = new AbortController();
   const color = pc.createColors(Boolean(process.stdout.isTTY) && !process.env.NO_COLOR);
@@ -46,7 +50,7 @@ export function openSession(command: string, options: GlobalOptions): Session {
         code: 'interrupted',
         op: command,
         problem: `stopped by ${name}`,
-        fix: 'run the same command again to continue where it stopped',
+        fix: resumable.has(command) ? 'run the same command again to continue where it stopped' : undefined,
       }),
     );
   };
@@ -73,10 +77,10 @@ export function openSession(command: string, options: GlobalOptions): Session {
       process.on('SIGTERM', interrupt);
       try {
         await run();
-        if (options.json) process.stdout.write(`${JSON.stringify(document ?? {}, jsonValue)}\n`);
-      } catch (error) {
-        if (options.json)
-          process.stdout.write(`${JSON.stringify({ ...document, error: errorBody(error) }, jsonValue)}\n`);
+        if (options.json) process.stdout.write(jsonLine(document ?? {}));
+      } catch (cause) {
+        const error = asKnownError(cause, command);
+        if (options.json) process.stdout.write(jsonLine({ ...document, error: errorBody(error) }));
         throw error;
       } finally {
         process.off('SIGINT', interrupt);
@@ -84,17 +88,4 @@ export function openSession(command: string, options: GlobalOptions): Session {
       }
     },
   };
-}
-
-/** What went wrong, for scripts. */
-export function errorBody(error: unknown): object {
-  if (!(error instanceof SubbyteError)) return { kind: 'internal', message: String(error) };
-  return { kind: error.kind, exitCode: error.exitCode, message: error.message, ...error.details };
-}
-
-/** JSON has no NaN, Infinity or bigint: null and decimal strings stand for them. */
-function jsonValue(_key: string, value: unknown): unknown {
-  if (typeof value === 'bigint') return value.toString();
-  if (typeof value === 'number' && !Number.isFinite(value)) return null;
-  return value;
 }

@@ -4,9 +4,9 @@
 // divergence is quality, not parity, and is reported; `--fail-if` turns it into a condition.
 
 import { Option } from 'commander';
-import { modelError } from '../errors.ts';
+import { modelError, userError } from '../errors.ts';
 import { measureDivergence } from '../evaluate/divergence.ts';
-import { enforceGates, parseGate } from '../evaluate/gate.ts';
+import { enforceGates, parseGate, requireFigures } from '../evaluate/gate.ts';
 import { verifyParity } from '../evaluate/verify.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
 import { loadOn, loadTokens, openBackend, openModel, type TextOptions, textOptions } from './open-model.ts';
@@ -34,11 +34,12 @@ const definition: CommandDefinition = {
   async run(session, [reference], raw) {
     const options = raw as unknown as VerifyOptions;
     const gates = (options.failIf ?? []).map(parseGate);
+    requireFigures(gates, options.against ? ['ppl', 'kl', 'top1'] : [], true, 'add --against with the original model');
+    const [first, second] = parseBackends(options.on);
     const model = await openModel(session, reference);
     const original = options.against ? await openModel(session, options.against) : undefined;
     const { tokens, file } = await loadTokens(session, model, options);
-    const [first, second] = options.on.split(',').map((s) => s.trim());
-    const backends = [await openBackend(session, first), await openBackend(session, second ?? 'wasm')];
+    const backends = [await openBackend(session, first), await openBackend(session, second)];
     try {
       const loaded = [];
       for (const backend of backends) loaded.push(await loadOn(session, model.weights, backend));
@@ -85,5 +86,17 @@ const definition: CommandDefinition = {
     }
   },
 };
+
+function parseBackends(text: string): string[] {
+  const names = text.split(',').map((s) => s.trim());
+  if (names.length === 2 && names.every((name) => name === 'reference' || name === 'wasm')) return names;
+  throw userError({
+    code: 'unknown-backend',
+    op: 'verify',
+    problem: '--on takes two backends',
+    got: JSON.stringify(text),
+    expected: 'reference,wasm',
+  });
+}
 
 export default definition;

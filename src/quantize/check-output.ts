@@ -13,6 +13,8 @@ import type { TensorQuantizer } from './tensor-quantizer.ts';
 export interface CheckOptions {
   /** The format that a tensor was to have in the file; undefined: as stored. */
   formatOf(name: string): Format | undefined;
+  /** Relative error that the container brings to values of a format; default 0, bit for bit. */
+  relativeError?(format: Format | undefined): number;
   quantizer: TensorQuantizer;
   seed: number;
   streams: ReadonlyMap<string, number>;
@@ -51,7 +53,7 @@ export async function checkOutput(
         : original;
     const expected = denseF32(intended);
     const got = denseF32(await written.load(name));
-    const at = firstDifference(expected, got);
+    const at = firstDifference(expected, got, options.relativeError?.(format) ?? 0);
     if (at >= 0) {
       throw modelError({
         code: 'output-differs',
@@ -61,7 +63,7 @@ export async function checkOutput(
         expected: expected[at],
         tensor: name,
         file: written.location,
-        fix: 'do not use this file; run again, and report it if it happens twice',
+        fix: 'the file is not to be used; run again, and report it if it happens twice',
       });
     }
     weights += expected.length;
@@ -83,9 +85,10 @@ function sample(model: ModelWeights, limit: number): string[] {
   });
 }
 
-/** Index of the first value that differs; −0 and 0 count as equal. */
-function firstDifference(a: Float32Array, b: Float32Array): number {
+/** Index of the first value that differs by more than the relative error; −0 and 0 count as equal. */
+function firstDifference(a: Float32Array, b: Float32Array, relative: number): number {
   if (a.length !== b.length) return Math.min(a.length, b.length);
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return i;
+  for (let i = 0; i < a.length; i++)
+    if (a[i] !== b[i] && !(Math.abs(a[i] - b[i]) <= relative * Math.abs(a[i]))) return i;
   return -1;
 }

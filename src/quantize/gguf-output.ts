@@ -2,12 +2,14 @@
 
 import { stat } from 'node:fs/promises';
 import type { Format } from '../formats/format.ts';
+import type { Checkpoint } from '../io/checkpoint.ts';
 import { writeGguf } from '../io/gguf-writer.ts';
 import { openCheckpoint } from '../io/open.ts';
 import { type GgufExport, planGguf } from '../models/gguf-export.ts';
 import { ggufName } from '../models/gguf-names.ts';
 import type { GgufPreset } from '../models/gguf-presets.ts';
 import { ggufStorage } from '../models/gguf-storage.ts';
+import { copiedTokenizer } from '../models/gguf-tokenizer-copy.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import type { OutputJob, OutputKind, OutputReport } from './output.ts';
 import { sidecarJson, sidecarText } from './sidecars.ts';
@@ -65,6 +67,8 @@ export const ggufOutput: OutputKind = {
     const asked = job.plan.formats.get(name);
     return asked && storage(job, name, asked);
   },
+
+  relativeError: () => 0,
 };
 
 /** ggml types fall back where K does not fit their block. */
@@ -75,12 +79,16 @@ function storage({ weights }: OutputJob, name: string, asked: Format): Format {
 async function planFile(job: OutputJob): Promise<GgufExport> {
   const { weights, plan, checkpoint } = job;
   const kept = await keptFormats(job);
+  const copied = storedTokenizer(checkpoint);
   return planGguf({
     model: weights,
     format: (name) => plan.formats.get(name) ?? kept.get(name) ?? { kind: 'float', name: 'f32' },
     load: (name) => loadForFile(job, name),
+    tokenizerEntries: copied,
     tokenizer: {
-      tokenizer: await sidecarJson(checkpoint, 'tokenizer.json', 'a GGUF file carries its tokenizer'),
+      tokenizer: copied
+        ? undefined
+        : await sidecarJson(checkpoint, 'tokenizer.json', 'a GGUF file carries its tokenizer'),
       tokenizerConfig: await sidecarJson(checkpoint, 'tokenizer_config.json'),
       chatTemplate: await sidecarText(checkpoint, 'chat_template.jinja'),
     },
@@ -88,6 +96,10 @@ async function planFile(job: OutputJob): Promise<GgufExport> {
     preset: job.preset as GgufPreset | undefined,
     provenance: job.provenance,
   });
+}
+
+function storedTokenizer({ container, metadata, location }: Checkpoint) {
+  return container === 'gguf' ? copiedTokenizer(metadata, location) : undefined;
 }
 
 /** A tensor as the file wants it; floats are converted by the writer. */

@@ -54,4 +54,6 @@ export interface OutputKind {
   finished(job: OutputJob): Promise<OutputReport | undefined>;
   /** The format of a tensor in the file; undefined when it is kept as stored. */
   formatInFile(job: OutputJob, name: string): Format | undefined;
+  /** Relative error that the container itself brings to a format's values; 0 for all but one. */
+  relativeError(format: Format | undefined): number;
 }

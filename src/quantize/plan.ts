@@ -29,6 +29,8 @@ export interface QuantizePlan {
 export interface PlanRequest extends FormatRequest {
   label: string;
   seed: number;
+  /** Tells the source from another with the same tensors: `sourceDigest`. */
+  source?: string;
 }
 
 /** Plans one output. Throws a user error when a rule matches nothing or K does not suit a format. */
@@ -67,6 +69,7 @@ export function planQuantization(weights: ModelWeights, request: PlanRequest): Q
   const identity = JSON.stringify([
     recipe,
     weights.location,
+    request.source,
     weights.hfConfig,
     names.map((name) => [name, weights.shape(name), formats.has(name) && formatName(formats.get(name) as Format)]),
   ]);
@@ -86,13 +89,14 @@ function bytesOf(format: Format, rows: number, cols: number, tensor: string): nu
 }
 
 /** The plan of a container change: nothing is quantized. */
-export function keepEverything(weights: ModelWeights): QuantizePlan {
+export function keepEverything(weights: ModelWeights, source?: string): QuantizePlan {
   const names = weights.names();
   const totalWeights = names.reduce((n, name) => n + weights.shape(name).reduce((m, d) => m * d, 1), 0);
   const identity = JSON.stringify([
     'convert',
     toolVersion,
     weights.location,
+    source,
     weights.hfConfig,
     names.map((name) => [name, weights.shape(name), formatName(weights.format(name))]),
   ]);

@@ -10,7 +10,7 @@ import { writeSafetensors } from '../io/safetensors-writer.ts';
 import { type CompressedExport, planCompressedTensors } from '../models/compressed-tensors-export.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import type { OutputJob, OutputKind, OutputReport } from './output.ts';
-import { copiedFiles } from './sidecars.ts';
+import { modelFiles } from './sidecars.ts';
 
 /** Hubs and runtimes expect shards of a few gigabytes. */
 const maxShardBytes = 5e9;
@@ -40,9 +40,8 @@ export const safetensorsOutput: OutputKind = {
       onTensor: (t) => progress.advance(t.byteLength, t.name),
     });
     const sidecars: string[] = [];
-    for (const file of copiedFiles) {
-      const bytes = await job.checkpoint.sidecar(file);
-      if (!bytes) continue;
+    const { files, missing } = await modelFiles(job.checkpoint);
+    for (const [file, bytes] of files) {
       await replaceFile(path.join(job.path, file), bytes);
       sidecars.push(path.join(job.path, file));
     }
@@ -53,7 +52,7 @@ export const safetensorsOutput: OutputKind = {
       files: [...written.files, ...sidecars, config],
       bytes: written.bytes,
       quantizedBytes: quantizedBytes(job, plan.tensors),
-      notes: plan.notes,
+      notes: missing ? [...plan.notes, missing] : plan.notes,
       seconds: progress.done(),
     };
   },
@@ -84,6 +83,15 @@ export const safetensorsOutput: OutputKind = {
   formatInFile(job, name) {
     const asked = job.plan.formats.get(name);
     return asked && storedAs(asked);
+  },
+
+  /**
+   * A tensor scale is stored as a divisor, unless the scale rule is the container's own: one unit in the last place of
+   * the scale (2^-23), and each of the two products rounds once more (2 · 2^-24).
+   */
+  relativeError(format) {
+    const divided = format?.kind === 'quant' && format.scale.tensorScale && format.scale.rule !== 'compressed-tensors';
+    return divided ? 2 ** -22 : 0;
   },
 };
 
