@@ -1,7 +1,8 @@
 // Quality gates: conditions on measured figures that end a command with exit code 4, for use in CI.
 //
 // Grammar: `metric op value`, op one of > >= < <=, value a number, `+5%` or `-5%` (relative to the unquantized
-// model's figure). Metrics: ppl, kl, top1. Several conditions may be given; the first that holds fails.
+// model's figure, for ppl). Metrics: ppl, kl (nats), top1 (a share: 0.9 or 90%). Forms that would hold always or never
+// by a slip, such as `ppl>5%`, are refused. Several conditions may be given; the first that holds fails.
 
 import { SubbyteError, userError } from '../errors.ts';
 
@@ -34,6 +35,16 @@ export function parseGate(text: string): Gate {
     });
   }
   const [, metric, comparison, sign, digits, percent] = match;
+  const slip = misreading(metric.toLowerCase() as keyof Figures, sign !== '', percent !== '', Number(digits));
+  if (slip) {
+    throw userError({
+      code: 'bad-gate',
+      op: 'fail-if',
+      problem: `not a condition: ${slip}`,
+      got: JSON.stringify(text),
+      expected: "a form such as 'ppl>+5%', 'ppl>20', 'kl>0.05' or 'top1<90%'",
+    });
+  }
   const magnitude = Number(digits) * (percent ? 0.01 : 1);
   const relative = sign !== '' && percent === '%';
   return {
@@ -43,6 +54,35 @@ export function parseGate(text: string): Gate {
     value: sign === '-' ? -magnitude : magnitude,
     relative,
   };
+}
+
+/** What is wrong with a well-formed condition that cannot mean what its author wants. */
+function misreading(metric: keyof Figures, sign: boolean, percent: boolean, value: number): string | undefined {
+  if (sign !== percent && metric === 'ppl') return 'a change of the perplexity is written with sign and %';
+  if (sign && metric !== 'ppl') return `${metric} compares with the original already, it takes no sign`;
+  if (percent && metric === 'kl') return 'KL divergence is in nats, not in %';
+  if (metric === 'top1' && value > (percent ? 100 : 1)) return 'top1 is a share, at most 1 or 100%';
+  return undefined;
+}
+
+/**
+ * Throws a user error, before any work, for a condition on a figure that will not be measured. `figures` are those that
+ * will be; with `original` the change against the original is known too.
+ */
+export function requireFigures(
+  gates: readonly Gate[],
+  figures: readonly (keyof Figures)[],
+  original: boolean,
+  fix: string,
+): void {
+  const gate = gates.find((g) => !figures.includes(g.metric) || (g.relative && !original));
+  if (!gate) return;
+  throw userError({
+    code: 'gate-without-figure',
+    op: 'fail-if',
+    problem: `the condition ${gate.text} needs a figure that is not measured without the original`,
+    fix,
+  });
 }
 
 /** Throws a gate error (exit code 4) for the first condition that holds. */
@@ -55,7 +95,7 @@ export function enforceGates(gates: readonly Gate[], measured: Figures, referenc
         code: 'gate-without-figure',
         op: 'fail-if',
         problem: `the condition ${gate.text} needs a figure that this command does not measure`,
-        fix: 'give --text, and a reference model for relative conditions',
+        fix: 'measure it, or leave the condition out',
       });
     }
     const limit = gate.relative ? (base as number) * (1 + gate.value) : gate.value;

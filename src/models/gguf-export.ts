@@ -41,6 +41,8 @@ export interface GgufExportOptions {
   /** A tensor in the format that `ggufStorage` gives for it (floats may have any float type). */
   load(name: string): Promise<AnyTensor>;
   tokenizer: Omit<TokenizerFiles, 'vocabSize' | 'bosId' | 'eosId'>;
+  /** The tokenizer's entries of another GGUF file, instead of `tokenizer`. */
+  tokenizerEntries?: readonly GgufEntry[];
   /** general.name */
   name: string;
   /** Decides general.file_type; without it the type of most weights does. */
@@ -95,12 +97,13 @@ function metadataOf(options: GgufExportOptions, architecture: GgufEntry[], fileT
     { key: 'general.quantization_version', type: 'u32', value: 2 },
     text('subbyte.model_type', config.family),
     ...Object.entries(options.provenance ?? {}).map(([key, value]) => text(`subbyte.${key}`, value)),
-    ...tokenizerEntries({
-      ...options.tokenizer,
-      vocabSize: config.vocabSize,
-      bosId: config.bosId,
-      eosId: config.stopIds[0],
-    }),
+    ...(options.tokenizerEntries ??
+      tokenizerEntries({
+        ...options.tokenizer,
+        vocabSize: config.vocabSize,
+        bosId: config.bosId,
+        eosId: config.stopIds[0],
+      })),
   ];
 }
 

@@ -63,6 +63,9 @@ export async function checkWeights(source: WeightSource, location: string): Prom
         problem: `the config calls for a tensor of shape ${printShape(shape)} that the checkpoint does not have`,
         tensor: name,
         file: location,
+        fix: /-of-\d+\.(safetensors|gguf)$/.test(location)
+          ? 'this file is one shard: name the folder of the model'
+          : 'fetch the checkpoint again, or correct config.json',
       });
     const got = source.shape(name) ?? [];
     if (!sameShape(got, shape))
