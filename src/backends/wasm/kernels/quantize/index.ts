@@ -9,6 +9,7 @@
 import { address, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { amaxBits, dtypeBf16, dtypeF16, dtypeF32, storeRange, valueBytes } from './convert';
+import { countable, encodeRowByCounting } from './count';
 import { encodeRowFloat, encodeRowInt, prepareSteps } from './encode';
 import { packBytes } from './pack';
 import {
@@ -17,6 +18,7 @@ import {
   encodeScale,
   ruleAbsmax,
   ruleCompressedTensors,
+  ruleModelopt,
   scaleE4m3,
   scaleE8m0,
   smallScales,
@@ -212,6 +214,22 @@ function encodeRow(
   }
 }
 
+/** Whether count.ts encodes the elements of these arguments; modelopt's sign of zero is not done there. */
+function countableElement(args: usize): bool {
+  if (word(args, wDtype) != dtypeBf16 || word(args, wBits) != 4 || word(args, wLast) != 7) return false;
+  if (word(args, wZeroKind) != 0 || word(args, wRule) == ruleModelopt) return false;
+  return word(args, wIsFloat) != 0 ? word(args, wMantissaBits) == 1 && word(args, wBias) == 1 : word(args, wLowest) == -7;
+}
+
+/** Codes of a row by count.ts. */
+function countRow(args: usize, x: usize, steps: usize, out: usize): void {
+  const cols = word(args, wCols);
+  const tileCols = word(args, wTileCols);
+  const rule = word(args, wRule);
+  if (word(args, wIsFloat) != 0) encodeRowByCounting(true, rule, x, cols, tileCols, steps, out);
+  else encodeRowByCounting(false, rule, x, cols, tileCols, steps, out);
+}
+
 /** Encodes the rows of this thread. status[thread] becomes 1 + the first row with a non-finite value, else 0. */
 export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const rows = word(args, wRows);
@@ -240,6 +258,8 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const bytes = zeros + words;
   const packed = bytes + <usize>cols;
   const direct = bits == 8 || bits == 4;
+  const rule = word(args, wRule);
+  const mayCount = countableElement(args);
 
   store<i32>(status, 0);
   const end = shareEnd(rows, tileRows, thread, threads);
@@ -261,9 +281,14 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
       }
       if (!asymmetric) symmetricScales(args, scaleIndex, scaleCols, steps);
     }
+    const counts = mayCount && countable(rule, steps, scaleCols);
     for (let r = band; r < bandEnd; r++) {
       const x = source + <usize>r * sourceBytes;
       const target = address(args, wCodes) + <usize>r * rowBytes;
+      if (counts) {
+        countRow(args, x, steps, target);
+        continue;
+      }
       const out = direct ? target : bytes;
       const nibbles = bits == 4;
       if (asymmetric) {
@@ -271,7 +296,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
         else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
         else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
       }
-      if (asymmetric || r == band) prepareSteps(word(args, wRule), steps, inverses, limits, scaleCols);
+      if (asymmetric || r == band) prepareSteps(rule, steps, inverses, limits, scaleCols);
       const m = asymmetric ? minimums : 0;
       if (dtype == dtypeBf16) encodeRow(dtypeBf16, args, x, steps, inverses, limits, m, zeros, nibbles, out);
       else if (dtype == dtypeF16) encodeRow(dtypeF16, args, x, steps, inverses, limits, m, zeros, nibbles, out);
