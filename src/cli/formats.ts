@@ -1,6 +1,7 @@
 // subbyte formats: every number format with its bits, range and error on a Gaussian.
 
 import { Option } from 'commander';
+import { takingTurns } from '../evaluate/yield.ts';
 import { formatInfo, listFormats, parseFormat } from '../formats/registry.ts';
 import { gaussianMatrix } from '../quantize/gaussian.ts';
 import { quantizationSnr } from '../quantize/statistics.ts';
@@ -27,12 +28,14 @@ const definition: CommandDefinition = {
           });
     const sample = gaussianMatrix(rows, cols, session.options.seed);
     const progress = session.progress('formats', list.length, 'formats');
-    const entries = list.map((info) => {
-      session.signal.throwIfAborted();
+    const turn = takingTurns(session.signal);
+    const entries = [];
+    for (const info of list) {
+      await turn();
       const qsnr = options.qsnr === false ? undefined : quantizationSnr(sample, rows, cols, parseFormat(info.name));
       progress.advance(1, info.name);
-      return { ...info, qsnrGaussian: qsnr };
-    });
+      entries.push({ ...info, qsnrGaussian: qsnr });
+    }
     progress.done();
     const table = renderTable(
       [

@@ -100,6 +100,20 @@ export interface TextOptions {
   window: number;
 }
 
+/** Refuses windows that predict nothing, before any work; says so when positions go beyond the model's. */
+function checkWindow(session: Session, { weights }: OpenedModel, { tokens, window }: TextOptions): void {
+  const wrong = (problem: string, got: number, expected: string, fix: string) =>
+    userError({ code: 'window', op: session.command, problem, got, expected, fix });
+  if (window < 2) throw wrong('--window is too small to predict anything', window, 'at least 2', 'use --window 512');
+  if (tokens < window)
+    throw wrong('--tokens is less than one window', tokens, `at least ${window}`, 'raise --tokens or lower --window');
+  const { maxPositions } = weights.config;
+  if (window > maxPositions)
+    session.warn(
+      `  note         windows of ${window} tokens are longer than the ${maxPositions} that the model was made for; expect a worse perplexity`,
+    );
+}
+
 /** The first tokens of the text by the protocol of evaluate/tokens.ts. */
 export async function loadTokens(
   session: Session,
@@ -107,6 +121,7 @@ export async function loadTokens(
   options: TextOptions,
 ): Promise<{ tokens: Int32Array; tokenizer: Tokenizer; file: string }> {
   const file = options.text ?? sampleText;
+  checkWindow(session, model, options);
   const tokenizer = await loadTokenizer(model.checkpoint);
   const text = await readText(file);
   const tokens = encodeText((part) => tokenizer.encode(part), text, options.tokens);

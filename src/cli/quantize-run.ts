@@ -274,6 +274,8 @@ async function measureQuality(
     const candidates = loaded.map((c) => ({ model: c.model }));
     const results = await measureDivergence(original, candidates, tokens, {
       window,
+      // several models run side by side: one window at a time keeps progress and Ctrl-C alive
+      batch: candidates.length > 1 ? 1 : undefined,
       signal: session.signal,
       onProgress: ({ done }) => {
         progress.advance(done - before);

@@ -103,7 +103,7 @@ export async function measureDivergence(
         }
         if (!Number.isFinite(sum.p + sum.q + sum.kl)) throw notFinite(predicted);
       }
-      meter.advance(plan.batch * plan.window);
+      await meter.advance(plan.batch * plan.window);
     }
   } finally {
     executable.dispose();

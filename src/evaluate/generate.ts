@@ -12,6 +12,7 @@ import { uniformSource } from '../formats/random.ts';
 import { type ActivationFormat, buildDecoder, cacheType } from '../models/decoder.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { checkSampling, type SamplingOptions, sampleToken } from './sampling.ts';
+import { takingTurns } from './yield.ts';
 
 export interface GenerateOptions extends SamplingOptions {
   /** New tokens at most; 128, or what the model's positions leave. */
@@ -73,8 +74,9 @@ export async function generate(
     const logits = new Float32Array(config.vocabSize);
     const started = performance.now();
     const prefill = await compile(chunk);
+    const turn = takingTurns(options.signal);
     for (let at = 0; at < prompt.length; at += chunk) {
-      options.signal?.throwIfAborted();
+      await turn();
       const part = prompt.slice(at, at + chunk);
       await runTokens(prefill, part, at, chunk, at + chunk >= prompt.length ? logits : undefined);
     }
@@ -84,7 +86,7 @@ export async function generate(
     const tokens: number[] = [];
     let reason: Generation['reason'] = 'length';
     while (tokens.length < maxTokens) {
-      options.signal?.throwIfAborted();
+      await turn();
       const id = sampleToken(logits, options, uniform.at(tokens.length));
       if (stopIds.has(id)) {
         reason = 'stop';

@@ -57,7 +57,7 @@ export async function measurePerplexity(
       for (let i = 0; i < out.length; i++) if (part.targets[i] >= 0) sum += out[i];
       predicted += part.predicted;
       if (!Number.isFinite(sum)) throw notFinite(predicted);
-      meter.advance(batch * window);
+      await meter.advance(batch * window);
     }
   } finally {
     executable.dispose();

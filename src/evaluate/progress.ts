@@ -1,5 +1,7 @@
 // Progress of an evaluation, for people and for rates in reports.
 
+import { takingTurns } from './yield.ts';
+
 export interface EvaluationProgress {
   /** Tokens run and tokens to run, all of every window. */
   done: number;
@@ -17,14 +19,15 @@ export interface EvaluationOptions {
   signal?: AbortSignal;
 }
 
-/** Reports after each batch and stops when asked to. */
+/** Reports after each batch, lets the event loop run and stops when asked to. */
 export function progressMeter(total: number, options: EvaluationOptions) {
   const started = performance.now();
   let done = 0;
+  const turn = takingTurns(options.signal);
   const seconds = () => (performance.now() - started) / 1000;
   return {
-    advance(tokens: number) {
-      options.signal?.throwIfAborted();
+    async advance(tokens: number) {
+      await turn();
       done = Math.min(done + tokens, total);
       const tokensPerSecond = done / Math.max(seconds(), 1e-9);
       options.onProgress?.({ done, total, tokensPerSecond, secondsLeft: (total - done) / tokensPerSecond });
