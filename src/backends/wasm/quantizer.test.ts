@@ -1,6 +1,6 @@
 // The kernels against the reference codec, byte for byte, on one thread and on two.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { f32ToBf16, f32ToF16 } from '../../formats/bits.ts';
+import { bf16ToF32, f32ToBf16, f32ToF16 } from '../../formats/bits.ts';
 import { dequantize, quantize } from '../../formats/quantize.ts';
 import { uniformSource } from '../../formats/random.ts';
 import { parseFormat } from '../../formats/registry.ts';
@@ -170,6 +170,29 @@ describe.each(['nvfp4', 'nvfp4-ct', 'nvfp4-transformerengine', 'nvfp4-modelopt',
         expect(ours.codes).toEqual(theirs.codes);
       }
     });
+  },
+);
+
+test.each(['nvfp4', 'nvfp4-ct', 'nvfp4-transformerengine', 'nvfp4-2d-ct', 'mxfp4', 'int4-g32', 'fp4-e2m1-g32-f16s'])(
+  '%s: bf16 values on and beside the thresholds of their blocks',
+  async (name) => {
+    const format = parseFormat(name);
+    const first = f32ToBf16(Float32Array.from({ length: rows * cols }, () => gaussian()));
+    const steps = dequantize(quantize(bf16ToF32(first), rows, cols, format));
+    const values = bf16ToF32(first);
+    const near = first.map((word, i) => {
+      // a decoded value between two codes of its block, then 0 or 1 places away; the block's largest stays
+      const between = f32ToBf16(Float32Array.of((steps[i]! + steps[i ^ 1]!) / 2))[0]!;
+      const moved = between + Math.floor(uniform() * 3) - 1;
+      return Math.abs(values[i]!) > 1 || (between & 0x7fff) < 2 ? word : moved;
+    });
+    const quantizer = await createWasmQuantizer({ threads: 1 });
+    const bytes = new Uint8Array(near.buffer);
+    const ours = quantizer.quantize({ bytes, dtype: 'bf16', rows, cols }, format);
+    const theirs = quantize(bf16ToF32(near), rows, cols, format);
+    quantizer.dispose();
+    expect(ours.scales).toEqual(theirs.scales);
+    expect(ours.codes).toEqual(theirs.codes);
   },
 );
 

@@ -34,7 +34,7 @@ export function lanes(dtype: i32, x: usize, part: usize): v128 {
 
 // @ts-ignore: decorator
 @inline
-function maxLanesI(v: v128): i32 {
+export function maxLanesI(v: v128): i32 {
   let m = i32x4.max_s(v, i8x16.shuffle(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
   m = i32x4.max_s(m, i8x16.shuffle(m, m, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
   return i32x4.extract_lane(m, 0);
@@ -74,6 +74,47 @@ export function amaxBits(dtype: i32, x: usize, count: i32): i32 {
   if (dtype == dtypeBf16) return most << 16;
   if (most >= 0x7c00) return 0x7fc00000;
   return reinterpret<i32>(reinterpret<f32>(most << 13) * <f32>5192296858534827628530496329220096.0);
+}
+
+/** Lane i of `a` and `b` by turns, from both halves: the larger of each two. */
+// @ts-ignore: decorator
+@inline
+function join16(a: v128, b: v128): v128 {
+  const low = i8x16.shuffle(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+  return i16x8.max_s(low, i8x16.shuffle(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31));
+}
+
+/** Largest magnitude in each lane of `count` bfloat16 values (a multiple of 16). */
+// @ts-ignore: decorator
+@inline
+function lanewiseMaxima(x: usize, count: i32): v128 {
+  const magnitude = i16x8.splat(0x7fff);
+  let m = i16x8.max_s(v128.and(v128.load(x), magnitude), v128.and(v128.load(x, 16), magnitude));
+  for (let i = 16; i < count; i += 16) {
+    x += 32;
+    const next = i16x8.max_s(v128.and(v128.load(x), magnitude), v128.and(v128.load(x, 16), magnitude));
+    m = i16x8.max_s(m, next);
+  }
+  return m;
+}
+
+/**
+ * Largest magnitudes (float bits) of four tiles of `count` bfloat16 values each, joined with those in `out`; returns
+ * them.
+ */
+// @ts-ignore: decorator
+@inline
+export function storeFourMaxima(x: usize, count: i32, out: usize): v128 {
+  const bytes = <usize>count << 1;
+  const ab = join16(lanewiseMaxima(x, count), lanewiseMaxima(x + bytes, count));
+  const cd = join16(lanewiseMaxima(x + 2 * bytes, count), lanewiseMaxima(x + 3 * bytes, count));
+  const low = i8x16.shuffle(ab, cd, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const high = i8x16.shuffle(ab, cd, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  const both = i16x8.max_s(low, high);
+  const m = i16x8.max_s(both, i8x16.shuffle(both, both, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  const bits = i32x4.max_s(i32x4.shl(i32x4.extend_low_i16x8_u(m), 16), v128.load(out));
+  v128.store(out, bits);
+  return bits;
 }
 
 /** Smallest and largest of `count` values (a multiple of 16) and of the two starts, to `out` and `out + 4`. */

@@ -14,11 +14,19 @@ const smallestStep: f32 = 7.888609052210118e-31;
 
 /** Whether all `count` steps of a row suit: large enough, or 0 where that means codes of zero. */
 export function countable(rule: i32, steps: usize, count: i32): bool {
-  for (let t = 0; t < count; t++) {
-    const step = load<f32>(steps + (<usize>t << 2));
-    if (step < smallestStep && (rule > ruleAbsmax || step != 0)) return false;
+  let bad = i32x4.splat(0);
+  const zeroIsBad = i32x4.splat(rule > ruleAbsmax ? -1 : 0);
+  const last = steps + (<usize>count << 2);
+  // the last vector stands at the end and repeats some
+  for (let p = steps; p < last; p += 16) {
+    const step = v128.load(count < 4 ? p : min(p, last - 16));
+    const isBad = v128.or(f32x4.gt(step, f32x4.splat(0)), zeroIsBad);
+    bad = v128.or(bad, v128.and(isBad, f32x4.lt(step, f32x4.splat(smallestStep))));
   }
-  return true;
+  if (count < 4) bad = i32x4.replace_lane(bad, 3, 0);
+  if (count < 3) bad = i32x4.replace_lane(bad, 2, 0);
+  if (count < 2) bad = i32x4.replace_lane(bad, 1, 0);
+  return !v128.any_true(bad);
 }
 
 /** Largest bfloat16 magnitudes, as integers, that stay below the midpoints; midpoints 1 and 3 belong to the code above. */

@@ -8,7 +8,16 @@
 
 import { address, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
-import { amaxBits, dtypeBf16, dtypeF16, dtypeF32, storeRange, valueBytes } from './convert';
+import {
+  amaxBits,
+  dtypeBf16,
+  dtypeF16,
+  dtypeF32,
+  maxLanesI,
+  storeFourMaxima,
+  storeRange,
+  valueBytes,
+} from './convert';
 import { countable, encodeRowByCounting } from './count';
 import { encodeRowFloat, encodeRowInt, prepareSteps } from './encode';
 import { packBytes } from './pack';
@@ -93,7 +102,21 @@ function tileMaxima(dtype: i32, x: usize, cols: i32, tileCols: i32, out: usize):
   return most;
 }
 
+/** The same for short tiles of bfloat16, four tiles at a time. */
+// @ts-ignore: decorator
+@inline
+function shortTileMaxima(x: usize, cols: i32, tileCols: i32, out: usize): i32 {
+  let most = i32x4.splat(0);
+  let done = 0;
+  for (; done + 4 * tileCols <= cols; done += 4 * tileCols, out += 16) {
+    most = i32x4.max_s(most, storeFourMaxima(x + (<usize>done << 1), tileCols, out));
+  }
+  return max(maxLanesI(most), tileMaxima(dtypeBf16, x + (<usize>done << 1), cols - done, tileCols, out));
+}
+
 function rowMaxima(dtype: i32, x: usize, cols: i32, tileCols: i32, out: usize): i32 {
+  if (dtype == dtypeBf16 && tileCols == 16) return shortTileMaxima(x, cols, 16, out);
+  if (dtype == dtypeBf16 && tileCols == 32) return shortTileMaxima(x, cols, 32, out);
   if (dtype == dtypeBf16) return tileMaxima(dtypeBf16, x, cols, tileCols, out);
   if (dtype == dtypeF16) return tileMaxima(dtypeF16, x, cols, tileCols, out);
   return tileMaxima(dtypeF32, x, cols, tileCols, out);
@@ -113,9 +136,10 @@ function symmetricScales(args: usize, index: i32, count: i32, steps: usize): voi
   const clip = real(args, wClip);
   if (format >= scaleE4m3) {
     smallScales(format, rule, steps, count, clip, divisor, scales + <usize>index);
-    for (let t = 0; t < count; t++, steps += 4) {
-      const scale = load<f32>(steps);
-      store<f32>(steps, rule == ruleCompressedTensors ? scale / tensorScale : scale * tensorScale);
+    const factor = f32x4.splat(tensorScale);
+    for (let t = 0; t < count; t += 4, steps += 16) {
+      const scale = v128.load(steps);
+      v128.store(steps, rule == ruleCompressedTensors ? f32x4.div(scale, factor) : f32x4.mul(scale, factor));
     }
     return;
   }

@@ -12,10 +12,15 @@ export function storeNibbles(out: usize, codes: v128): void {
 
 /** Packs `count` code bytes (a multiple of 8) of `bits` bits; writes up to 8 − bits bytes beyond the end. */
 export function packBytes(codes: usize, out: usize, count: i32, bits: i32): void {
-  const mask: u64 = (1 << bits) - 1;
+  // neighbours join: 8 codes to 4 pairs, to 2 quadruples, to one word
+  const b = <u64>bits;
+  const one: u64 = (((<u64>1) << b) - 1) * 0x0001000100010001;
+  const two: u64 = (((<u64>1) << (2 * b)) - 1) * 0x0000000100000001;
+  const four: u64 = ((<u64>1) << (4 * b)) - 1;
   for (let end = codes + <usize>count; codes < end; codes += 8, out += <usize>bits) {
-    let word: u64 = 0;
-    for (let i: i32 = 7; i >= 0; i--) word = (word << <u64>bits) | (<u64>load<u8>(codes + <usize>i) & mask);
-    store<u64>(out, word);
+    let w = load<u64>(codes);
+    w = (w & one) | (((w >> 8) & one) << b);
+    w = (w & two) | (((w >> 16) & two) << (2 * b));
+    store<u64>(out, (w & four) | (((w >> 32) & four) << (4 * b)));
   }
 }
