@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { enforceGates, parseGate } from './gate.ts';
+import { enforceGates, parseGate, requireFigures } from './gate.ts';
 
 describe('quality gates', () => {
   it('parses the documented forms', () => {
@@ -13,6 +13,19 @@ describe('quality gates', () => {
     for (const bad of ['', 'ppl', 'loss>1', 'ppl=3', 'ppl>5 percent', 'ppl>>1', 'ppl>NaN']) {
       expect(() => parseGate(bad)).toThrow(/fail-if: not a condition.*ppl>\+5%/);
     }
+  });
+
+  it('refuses conditions that would hold always or never by a slip', () => {
+    for (const slip of ['ppl>5%', 'ppl>+5', 'kl>+5%', 'kl>5%', 'top1<-5%', 'top1<90', 'top1<120%'])
+      expect(() => parseGate(slip)).toThrow(/fail-if: not a condition: /);
+    for (const fine of ['ppl>20', 'top1<0.9', 'top1<=100%']) expect(parseGate(fine).text).toBe(fine);
+  });
+
+  it('says before any work which figure will be missing', () => {
+    const gates = [parseGate('ppl>20'), parseGate('ppl>+5%')];
+    expect(() => requireFigures(gates.slice(0, 1), ['ppl'], false, 'add it')).not.toThrow();
+    expect(() => requireFigures(gates, ['ppl'], false, 'add it')).toThrow(/ppl>\+5% .*; add it/);
+    expect(() => requireFigures(gates, ['ppl'], true, 'add it')).not.toThrow();
   });
 
   it('fails with exit code 4 exactly when the condition holds', () => {
