@@ -117,10 +117,49 @@ export function storeFourMaxima(x: usize, count: i32, out: usize): v128 {
   return bits;
 }
 
+/** bfloat16 as integers in the order of the values, -0 below 0, NaN outermost; its own inverse. */
+// @ts-ignore: decorator
+@inline
+function ordered(x: v128): v128 {
+  return v128.xor(x, v128.and(i16x8.shr_s(x, 15), i16x8.splat(0x7fff)));
+}
+
+/** storeRange for bfloat16; an infinity or NaN, if one is there, becomes an end of the range. */
+// @ts-ignore: decorator
+@inline
+function storeRangeBf16(x: usize, count: i32, start0: f32, start1: f32, out: usize): void {
+  let low = i16x8.splat(0x7fff);
+  let high = i16x8.splat(-0x8000);
+  for (let end = x + (<usize>count << 1); x < end; x += 32) {
+    const a = ordered(v128.load(x));
+    const b = ordered(v128.load(x, 16));
+    low = i16x8.min_s(low, i16x8.min_s(a, b));
+    high = i16x8.max_s(high, i16x8.max_s(a, b));
+  }
+  // the largest of the complements is the complement of the smallest
+  const l = maxLanes16(v128.not(low));
+  const h = maxLanes16(high);
+  const smallest = reinterpret<f32>(<i32>i16x8.extract_lane_s(ordered(i16x8.splat(~l)), 0) << 16);
+  const largest = reinterpret<f32>(<i32>i16x8.extract_lane_s(ordered(i16x8.splat(h)), 0) << 16);
+  store<f32>(out, start0 < smallest ? start0 : smallest);
+  store<f32>(out, start1 > largest ? start1 : largest, 4);
+}
+
+// @ts-ignore: decorator
+@inline
+function maxLanes16(v: v128): i16 {
+  const low = i32x4.shr_s(i32x4.shl(v, 16), 16);
+  return <i16>maxLanesI(i32x4.max_s(low, i32x4.shr_s(v, 16)));
+}
+
 /** Smallest and largest of `count` values (a multiple of 16) and of the two starts, to `out` and `out + 4`. */
 // @ts-ignore: decorator
 @inline
 export function storeRange(dtype: i32, x: usize, count: i32, start0: f32, start1: f32, out: usize): void {
+  if (dtype == dtypeBf16) {
+    storeRangeBf16(x, count, start0, start1, out);
+    return;
+  }
   let low0 = f32x4.splat(start0);
   let low1 = low0;
   let high0 = f32x4.splat(start1);

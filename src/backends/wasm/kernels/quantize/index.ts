@@ -152,7 +152,17 @@ function symmetricScales(args: usize, index: i32, count: i32, steps: usize): voi
   }
 }
 
-/** Scales and zero points of a row: steps, minimums and zeros of its tiles. */
+/** Whether a float32 is neither infinite nor NaN. */
+// @ts-ignore: decorator
+@inline
+function finite(x: f32): bool {
+  return (reinterpret<i32>(x) & 0x7f800000) != 0x7f800000;
+}
+
+/**
+ * Scales and zero points of a row: steps, minimums and zeros of its tiles. False when a bfloat16 is not finite; other
+ * types were looked through before.
+ */
 // @ts-ignore: decorator
 @inline
 function asymmetricScales(
@@ -165,7 +175,7 @@ function asymmetricScales(
   minimums: usize,
   zeros: usize,
   spare: usize,
-): void {
+): bool {
   const cols = word(args, wCols);
   const tileCols = word(args, wTileCols);
   const integer = word(args, wZeroKind) == 1;
@@ -176,6 +186,7 @@ function asymmetricScales(
     const n = min(tileCols, cols - t * tileCols);
     storeRange(dtype, x, n, integer ? <f32>0 : <f32>Infinity, integer ? <f32>0 : -<f32>Infinity, spare);
     x += <usize>n * valueBytes(dtype);
+    if (dtype == dtypeBf16 && !(finite(load<f32>(spare)) && finite(load<f32>(spare, 4)))) return false;
     // adding 0 turns -0 into 0
     const low = (load<f32>(spare) + <f32>0) * clip;
     const width = load<f32>(spare, 4) * clip - low;
@@ -197,6 +208,7 @@ function asymmetricScales(
     store<f32>(minimums + at, minimum);
     store<i32>(zeros + at, zero);
   }
+  return true;
 }
 
 /** Codes of a row from the steps of its tiles. */
@@ -293,7 +305,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
     if (fixed >= 0) {
       store<i32>(steps, fixed);
       symmetricScales(args, 0, 1, steps);
-    } else {
+    } else if (!asymmetric || dtype != dtypeBf16) {
       memory.fill(steps, 0, words);
       for (let r = band; r < bandEnd; r++) {
         const x = source + <usize>r * sourceBytes;
@@ -316,8 +328,12 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
       const out = direct ? target : bytes;
       const nibbles = bits == 4;
       if (asymmetric) {
-        if (dtype == dtypeBf16) asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
-        else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
+        if (dtype == dtypeBf16) {
+          if (!asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare)) {
+            store<i32>(status, r + 1);
+            return;
+          }
+        } else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
         else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
       }
       if (asymmetric || r == band) prepareSteps(rule, steps, inverses, limits, scaleCols);
