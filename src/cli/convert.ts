@@ -16,7 +16,7 @@ import { referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import { toolVersion } from '../version.ts';
 import type { CommandDefinition } from './command.ts';
 import { openModel } from './open-model.ts';
-import { checkTarget, makeOutputFolder } from './output-target.ts';
+import { checkTarget, makeOutputFolder, rejectOutput } from './output-target.ts';
 import { humanBytes } from './progress.ts';
 import { modelName } from './quantize.ts';
 
@@ -66,12 +66,14 @@ const definition: CommandDefinition = {
       await makeOutputFolder(kind === ggufOutput ? path.dirname(path.resolve(output)) : output, 'convert');
       const report = await kind.write(job);
       let compared = 0;
+      let inexact = 0;
       if (options.verify !== false) {
         const checkpoint = await openCheckpoint(output);
         try {
           const written = await openWeights(checkpoint);
           const result = await checkOutput(weights, written, {
             formatOf: () => undefined,
+            relativeError: kind.relativeError,
             quantizer,
             seed: 0,
             streams: job.streams,
@@ -79,15 +81,25 @@ const definition: CommandDefinition = {
             signal: session.signal,
           });
           compared = result.tensors;
+          inexact = result.inexact;
+        } catch (error) {
+          await rejectOutput(output, error);
+          throw error;
         } finally {
           await checkpoint.close();
         }
       }
       for (const note of report.notes) session.warn(`  note         ${note}`);
       session.print(
-        `${session.color.green('✔')} ${output}  ${humanBytes(report.bytes)}${compared ? `, ${compared} tensors bit for bit equal` : ''}`,
+        `${session.color.green('✔')} ${output}  ${humanBytes(report.bytes)}${compared ? `, ${compared - inexact} tensors bit for bit equal${inexact ? `, ${inexact} but for the last bit of f32` : ''}` : ''}`,
       );
-      session.result({ output, bytes: report.bytes, tensorsCompared: compared, notes: report.notes });
+      session.result({
+        output,
+        bytes: report.bytes,
+        tensorsCompared: compared,
+        tensorsInexact: inexact,
+        notes: report.notes,
+      });
     } finally {
       await model.checkpoint.close();
     }

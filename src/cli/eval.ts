@@ -78,9 +78,9 @@ const definition: CommandDefinition = {
       }
       const [r] = await measureDivergence(loadedBase, [{ model: loaded }], tokens, evaluation);
       progress.done();
-      const change = (100 * (r.perplexity / r.originalPerplexity - 1)).toFixed(2);
+      const change = 100 * (r.perplexity / r.originalPerplexity - 1);
       session.print(
-        `perplexity  ${r.perplexity.toFixed(4)} (reference ${r.originalPerplexity.toFixed(4)}, ${change} %)`,
+        `perplexity  ${r.perplexity.toFixed(4)} (reference ${r.originalPerplexity.toFixed(4)}, ${change < 0 ? '' : '+'}${change.toFixed(2)} %)`,
       );
       session.print(`KL          ${r.kl.toExponential(3)} ± ${r.klError.toExponential(1)} nats a token`);
       session.print(`top-1       ${(100 * r.top1).toFixed(2)} % of ${r.tokens} predicted tokens agree`);

@@ -40,7 +40,6 @@ const definition: CommandDefinition = {
       const loaded = await loadOn(session, model.weights, backend);
       const prompt = [...tokenizer.encode(options.prompt)];
       const live = !session.options.json;
-      if (live) process.stdout.write(options.prompt);
       const made: number[] = [];
       let printed = 0;
       const result = await generate(loaded, prompt, {
@@ -51,6 +50,7 @@ const definition: CommandDefinition = {
         seed: session.options.seed,
         signal: session.signal,
         onToken: (id) => {
+          if (live && made.length === 0) process.stdout.write(options.prompt);
           made.push(id);
           // A character can span tokens: print up to the last whole one.
           const text = tokenizer.decode(made);
@@ -59,7 +59,7 @@ const definition: CommandDefinition = {
           printed = text.length;
         },
       });
-      if (live) process.stdout.write('\n');
+      if (live) process.stdout.write(`${made.length === 0 ? options.prompt : ''}\n`);
       session.note(
         `  prompt ${prompt.length} tokens in ${result.promptSeconds.toFixed(2)} s, then ${(1 / result.secondsPerToken).toFixed(1)} tokens/s, ended by ${result.reason}`,
       );

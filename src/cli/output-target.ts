@@ -1,8 +1,8 @@
 // Where an output goes: the folder is made, and nothing that is not ours is written over.
 
-import { readdir, realpath } from 'node:fs/promises';
+import { readdir, realpath, rename } from 'node:fs/promises';
 import path from 'node:path';
-import { userError } from '../errors.ts';
+import { SubbyteError, userError } from '../errors.ts';
 import type { Checkpoint } from '../io/checkpoint.ts';
 import { systemCode } from '../io/file-errors.ts';
 import { makeFolder } from '../io/make-folder.ts';
@@ -54,6 +54,12 @@ export async function checkTarget(target: string, source: Checkpoint, op: string
     file: target,
     fix: op === 'convert' ? 'name another folder, or empty this one' : 'give another --out or --name, or empty it',
   });
+}
+
+/** A file that is not what was meant must not be taken for one, by people or by a later run: it loses its name. */
+export async function rejectOutput(target: string, error: unknown): Promise<void> {
+  if (error instanceof SubbyteError && error.details.code === 'output-differs')
+    await rename(target, `${target}.rejected`);
 }
 
 async function madeBySubbyte(folder: string): Promise<boolean> {

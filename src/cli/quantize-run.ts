@@ -1,6 +1,5 @@
 // The work of `subbyte quantize`: for every format and container plan, write, check, measure. The demo runs it too.
 
-import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import type { Backend } from '../backends/backend.ts';
 import { SubbyteError, userError } from '../errors.ts';
@@ -22,7 +21,7 @@ import type { TensorQuantizer } from '../quantize/tensor-quantizer.ts';
 import { toolVersion } from '../version.ts';
 import { type FormatTarget, parseTarget } from './format-target.ts';
 import { loadOn, type OpenedModel } from './open-model.ts';
-import { checkTarget, makeOutputFolder } from './output-target.ts';
+import { checkTarget, makeOutputFolder, rejectOutput } from './output-target.ts';
 import type { Session } from './session.ts';
 
 export type ContainerName = 'gguf' | 'safetensors';
@@ -111,6 +110,7 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
   for (const { format: label, containers } of request.targets) {
     const wanted = containers ?? (Object.keys(kinds) as ContainerName[]);
     const reasons: SubbyteError[] = [];
+    let gguf: SubbyteError | undefined;
     const before = list.length;
     for (const container of wanted) {
       try {
@@ -118,9 +118,10 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
       } catch (error) {
         if (!(error instanceof SubbyteError) || error.kind !== 'user') throw error;
         reasons.push(error);
+        if (container === 'gguf') gguf = error;
       }
     }
-    if (list.length === before) throw reasons[0];
+    if (list.length === before || (request.ggufType && gguf)) throw gguf ?? reasons[0];
     // of its own accord a container is left out in silence only when the format alone is the reason
     for (const reason of reasons)
       if (containers || request.rules.length > 0) session.warn(`  note         ${label}: ${reason.message}`);
@@ -245,9 +246,7 @@ async function checkFile(
     progress.done();
     return { tensors: result.tensors };
   } catch (error) {
-    // a file that is not what was meant must not be taken for one, by people or by a later run
-    if (error instanceof SubbyteError && error.details.code === 'output-differs')
-      await rename(entry.path, `${entry.path}.rejected`);
+    await rejectOutput(entry.path, error);
     throw error;
   } finally {
     await checkpoint.close();

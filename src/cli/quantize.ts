@@ -53,6 +53,7 @@ const definition: CommandDefinition = {
   async run(session, [reference], raw) {
     const options = raw as unknown as QuantizeOptions;
     const gates = (options.failIf ?? []).map(parseGate);
+    checkName(options.name);
     const rules = (options.tensorType ?? []).map(parseTensorRule);
     const model = await openModel(session, reference);
     const quantizer = await openQuantizer({ threads: session.options.threads });
@@ -63,7 +64,7 @@ const definition: CommandDefinition = {
       const entries = await runQuantize(
         { session, model, quantizer, reference: referenceQuantizer(), backend },
         {
-          targets: options.format.map((format) => ({
+          targets: [...new Set(options.format)].map((format) => ({
             format,
             containers: options.to as ContainerName[] | undefined,
           })),
@@ -96,6 +97,19 @@ const definition: CommandDefinition = {
     }
   },
 };
+
+/** The name becomes part of file names in --out. */
+function checkName(name: string | undefined): void {
+  if (name === undefined || /^[^\s./\\][^/\\]*$/.test(name)) return;
+  throw userError({
+    code: 'bad-name',
+    op: 'quantize',
+    problem: '--name cannot be part of a file name',
+    got: JSON.stringify(name),
+    expected: 'no slashes and no dot in front',
+    fix: '--out chooses the folder',
+  });
+}
 
 function parseTo(text: string, previous: string[] | undefined): string[] {
   const list = parseList(text, previous);

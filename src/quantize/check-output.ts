@@ -26,6 +26,8 @@ export interface CheckOptions {
 
 export interface CheckResult {
   tensors: number;
+  /** Those of them that differ within `relativeError`; all others are equal bit for bit. */
+  inexact: number;
   /** Tensors of the model that were not compared. */
   skipped: number;
   weights: number;
@@ -39,6 +41,7 @@ export async function checkOutput(
 ): Promise<CheckResult> {
   const names = sample(source, options.maxWeights ?? 200e6);
   let weights = 0;
+  let inexact = 0;
   for (const [i, name] of names.entries()) {
     options.signal?.throwIfAborted();
     const original = await source.load(name);
@@ -53,7 +56,8 @@ export async function checkOutput(
         : original;
     const expected = denseF32(intended);
     const got = denseF32(await written.load(name));
-    const at = firstDifference(expected, got, options.relativeError?.(format) ?? 0);
+    const allowed = options.relativeError?.(format ?? source.format(name)) ?? 0;
+    const at = firstDifference(expected, got, allowed);
     if (at >= 0) {
       throw modelError({
         code: 'output-differs',
@@ -66,10 +70,11 @@ export async function checkOutput(
         fix: 'the file is not to be used; run again, and report it if it happens twice',
       });
     }
+    if (allowed > 0 && firstDifference(expected, got, 0) >= 0) inexact++;
     weights += expected.length;
     options.onTensor?.(name, i + 1, names.length);
   }
-  return { tensors: names.length, skipped: source.names().length - names.length, weights };
+  return { tensors: names.length, inexact, skipped: source.names().length - names.length, weights };
 }
 
 /** All tensors, or those outside the layers and of the first, middle and last layer. */

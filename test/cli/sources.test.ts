@@ -95,6 +95,8 @@ describe('scripts', () => {
     [['eval', shippedModel, '--window', '1'], /--window is too small/],
     [['eval', shippedModel, '--tokens', '100'], /--tokens is less than one window/],
     [['eval', shippedModel, '--threads', '0'], /thread/],
+    [['quantize', shippedModel, '-f', 'mxfp4', '--gguf-type', 'q4_z'], /no such format.*q4_z/],
+    [['quantize', shippedModel, '-f', 'mxfp4', '--name', '../x'], /--name cannot be part of a file name/],
   ])('are told before any work: %j', async (args, says) => {
     const run = await subbyte(args);
     expect(run.stderr).toMatch(says);
