@@ -47,7 +47,7 @@ const definition: CommandDefinition = {
   ],
   examples: [
     'subbyte quantize models/qwen3-6m --format mxfp4 --to gguf,safetensors --out out',
-    "subbyte quantize models/qwen3-6m --format int4-g128-asym --tensor-type 'down_proj=int8-channel'",
+    "subbyte quantize models/qwen3-6m --format int4-g64-asym --tensor-type 'down_proj=int8-channel'",
     "subbyte quantize Qwen/Qwen3-0.6B --format q4_k_m --fail-if 'ppl>+5%' --json",
   ],
   async run(session, [reference], raw) {

@@ -83,7 +83,7 @@ function bytesOf(format: Format, rows: number, cols: number, tensor: string): nu
     return formatBytes(format, rows, cols);
   } catch (error) {
     if (!(error instanceof SubbyteError)) throw error;
-    const fix = `${error.details.fix ?? 'choose another format'}; --tensor-type '${tensor.split('.').at(-2)}=q8_0' gives these tensors another format`;
+    const fix = `${error.details.fix ?? 'choose another format'}; --tensor-type '${tensor.split('.').at(-2)}=int8-channel' gives these tensors another format`;
     throw new SubbyteError(error.kind, { ...error.details, tensor, fix }, { cause: error });
   }
 }
