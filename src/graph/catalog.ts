@@ -3,23 +3,24 @@
 import type { OpDefinition } from './graph.ts';
 import { affineOp } from './ops/affine.ts';
 import { addOp, divOp, mulOp, subOp } from './ops/arithmetic.ts';
-import { attentionOp } from './ops/attention.ts';
+import { attentionBackwardOp, attentionOp } from './ops/attention.ts';
 import { cacheWriteOp } from './ops/cache-write.ts';
-import { compareLogitsOp } from './ops/compare-logits.ts';
-import { crossEntropyOp } from './ops/cross-entropy.ts';
-import { embeddingOp } from './ops/embedding.ts';
-import { expertMatmulOp } from './ops/expert-matmul.ts';
+import { compareLogitsBackwardOp, compareLogitsOp } from './ops/compare-logits.ts';
+import { crossEntropyBackwardOp, crossEntropyOp } from './ops/cross-entropy.ts';
+import { embeddingBackwardOp, embeddingOp } from './ops/embedding.ts';
+import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
+import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
 import { hadamardOp } from './ops/hadamard.ts';
-import { concatOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
+import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
 import { matmulOp } from './ops/matmul.ts';
-import { layerNormOp, rmsNormOp } from './ops/norm.ts';
+import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
 import { dequantizeOp, quantizeOp } from './ops/quantize.ts';
-import { argmaxOp, reduceOp } from './ops/reduce.ts';
+import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.ts';
 import { ropeOp } from './ops/rope.ts';
-import { softmaxOp } from './ops/softmax.ts';
-import { swigluOp } from './ops/swiglu.ts';
-import { topKOp } from './ops/top-k.ts';
-import { unaryOp } from './ops/unary.ts';
+import { softmaxBackwardOp, softmaxOp } from './ops/softmax.ts';
+import { swigluBackwardOp, swigluOp } from './ops/swiglu.ts';
+import { topKBackwardOp, topKOp } from './ops/top-k.ts';
+import { unaryBackwardOp, unaryOp } from './ops/unary.ts';
 
 /** Ops by name. Attribute types differ, so entries are known by their name only. */
 export const opCatalog: ReadonlyMap<
@@ -55,5 +56,21 @@ export const opCatalog: ReadonlyMap<
     expertMatmulOp,
     crossEntropyOp,
     compareLogitsOp,
+    fakeQuantizeOp,
+    padOp,
+    broadcastToOp,
+    unaryBackwardOp,
+    swigluBackwardOp,
+    maxBackwardOp,
+    softmaxBackwardOp,
+    rmsNormBackwardOp,
+    layerNormBackwardOp,
+    embeddingBackwardOp,
+    attentionBackwardOp,
+    topKBackwardOp,
+    expertMatmulBackwardOp,
+    crossEntropyBackwardOp,
+    compareLogitsBackwardOp,
+    fakeQuantizeBackwardOp,
   ].map((op) => [op.name, op]),
 );

@@ -23,7 +23,7 @@ export interface Value {
 /** Attributes are plain JSON data, so that a graph can be printed, hashed and compared. */
 export type Attributes = Readonly<Record<string, unknown>>;
 
-/** Declared once per op: shape rule, gradient rule (next to come), in-place contract. Kernels live in the backends. */
+/** Declared once per op: shape rule, gradient rule, in-place contract. Kernels live in the backends. */
 export interface OpDefinition<A extends object = Attributes> {
   readonly name: string;
   /** Checks the inputs and gives the output types; throws a SubbyteError that names op, shapes and the fix. */
@@ -39,14 +39,23 @@ export interface OpDefinition<A extends object = Attributes> {
   readonly elementwise?: boolean;
   /** Multiply-adds ×2 of one execution, for rate and planning reports. */
   flops?(inputs: readonly ValueType[], attributes: A): number;
-  /** Reverse-mode rule; undefined where none is defined. */
+  /** Reverse-mode rule. Without one, differentiating through the op is an error unless the caller brings a rule. */
   readonly gradient?: GradientRule<A>;
+  /** What to do instead, for the error message of an op without a rule. */
+  readonly noGradient?: string;
 }
 
-/** Builds gradient nodes: given the node and the gradients of its outputs, the gradients of its inputs. */
+/**
+ * Builds gradient nodes: given the node and the gradients of its outputs, the gradients of its inputs.
+ *
+ * Gradients are f32 and have the shape of their value, also where that value is packed. An output that the loss does
+ * not depend on has none; `needed` says which inputs' gradients are asked for, and the others may be undefined. An
+ * undefined gradient of a needed input stops there.
+ */
 export type GradientRule<A extends object = Attributes> = (
   node: Node<A>,
   outputGradients: readonly (Value | undefined)[],
+  needed: readonly boolean[],
 ) => readonly (Value | undefined)[];
 
 export interface Node<A extends object = Attributes> {
@@ -57,6 +66,12 @@ export interface Node<A extends object = Attributes> {
   readonly attributes: A;
   /** Layer path such as `layers.3.mlp`, for messages and profiles. */
   readonly scope: string;
+}
+
+/** Nodes first … end−1 (indices into Graph.nodes), whose values are computed again for the backward pass. */
+export interface Region {
+  readonly first: number;
+  readonly end: number;
 }
 
 export interface Graph {
@@ -70,4 +85,8 @@ export interface Graph {
   readonly values: Value[];
   /** The layer path that is being traced, outermost first; nodes take it as their scope. */
   readonly scopes: string[];
+  /** Gradient rules that a caller put in place of the ops' own. */
+  readonly rules: Map<Node, GradientRule>;
+  /** Regions marked for recomputation, in order, none inside another. */
+  readonly regions: Region[];
 }

@@ -28,6 +28,8 @@ export class GraphBuilder {
     nodes: [],
     values: [],
     scopes: [],
+    rules: new Map(),
+    regions: [],
   };
 
   /** Data that is written before a run. */
@@ -81,6 +83,32 @@ export class GraphBuilder {
     }
   }
 
+  /**
+   * A scope whose values are not kept for the backward pass: gradients() appends its nodes again, from the values that
+   * enter it, just before it differentiates them. A region inside a region belongs to the outer one.
+   *
+   * Throws a SubbyteError when the body updates a state, which cannot be done twice.
+   *
+   * @example h = g.checkpoint('layers.0', () => block(h))
+   */
+  checkpoint<T>(name: string, body: () => T): T {
+    if (this.#inRegion) return this.scope(name, body);
+    const { nodes, regions } = this.graph;
+    const first = nodes.length;
+    this.#inRegion = true;
+    try {
+      const result = this.scope(name, body);
+      const update = nodes.slice(first).find((node) => node.op.updates);
+      if (update) throw updateInRegion(name, update.outputs[0].name);
+      if (nodes.length > first) regions.push({ first, end: nodes.length });
+      return result;
+    } finally {
+      this.#inRegion = false;
+    }
+  }
+
+  #inRegion = false;
+
   #declare(role: Role, name: string, type: ValueType): Value {
     const map = { input: this.graph.inputs, param: this.graph.params, state: this.graph.states }[role];
     const known = map.get(name);
@@ -98,6 +126,15 @@ export function trace(build: (g: GraphBuilder) => void): Graph {
   const builder = new GraphBuilder();
   build(builder);
   return builder.graph;
+}
+
+function updateInRegion(region: string, node: string) {
+  return userError({
+    code: 'gradient-region',
+    op: 'checkpoint',
+    problem: `${node} updates a state inside the recomputed region ${region}`,
+    fix: 'update states outside of checkpoint()',
+  });
 }
 
 function duplicate(role: string, name: string, known?: ValueType, type?: ValueType) {

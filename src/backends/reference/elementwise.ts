@@ -8,7 +8,7 @@ import { erfc } from './erf.ts';
 import { type Kernel, numbers, target } from './kernel.ts';
 
 /** For each element of `shape`, the element of the operand that broadcasting puts there. */
-function broadcastIndex(operand: Shape, shape: Shape): (i: number) => number {
+export function broadcastIndex(operand: Shape, shape: Shape): (i: number) => number {
   const lead = shape.length - operand.length;
   return (i) => {
     let index = 0;
@@ -36,7 +36,7 @@ export const sub = arithmetic((a, b) => a - b);
 export const mul = arithmetic((a, b) => a * b);
 export const div = arithmetic((a, b) => a / b);
 
-const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+export const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 // x · sigmoid(x) is 0 · ∞ free: e^−x overflows to infinity for very negative x, and x / ∞ is 0.
 const silu = (x: number) => x / (1 + Math.exp(-x));
 

@@ -1,9 +1,12 @@
 // The reference kernel of every op, by op name.
 
 import { attention } from './attention.ts';
+import { attentionBackward } from './attention-backward.ts';
 import { cacheWrite } from './cache-write.ts';
 import { compareLogits, crossEntropy } from './cross-entropy.ts';
+import { compareLogitsBackward, crossEntropyBackward } from './cross-entropy-backward.ts';
 import { add, affine, div, mul, sub, swiglu, unary } from './elementwise.ts';
+import { fakeQuantize, fakeQuantizeBackward, swigluBackward, unaryBackward } from './elementwise-backward.ts';
 import { embedding } from './embedding.ts';
 import { expertMatmul } from './expert-matmul.ts';
 import { hadamard } from './hadamard.ts';
@@ -13,7 +16,16 @@ import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
 import { dequantize, quantize } from './quantize.ts';
 import { argmax, reduce } from './reduce.ts';
+import {
+  broadcastTo,
+  layerNormBackward,
+  maxBackward,
+  pad,
+  rmsNormBackward,
+  softmaxBackward,
+} from './reduce-backward.ts';
 import { rope } from './rope.ts';
+import { embeddingBackward, expertMatmulBackward, topKBackward } from './scatter.ts';
 import { softmax } from './softmax.ts';
 import { topK } from './top-k.ts';
 
@@ -47,5 +59,21 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     expertMatmul,
     crossEntropy,
     compareLogits,
+    fakeQuantize,
+    pad,
+    broadcastTo,
+    unaryBackward,
+    swigluBackward,
+    maxBackward,
+    softmaxBackward,
+    rmsNormBackward,
+    layerNormBackward,
+    embeddingBackward,
+    attentionBackward,
+    topKBackward,
+    expertMatmulBackward,
+    crossEntropyBackward,
+    compareLogitsBackward,
+    fakeQuantizeBackward,
   } satisfies Record<string, Kernel>),
 );

@@ -4,6 +4,7 @@ import { elementCount } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
 import { denseShape } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { f32 } from '../value-type.ts';
 
 export interface AffineAttributes {
@@ -17,6 +18,7 @@ export const affineOp: OpDefinition<AffineAttributes> = {
   elementwise: true,
   infer: ([x]) => [f32(denseShape('affine', 'x', x))],
   flops: ([x]) => 2 * elementCount(x.shape),
+  gradient: perInput(({ attributes }, g) => [() => affine(g, { scale: attributes.scale })]),
 };
 
 /** x·scale + offset: affine(x, { scale: 0.5 }) halves x. */

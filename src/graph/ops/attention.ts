@@ -55,6 +55,23 @@ export const attentionOp: OpDefinition<AttentionAttributes> = {
     const pairs = causal && T === S ? (T * (T + 1)) / 2 : T * S;
     return 4 * B * H * D * pairs;
   },
+  gradient: ({ inputs: [q, k, v, ...start], attributes }, [g]) =>
+    g ? applyOp(attentionBackwardOp, [q, k, v, g, ...start], attributes) : [],
+};
+
+/**
+ * q, k, v, dy and, optionally, start → dq, dk, dv. Probabilities p are computed again, so that no T×S scores are kept
+ * between the passes: with δ = Σ_s p_s (dy · v_s), ds_s = p_s (dy · v_s − δ) · scale, dq = Σ_s ds_s k_s,
+ * dk_s += ds_s q and dv_s += p_s dy, summed over the queries and over the heads that share a key head.
+ */
+export const attentionBackwardOp: OpDefinition<AttentionAttributes> = {
+  name: 'attentionBackward',
+  infer([q, k, v, dy, ...start], attributes) {
+    const [y] = attentionOp.infer([q, k, v, ...start], attributes);
+    expectShape('attentionBackward', 'dy', denseShape('attentionBackward', 'dy', dy), y.shape, 'dy has the shape of q');
+    return [f32(q.shape), f32(k.shape), f32(v.shape)];
+  },
+  flops: (inputs, attributes) => 2.5 * (attentionOp.flops?.(inputs, attributes) ?? 0),
 };
 
 export interface AttentionOptions {

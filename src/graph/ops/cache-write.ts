@@ -13,6 +13,7 @@ export const cacheWriteOp: OpDefinition<Record<string, never>> = {
   name: 'cacheWrite',
   inPlace: { 0: 0 },
   updates: true,
+  noGradient: 'differentiate a graph that sees whole windows, without a cache',
   infer([cache, x, start]) {
     const shape = denseShape('cacheWrite', 'cache', cache, 4);
     const [B, S, G, D] = shape;

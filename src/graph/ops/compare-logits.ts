@@ -31,6 +31,19 @@ export const compareLogitsOp: OpDefinition<Record<string, never>> = {
     return [f32([shape[0], 4])];
   },
   flops: ([p]) => 10 * elementCount(p.shape),
+  gradient: ({ inputs }, [g]) => (g ? applyOp(compareLogitsBackwardOp, [...inputs, g], {}) : []),
+};
+
+/** p, q, targets, dy [N, 4] → dp, dq [N, V]; whether the maxima agree has no gradient. */
+export const compareLogitsBackwardOp: OpDefinition<Record<string, never>> = {
+  name: 'compareLogitsBackward',
+  infer([p, q, targets, dy]) {
+    const [y] = compareLogitsOp.infer([p, q, targets], {});
+    const found = denseShape('compareLogitsBackward', 'dy', dy);
+    expectShape('compareLogitsBackward', 'dy', found, y.shape, 'give four gradients a row');
+    return [f32(p.shape), f32(q.shape)];
+  },
+  flops: ([p]) => 16 * elementCount(p.shape),
 };
 
 /** p [N, V], q [N, V], targets i32 [N] → [N, 4]. */

@@ -27,6 +27,29 @@ export const crossEntropyOp: OpDefinition<Record<string, never>> = {
     const [N, C] = hidden.shape;
     return 2 * N * C * weight.shape[0];
   },
+  gradient: ({ inputs: [hidden, weight, targets] }, [g], [, weightGradient]) =>
+    g ? applyOp(crossEntropyBackwardOp, [hidden, weight, targets, g], { weightGradient }) : [],
+};
+
+export interface WeightGradientAttributes {
+  /** The weight's gradient is the second output; without it there is one output. */
+  weightGradient: boolean;
+}
+
+/**
+ * hidden [N, C], weight [V, C] (dense or packed), targets i32 [N], dnll [N] → dhidden [N, C] and, where asked for,
+ * dweight [V, C]. Logits are computed again row by row; N×V is never stored.
+ */
+export const crossEntropyBackwardOp: OpDefinition<WeightGradientAttributes> = {
+  name: 'crossEntropyBackward',
+  infer([hidden, weight, targets, dnll], { weightGradient }) {
+    const [nll] = crossEntropyOp.infer([hidden, weight, targets], {});
+    const found = denseShape('crossEntropyBackward', 'dnll', dnll);
+    expectShape('crossEntropyBackward', 'dnll', found, nll.shape, 'give one gradient a row');
+    return weightGradient ? [f32(hidden.shape), f32(weight.shape)] : [f32(hidden.shape)];
+  },
+  flops: ([hidden, weight], { weightGradient }) =>
+    (weightGradient ? 6 : 4) * hidden.shape[0] * hidden.shape[1] * weight.shape[0],
 };
 
 /** hidden [N, C], weight [V, C] (dense or packed), targets i32 [N] → nll [N]. */

@@ -33,6 +33,32 @@ export const expertMatmulOp: OpDefinition<Record<string, never>> = {
     const [N, k] = indices.shape;
     return 2 * N * k * M * K;
   },
+  gradient: ({ inputs: [x, weight, indices] }, [g], [, weightGradient]) =>
+    g ? applyOp(expertMatmulBackwardOp, [x, weight, indices, g], { weightGradient }) : [],
+};
+
+export interface ExpertGradientAttributes {
+  /** The weight's gradient is the second output; without it there is one output. */
+  weightGradient: boolean;
+}
+
+/**
+ * x, weight (dense or packed), indices and dy [N, k, M] → dx (shape of x, summed over the slots that share a row) and,
+ * where asked for, dweight [E, M, K]; an expert that no row chose gets zeros.
+ */
+export const expertMatmulBackwardOp: OpDefinition<ExpertGradientAttributes> = {
+  name: 'expertMatmulBackward',
+  infer([x, weight, indices, dy], { weightGradient }) {
+    const [y] = expertMatmulOp.infer([x, weight, indices], {});
+    const found = denseShape('expertMatmulBackward', 'dy', dy);
+    expectShape('expertMatmulBackward', 'dy', found, y.shape, 'dy has the shape of the product');
+    return weightGradient ? [f32(x.shape), f32(weight.shape)] : [f32(x.shape)];
+  },
+  flops([, weight, indices], { weightGradient }) {
+    const [, M, K] = weight.shape;
+    const [N, k] = indices.shape;
+    return (weightGradient ? 4 : 2) * N * k * M * K;
+  },
 };
 
 /** x [N, K] or [N, k, K], weight [E, M, K] (dense or packed), indices i32 [N, k] → [N, k, M]. */

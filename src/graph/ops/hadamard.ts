@@ -8,7 +8,11 @@ import { elementCount, printShape } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
 import { denseShape, expectShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { f32 } from '../value-type.ts';
+import { mul } from './arithmetic.ts';
+import { reshape } from './layout.ts';
+import { sumTo } from './reduce.ts';
 
 export interface HadamardAttributes {
   blockSize: number;
@@ -39,6 +43,15 @@ export const hadamardOp: OpDefinition<HadamardAttributes> = {
     return [f32(shape)];
   },
   flops: ([x], { blockSize }) => elementCount(x.shape) * (Math.log2(blockSize) + 1),
+  // H is symmetric: dx = signs ∘ H dy, dsigns = Σ over blocks of x ∘ H dy.
+  gradient: perInput(({ inputs: [x, signs], attributes: { blockSize } }, g) => {
+    const blocks = (v: Value) => reshape(v, [-1, blockSize]);
+    const back = hadamard(g, { blockSize });
+    return [
+      () => (signs ? reshape(mul(blocks(back), signs), x.type.shape) : back),
+      () => sumTo(mul(blocks(back), blocks(x)), [blockSize]),
+    ];
+  }),
 };
 
 /** x [..., K] → [..., K]; signs [blockSize] of ±1 are applied before the transform. */

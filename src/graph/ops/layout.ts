@@ -1,9 +1,10 @@
-// Ops that only move data: reshape, transpose, slice, concat.
+// Ops that only move data: reshape, transpose, slice, concat, pad.
 
 import { elementCount, printShape, type Shape } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
 import { expectShape, resolveAxis, shapeError } from '../check.ts';
 import type { OpDefinition, Value, ValueType } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { packed, printType } from '../value-type.ts';
 
 export interface ReshapeAttributes {
@@ -34,6 +35,7 @@ export const reshapeOp: OpDefinition<ReshapeAttributes> = {
       );
     return [packed(shape, x.format)];
   },
+  gradient: perInput(({ inputs: [x] }, g) => [() => reshape(g, x.type.shape)]),
 };
 
 /** Gives x another shape; one dimension may be -1 and is worked out. */
@@ -63,6 +65,13 @@ export const transposeOp: OpDefinition<TransposeAttributes> = {
       );
     return [{ dtype, shape: permutation.map((d) => x.shape[d]) }];
   },
+  gradient: perInput(({ attributes: { permutation } }, g) => [
+    () =>
+      transpose(
+        g,
+        [...permutation.keys()].map((d) => permutation.indexOf(d)),
+      ),
+  ]),
 };
 
 /** Reorders dimensions: transpose(x, [0, 2, 1]) swaps the last two of three. */
@@ -93,6 +102,9 @@ export const sliceOp: OpDefinition<SliceAttributes> = {
       );
     return [{ dtype, shape: x.shape.map((d, i) => (i === axis ? length : d)) }];
   },
+  gradient: perInput(({ inputs: [x], attributes: { axis, start, length } }, g) => [
+    () => pad(g, axis, start, x.type.shape[axis] - start - length),
+  ]),
 };
 
 /** Entries start … start+length−1 of an axis; the axis may be counted from the end. */
@@ -120,11 +132,50 @@ export const concatOp: OpDefinition<ConcatAttributes> = {
     });
     return [{ dtype, shape: first.shape.map((d, j) => (j === axis ? total : d)) }];
   },
+  gradient: perInput(({ inputs, attributes: { axis } }, g) => {
+    let end = 0;
+    return inputs.map((x) => {
+      const start = end;
+      end += x.type.shape[axis];
+      return () => slice(g, axis, start, x.type.shape[axis]);
+    });
+  }),
 };
 
 /** Joins one or more values along an axis; the axis may be counted from the end. */
 export function concat(values: readonly Value[], axis: number): Value {
   return applyOp(concatOp, values, { axis: resolveAxis('concat', axis, values[0].type.shape) })[0];
+}
+
+export interface PadAttributes {
+  axis: number;
+  before: number;
+  after: number;
+}
+
+/** Zeros before and after x along one axis. */
+export const padOp: OpDefinition<PadAttributes> = {
+  name: 'pad',
+  infer([x], { axis, before, after }) {
+    const dtype = denseType('pad', x);
+    if (![before, after].every((n) => Number.isSafeInteger(n) && n >= 0))
+      throw shapeError(
+        'pad',
+        'bad number of zeros',
+        `${before} and ${after}`,
+        'whole numbers from 0',
+        'use slice to cut',
+      );
+    return [{ dtype, shape: x.shape.map((d, i) => (i === axis ? before + d + after : d)) }];
+  },
+  gradient: perInput(({ inputs: [x], attributes: { axis, before } }, g) => [
+    () => slice(g, axis, before, x.type.shape[axis]),
+  ]),
+};
+
+/** x with `before` and `after` zeros added to an axis, which may be counted from the end. */
+export function pad(x: Value, axis: number, before: number, after: number): Value {
+  return applyOp(padOp, [x], { axis: resolveAxis('pad', axis, x.type.shape), before, after })[0];
 }
 
 function denseType(op: string, type: ValueType): 'f32' | 'i32' {

@@ -11,7 +11,10 @@ import { elementCount, printShape, type Shape, sameShape } from '../../tensor/sh
 import { applyOp } from '../apply.ts';
 import { denseOrPackedShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { f32 } from '../value-type.ts';
+import { reshape, transpose } from './layout.ts';
+import { dequantize } from './quantize.ts';
 
 export interface MatmulAttributes {
   /** a is [..., K, M]. */
@@ -89,7 +92,36 @@ export const matmulOp: OpDefinition<MatmulAttributes> = {
     const { batch, M, N, K } = matmulDimensions(a.shape, b.shape, attributes);
     return 2 * elementCount(batch) * M * N * K;
   },
+  gradient: perInput(({ inputs: [a, b], attributes }, g) => [
+    () => gradientOfA(b, g, attributes),
+    () => gradientOfB(a, b, g, attributes),
+  ]),
 };
+
+/** dA = dY · Bᵀ, or its transpose where a is [..., K, M]. A packed b is dequantized, since N is not its last axis. */
+function gradientOfA(b: Value, g: Value, { transposeA, transposeB }: MatmulAttributes): Value {
+  const product = matmul(g, dense(b), { transposeB: !transposeB });
+  return transposeA ? swapLast(product) : product;
+}
+
+/** dB = Aᵀ · dY, or its transpose dYᵀ · A; where one b serves all batches, their rows are one long product. */
+function gradientOfB(a: Value, b: Value, g: Value, { transposeA, transposeB }: MatmulAttributes): Value {
+  const shared = b.type.shape.length === 2 && g.type.shape.length > 2;
+  const rows = (v: Value) => reshape(v, [-1, v.type.shape[v.type.shape.length - 1]]);
+  const left = shared ? rows(transposeA ? swapLast(dense(a)) : dense(a)) : dense(a);
+  const right = shared ? rows(g) : g;
+  const leftIsK = transposeA && !shared; // left is [..., K, M], else [..., M, K]
+  return transposeB
+    ? matmul(right, left, { transposeA: true, transposeB: leftIsK })
+    : matmul(left, right, { transposeA: !leftIsK });
+}
+
+const dense = (v: Value) => (v.type.dtype === 'packed' ? dequantize(v) : v);
+
+function swapLast(v: Value): Value {
+  const axes = [...v.type.shape.keys()];
+  return transpose(v, [...axes.slice(0, -2), axes.length - 1, axes.length - 2]);
+}
 
 /** a [..., M, K] × b [K, N] or [..., K, N] → [..., M, N]; transposed operands as the options say. */
 export function matmul(

@@ -13,7 +13,11 @@ export interface NormAttributes {
   epsilon: number;
 }
 
-function declareNorm(name: string, vectors: readonly string[]): OpDefinition<NormAttributes> {
+function declareNorm(
+  name: string,
+  vectors: readonly string[],
+  backward: OpDefinition<NormAttributes>,
+): OpDefinition<NormAttributes> {
   return {
     name,
     infer(inputs: readonly ValueType[]) {
@@ -26,11 +30,36 @@ function declareNorm(name: string, vectors: readonly string[]): OpDefinition<Nor
       return [f32(shape)];
     },
     flops: ([x]) => (vectors.length + 3) * elementCount(x.shape),
+    gradient: ({ inputs: [x, weight], attributes }, [g]) => (g ? applyOp(backward, [x, weight, g], attributes) : []),
   };
 }
 
-export const rmsNormOp = declareNorm('rmsNorm', ['weight']);
-export const layerNormOp = declareNorm('layerNorm', ['weight', 'bias']);
+/** x [..., C], weight [C], dy [..., C] → dx and the gradients of the vectors [C], summed over all rows. */
+function declareNormBackward(forward: string, vectors: readonly string[]): OpDefinition<NormAttributes> {
+  const name = `${forward}Backward`;
+  return {
+    name,
+    infer([x, weight, dy]) {
+      const shape = denseShape(name, 'x', x, [1]);
+      const channels = shape.slice(-1);
+      expectShape(
+        name,
+        'weight',
+        denseShape(name, 'weight', weight),
+        channels,
+        'give one number for each channel of x',
+      );
+      expectShape(name, 'dy', denseShape(name, 'dy', dy), shape, 'dy has the shape of x');
+      return [f32(shape), ...vectors.map(() => f32(channels))];
+    },
+    flops: ([x]) => (vectors.length + 7) * elementCount(x.shape),
+  };
+}
+
+export const rmsNormBackwardOp = declareNormBackward('rmsNorm', ['weight']);
+export const layerNormBackwardOp = declareNormBackward('layerNorm', ['weight', 'bias']);
+export const rmsNormOp = declareNorm('rmsNorm', ['weight'], rmsNormBackwardOp);
+export const layerNormOp = declareNorm('layerNorm', ['weight', 'bias'], layerNormBackwardOp);
 
 /** x [..., C], weight [C] → [..., C]. */
 export function rmsNorm(x: Value, weight: Value, { epsilon }: NormAttributes): Value {

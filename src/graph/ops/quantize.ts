@@ -8,6 +8,7 @@ import type { Format } from '../../formats/format.ts';
 import { applyOp } from '../apply.ts';
 import { denseShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { valueBytes } from '../value-bytes.ts';
 import { f32, packed, printType } from '../value-type.ts';
 
@@ -21,6 +22,7 @@ export interface QuantizeAttributes {
 
 export const quantizeOp: OpDefinition<QuantizeAttributes> = {
   name: 'quantize',
+  noGradient: 'rounding has no useful derivative: pass a rule such as straightThrough',
   infer([x], { format }) {
     const type = packed(denseShape('quantize', 'x', x, [1]), format);
     valueBytes(type); // throws when K is no multiple of the group
@@ -43,6 +45,7 @@ export const dequantizeOp: OpDefinition<Record<string, never>> = {
     if (x.dtype === 'packed') return [f32(x.shape)];
     throw shapeError('dequantize', 'x is dense already', printType(x), 'packed values', 'leave out dequantize');
   },
+  gradient: perInput((_, g) => [() => g]),
 };
 
 /** packed [..., K] → f32 [..., K]. */

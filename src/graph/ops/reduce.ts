@@ -1,10 +1,14 @@
-// Sums, means and maxima over axes, and the position of the maximum.
+// Sums, means and maxima over axes, the position of the maximum, and stretching, which is the gradient of a sum.
 
-import { elementCount, printShape, type Shape } from '../../tensor/shape.ts';
+import { elementCount, printShape, type Shape, sameShape } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
-import { denseShape, resolveAxis, shapeError } from '../check.ts';
+import { broadcastShapes } from '../broadcast.ts';
+import { denseShape, expectShape, resolveAxis, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { f32, i32 } from '../value-type.ts';
+import { affine } from './affine.ts';
+import { reshape } from './layout.ts';
 
 export interface ReduceAttributes {
   kind: 'sum' | 'mean' | 'max';
@@ -31,7 +35,56 @@ export const reduceOp: OpDefinition<ReduceAttributes> = {
     return [f32(kept)];
   },
   flops: ([x]) => elementCount(x.shape),
+  gradient: perInput(({ inputs: [x], outputs: [y], attributes: { kind, axes } }, g) => [
+    () => {
+      const { shape } = x.type;
+      const kept = shape.map((d, i) => (axes.includes(i) ? 1 : d));
+      if (kind === 'max') return applyOp(maxBackwardOp, [x, reshape(y, kept), reshape(g, kept)], {})[0];
+      const each = kind === 'mean' ? affine(g, { scale: elementCount(kept) / elementCount(shape) }) : g;
+      return broadcastTo(reshape(each, kept), shape);
+    },
+  ]),
 };
+
+/** The gradient goes to the maximum, in equal parts to all elements that attain it. */
+export const maxBackwardOp: OpDefinition<Record<string, never>> = {
+  name: 'maxBackward',
+  infer([x, y, dy]) {
+    const shape = denseShape('maxBackward', 'x', x);
+    const reduced = denseShape('maxBackward', 'y', y, shape.length);
+    expectShape('maxBackward', 'y', broadcastShapes('maxBackward', reduced, shape), shape, 'keep reduced axes as 1');
+    expectShape('maxBackward', 'dy', denseShape('maxBackward', 'dy', dy), reduced, 'give one gradient a maximum');
+    return [f32(shape)];
+  },
+};
+
+export interface BroadcastAttributes {
+  shape: Shape;
+}
+
+/** Repeats x along dimensions of 1 and new leading dimensions. */
+export const broadcastToOp: OpDefinition<BroadcastAttributes> = {
+  name: 'broadcastTo',
+  infer([x], { shape }) {
+    const found = broadcastShapes('broadcastTo', denseShape('broadcastTo', 'x', x), shape);
+    expectShape('broadcastTo', 'the result', found, shape, 'only dimensions of 1 stretch');
+    return [f32(shape)];
+  },
+  gradient: perInput(({ inputs: [x] }, g) => [() => sumTo(g, x.type.shape)]),
+};
+
+/** x under NumPy broadcasting to `shape`: broadcastTo(x [3, 1], [2, 3, 4]) is [2, 3, 4]. x itself when it fits. */
+export const broadcastTo = (x: Value, shape: Shape): Value =>
+  sameShape(x.type.shape, shape) ? x : applyOp(broadcastToOp, [x], { shape })[0];
+
+/** The sum over all dimensions along which `shape` would be stretched to x's: the gradient of broadcasting. */
+export function sumTo(x: Value, shape: Shape): Value {
+  const from = x.type.shape;
+  const lead = from.length - shape.length;
+  const axes = [...from.keys()].filter((i) => i < lead || (shape[i - lead] === 1 && from[i] !== 1));
+  const summed = axes.length > 0 ? sum(x, { axes }) : x;
+  return sameShape(summed.type.shape, shape) ? summed : reshape(summed, shape);
+}
 
 export interface ReduceOptions {
   /** All axes when absent; negative axes count from the end. */

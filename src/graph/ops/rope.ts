@@ -10,7 +10,9 @@ import { elementCount, printShape } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
 import { denseShape, expectShape, indexShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { f32 } from '../value-type.ts';
+import { negate } from './unary.ts';
 
 export interface RopeAttributes {
   style: 'half' | 'interleaved';
@@ -35,6 +37,12 @@ export const ropeOp: OpDefinition<RopeAttributes> = {
     return [f32(shape)];
   },
   flops: ([x]) => 3 * elementCount(x.shape),
+  // The transpose of a rotation is the rotation by the negative angle. Frequencies are not trained.
+  gradient: perInput(({ inputs: [, positions, frequencies], attributes }, g) => [
+    () => rope(g, positions, negate(frequencies), attributes),
+    undefined,
+    undefined,
+  ]),
 };
 
 /** x [B, T, H, D], positions i32 [B, T], inverseFrequencies [R/2] → [B, T, H, D]. */

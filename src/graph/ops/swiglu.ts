@@ -17,6 +17,20 @@ export const swigluOp: OpDefinition<Record<string, never>> = {
     return [f32(shape)];
   },
   flops: ([gate]) => 3 * elementCount(gate.shape),
+  gradient: ({ inputs: [gate, up] }, [g]) => (g ? applyOp(swigluBackwardOp, [gate, up, g], {}) : []),
+};
+
+/** gate, up, dy → dgate, dup: both gradients from one pass over the three. */
+export const swigluBackwardOp: OpDefinition<Record<string, never>> = {
+  name: 'swigluBackward',
+  elementwise: true,
+  infer([gate, up, dy]) {
+    const shape = denseShape('swigluBackward', 'gate', gate);
+    expectShape('swigluBackward', 'up', denseShape('swigluBackward', 'up', up), shape, 'gate and up have one shape');
+    expectShape('swigluBackward', 'dy', denseShape('swigluBackward', 'dy', dy), shape, 'dy has the shape of gate');
+    return [f32(shape), f32(shape)];
+  },
+  flops: ([gate]) => 8 * elementCount(gate.shape),
 };
 
 /** silu(gate) · up. */

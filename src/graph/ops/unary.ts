@@ -2,8 +2,9 @@
 
 import { elementCount } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
-import { denseShape } from '../check.ts';
+import { denseShape, expectShape } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
+import { perInput } from '../rule.ts';
 import { f32 } from '../value-type.ts';
 
 export const unaryKinds = [
@@ -32,6 +33,25 @@ export const unaryOp: OpDefinition<UnaryAttributes> = {
   elementwise: true,
   infer: ([x], { kind }) => [f32(denseShape(kind, 'x', x))],
   flops: ([x]) => elementCount(x.shape),
+  gradient: perInput(({ inputs: [x], attributes }, g) => [() => applyOp(unaryBackwardOp, [x, g], attributes)[0]]),
+};
+
+/** dx[i] = kind′(x[i]) · dy[i]; relu′(0) = 0. */
+export const unaryBackwardOp: OpDefinition<UnaryAttributes> = {
+  name: 'unaryBackward',
+  elementwise: true,
+  infer([x, dy], { kind }) {
+    const shape = denseShape('unaryBackward', 'x', x);
+    expectShape(
+      'unaryBackward',
+      'dy',
+      denseShape('unaryBackward', 'dy', dy),
+      shape,
+      `dy is the gradient of ${kind}(x)`,
+    );
+    return [f32(shape)];
+  },
+  flops: ([x]) => 2 * elementCount(x.shape),
 };
 
 const unary =
