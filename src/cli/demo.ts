@@ -29,7 +29,7 @@ const definition: CommandDefinition = {
       const gguf = (format: string): QuantizeTarget => ({ format, containers: ['gguf'] });
       const folder = (format: string): QuantizeTarget => ({ format, containers: ['safetensors'] });
       const both = (format: string): QuantizeTarget => ({ format, containers: ['gguf', 'safetensors'] });
-      const entries = await runQuantize(context, {
+      const { entries } = await runQuantize(context, {
         targets: [
           ...['q8_0', 'q4_k_m', 'q3_k'].map(gguf),
           ...['int8-channel', 'int4-g64-asym', 'int4-g64'].map(folder),

@@ -69,6 +69,13 @@ export interface QuantizeEntry {
   warnings: string[];
 }
 
+/** An output that was not written because its container cannot hold the format. */
+export interface OmittedOutput {
+  format: string;
+  container: ContainerName;
+  reason: string;
+}
+
 interface Prepared {
   label: string;
   container: ContainerName;
@@ -87,8 +94,13 @@ export interface QuantizeContext {
   backend: Backend | undefined;
 }
 
-export async function runQuantize(context: QuantizeContext, request: QuantizeRequest): Promise<QuantizeEntry[]> {
-  const prepared = await prepare(context, request);
+export interface QuantizeResult {
+  entries: QuantizeEntry[];
+  omitted: OmittedOutput[];
+}
+
+export async function runQuantize(context: QuantizeContext, request: QuantizeRequest): Promise<QuantizeResult> {
+  const { prepared, omitted } = await prepare(context, request);
   for (const { job } of prepared) await checkTarget(job.path, context.model.checkpoint, 'quantize');
   await makeOutputFolder(request.out, 'quantize');
   for (const warning of new Set(prepared.flatMap((p) => p.warnings))) context.session.warn(`  note         ${warning}`);
@@ -99,13 +111,17 @@ export async function runQuantize(context: QuantizeContext, request: QuantizeReq
     entries.push(entry);
   }
   if (request.quality && context.backend) await measureQuality(context, context.backend, request, entries);
-  return entries;
+  return { entries, omitted };
 }
 
 /** Plans every output; what cannot be written is refused here, before anything is read. */
-async function prepare(context: QuantizeContext, request: QuantizeRequest): Promise<Prepared[]> {
+async function prepare(
+  context: QuantizeContext,
+  request: QuantizeRequest,
+): Promise<{ prepared: Prepared[]; omitted: OmittedOutput[] }> {
   const { session } = context;
   const list: Prepared[] = [];
+  const omitted: OmittedOutput[] = [];
   const source = await sourceDigest(context.model.checkpoint, session.signal);
   for (const { format: label, containers } of request.targets) {
     const wanted = containers ?? (Object.keys(kinds) as ContainerName[]);
@@ -118,6 +134,7 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
       } catch (error) {
         if (!(error instanceof SubbyteError) || error.kind !== 'user') throw error;
         reasons.push(error);
+        omitted.push({ format: label, container, reason: error.message });
         if (container === 'gguf') gguf = error;
       }
     }
@@ -128,7 +145,7 @@ async function prepare(context: QuantizeContext, request: QuantizeRequest): Prom
   }
   if (list.length === 0)
     throw userError({ code: 'no-format', op: 'quantize', problem: 'no format was given', fix: 'add --format mxfp4' });
-  return list;
+  return { prepared: list, omitted };
 }
 
 async function prepareOne(

@@ -61,7 +61,7 @@ const definition: CommandDefinition = {
     const backend = measure ? await openBackend(session, options.device) : undefined;
     try {
       const quality = measure ? await loadTokens(session, model, options) : undefined;
-      const entries = await runQuantize(
+      const { entries, omitted } = await runQuantize(
         { session, model, quantizer, reference: referenceQuantizer(), backend },
         {
           targets: [...new Set(options.format)].map((format) => ({
@@ -81,6 +81,7 @@ const definition: CommandDefinition = {
       session.result({
         model: reference,
         outputs: entries,
+        omitted,
         protocol: quality && {
           text: quality.file,
           tokens: quality.tokens.length,

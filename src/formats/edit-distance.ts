@@ -21,7 +21,7 @@ export function nearest(wanted: string, names: readonly string[]): string | unde
 }
 
 /** Insertions, deletions and substitutions that turn one string into the other. */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];

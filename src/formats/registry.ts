@@ -1,7 +1,7 @@
 // Names of formats: parse, print, list, and what a format costs.
 
 import { type SubbyteError, userError } from '../errors.ts';
-import { editDistance } from './edit-distance.ts';
+import { nearest } from './edit-distance.ts';
 import type { Format, GgmlTypeName, QuantSpec } from './format.ts';
 import { ggmlRowBytes, ggmlType, ggmlTypeNames } from './ggml/types.ts';
 import { scaleLayout } from './layout.ts';
@@ -92,14 +92,14 @@ export function contradictionOf(s: QuantSpec): string | undefined {
 function unknownFormat(name: string): SubbyteError {
   const text = name.trim().toLowerCase().slice(0, 64);
   const known = [...listFormats().map((f) => f.name), ...bases.keys(), ...Object.keys(aliases)];
-  const nearest = known.reduce((a, b) => (editDistance(text, b) < editDistance(text, a) ? b : a));
+  const close = nearest(text, known);
   return userError({
     code: 'unknown-format',
     op: 'format',
     problem: 'there is no such format',
-    got: `"${name}"`,
-    expected: `one of ${[...floatNames, ...bases.keys(), 'hif4', ...ggmlTypeNames].join(', ')}`,
-    fix: `did you mean "${nearest}"? "subbyte formats" lists all with their options`,
+    got: JSON.stringify(name.slice(0, 64)),
+    expected: 'a name such as int4-g128, int8-channel, fp8-e4m3-channel, mxfp4, nvfp4, q4_k or bf16',
+    fix: `${close ? `did you mean "${close}"? ` : ''}"subbyte formats" lists all with their options`,
   });
 }
 

@@ -25,9 +25,9 @@ function firstInPacked(q: Quantized): number {
 function firstInBytes(bytes: Uint8Array, format: ScaleFormat): number {
   switch (format) {
     case 'f16':
-      return firstMasked(new Uint16Array(aligned(bytes, 2)), 0x7c00);
+      return firstInHalves(aligned(bytes, 2), 0x7c00);
     case 'bf16':
-      return firstMasked(new Uint16Array(aligned(bytes, 2)), 0x7f80);
+      return firstInHalves(aligned(bytes, 2), 0x7f80);
     case 'f32':
       return firstMasked(new Uint32Array(aligned(bytes, 4)), 0x7f800000);
     case 'e4m3':
@@ -42,6 +42,29 @@ function firstInBytes(bytes: Uint8Array, format: ScaleFormat): number {
 function firstMasked(words: Uint8Array | Uint16Array | Uint32Array, mask: number): number {
   for (let i = 0; i < words.length; i++) if ((words[i] & mask) === mask) return i;
   return -1;
+}
+
+/**
+ * The same for 16-bit words, two at a time: an exponent of all ones plus its lowest bit carries into the sign's place
+ * and no further. Stretches without such a carry need no second look.
+ */
+function firstInHalves(buffer: ArrayBuffer, mask: number): number {
+  const words = new Uint16Array(buffer);
+  const pairs = new Int32Array(buffer, 0, words.length >> 1);
+  const both = mask | (mask << 16);
+  const lowest = mask & -mask;
+  const ones = lowest | (lowest << 16);
+  const stretch = 8192;
+  for (let start = 0; start < pairs.length; start += stretch) {
+    const end = Math.min(pairs.length, start + stretch);
+    let carried = 0;
+    for (let i = start; i < end; i++) carried |= (pairs[i] & both) + ones;
+    if ((carried & 0x80008000) === 0) continue;
+    const at = firstMasked(words.subarray(2 * start, 2 * end), mask);
+    if (at >= 0) return 2 * start + at;
+  }
+  const last = 2 * pairs.length;
+  return last < words.length && (words[last] & mask) === mask ? last : -1;
 }
 
 /** The bytes as a buffer of whole words; copied only where the view is not aligned or not the whole buffer. */
