@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { publishedRuns } from '../../test/fixtures/laws/published.ts';
+import { gaussian, publishedRuns } from '../../test/fixtures/laws/published.ts';
 import { baseLaw } from './base.ts';
 import { bootstrap, predictionInterval } from './bootstrap.ts';
 import { chinchilla, chinchillaRefit } from './chinchilla.ts';
 import { flagDiverged } from './divergence.ts';
-import { fitLaw } from './fit.ts';
+import { type FitOptions, fitLaw } from './fit.ts';
 import { extrapolate } from './holdout.ts';
-import { type Observation, predict } from './law.ts';
+import { type Observation, predict, vectorOf } from './law.ts';
 import { outerExponent, quartetBase } from './outer-exponent.ts';
 import { quartetLaw } from './quartet.ts';
 import type { Run } from './runs.ts';
@@ -210,5 +210,59 @@ describe('data that determine nothing', () => {
     );
     expect(result.values['effN(used)']).toBeCloseTo(1, 6);
     expect(result.identifiability.unidentified).toEqual(['effN(unused)']);
+  });
+  it('options that cannot be', () => {
+    expect(() => fitLaw(chinchilla, grid, { huber: 0 })).toThrow("Huber's threshold is not positive, got 0");
+    expect(() => fitLaw(chinchilla, grid, { refine: 0 })).toThrow('no count, got 0');
+    expect(() => fitLaw(chinchilla, grid, { frozen: { E: Number.NaN } })).toThrow('E is frozen at no finite value');
+    expect(() => fitLaw(chinchilla, grid, { frozen: { gamma: 1 } })).toThrow('no such parameter, got gamma');
+    expect(() => fitLaw(chinchilla, grid, { starts: { gamma: [1] } })).toThrow('no such parameter, got gamma');
+    expect(() => fitLaw(chinchilla, grid, { tied: { alpha: 'beta', beta: 'alpha' } })).toThrow('which is tied itself');
+  });
+  it('nothing to fit returns the frozen values and their residuals', () => {
+    const result = fitLaw(chinchilla, grid, { frozen: chinchillaRefit.values });
+    expect(result.values).toEqual(chinchillaRefit.values);
+    expect(result.cost).toBeLessThan(1e-28);
+  });
+});
+
+describe('synthetic Quartet runs with 0.1 % noise', () => {
+  // 20 BF16 and 20 FP4 runs at 25 to 400 tokens per parameter.
+  const law = quartetLaw(['fp4'], ['fp4']);
+  const truth = { ...quartetBase.values, 'effN(fp4)': 0.65, 'effD(fp4)': 0.89 };
+  const points = [3e7, 1e8, 3e8, 8e8].flatMap((n) => [25, 50, 100, 200, 400].map((r) => ({ n, d: n * r })));
+  const noise = gaussian(21);
+  const errorsOf = (trials: number, options: FitOptions) =>
+    Array.from({ length: trials }, () => {
+      const runs = ['BF16', 'fp4'].flatMap((format) =>
+        points.map((p) => {
+          const point = { ...p, forward: format, backward: format };
+          return { ...point, observed: predict(law, truth, point) * Math.exp(0.001 * noise()), label: 'run' };
+        }),
+      );
+      const { values } = fitLaw(law, runs, options);
+      return [values['effN(fp4)']! - 0.65, values['effD(fp4)']! - 0.89] as const;
+    });
+
+  it('over the frozen base the errors are as small as the Cramér-Rao bound allows', () => {
+    const gradient = new Float64Array(8);
+    const [fisherN, fisherBoth, fisherD] = [0, 1, 2].map((k) =>
+      points.reduce((sum, p) => {
+        const loss = law.evaluate(vectorOf(law, truth), { ...p, forward: 'fp4', backward: 'fp4' }, gradient);
+        return sum + (gradient[k < 2 ? 6 : 7]! * gradient[k < 1 ? 6 : 7]!) / (0.001 * loss) ** 2;
+      }, 0),
+    );
+    const determinant = fisherN! * fisherD! - fisherBoth! ** 2;
+    const errors = errorsOf(100, { huber: 3e-3, frozen: quartetBase.values });
+    const spread = (k: 0 | 1) => Math.sqrt(errors.reduce((sum, e) => sum + e[k] ** 2, 0) / errors.length);
+    // The root mean square of 100 errors is itself known to 7 %: allow two and a half of that.
+    expect(spread(0) / Math.sqrt(fisherD! / determinant)).toBeLessThan(1.18);
+    expect(spread(1) / Math.sqrt(fisherN! / determinant)).toBeLessThan(1.18);
+  });
+
+  it('fitted with the base, nine of ten come within 0.02 of effN and 0.04 of effD', () => {
+    const errors = errorsOf(20, { refine: 2 });
+    expect(errors.filter((e) => Math.abs(e[0]) <= 0.02).length).toBeGreaterThanOrEqual(18);
+    expect(errors.filter((e) => Math.abs(e[1]) <= 0.04).length).toBeGreaterThanOrEqual(18);
   });
 });

@@ -6,9 +6,9 @@
 
 import { userError } from '../errors.ts';
 import { type Identifiability, identifiability } from './identifiability.ts';
-import type { Law, Observation } from './law.ts';
+import { type Law, type Observation, parameterIndex } from './law.ts';
 import { huberCost, levenbergMarquardt, type Minimum, polish } from './minimise.ts';
-import { type Constraints, checkData, type FitProblem, fitProblem } from './problem.ts';
+import { badOption, type Constraints, checkData, type FitProblem, fitProblem } from './problem.ts';
 
 export interface FitOptions extends Constraints {
   /** Huber's threshold on the log residual; 1e-3 by default. */
@@ -44,7 +44,8 @@ const mostStarts = 6000;
 /**
  * Fits the free parameters of a law. Runs marked `diverged` are left out and named in `excluded` and `warnings`.
  *
- * @throws SubbyteError `law-data` when the runs cannot determine the parameters, `law-units` for wrong units.
+ * @throws SubbyteError `law-data` when the runs cannot determine the parameters, `law-units` for wrong units,
+ * `law-option` for impossible options.
  * @example fitLaw(chinchilla, observations, { tied: { beta: 'alpha' } }).values.alpha;
  */
 export function fitLaw(
@@ -53,6 +54,11 @@ export function fitLaw(
   options: FitOptions = {},
 ): Fit {
   const huber = options.huber ?? 1e-3;
+  const refine = options.refine ?? 24;
+  if (!(huber > 0)) throw badOption(law, "Huber's threshold is not positive", huber);
+  if (!(Number.isInteger(refine) && refine >= 1))
+    throw badOption(law, 'the number of refined starts is no count', refine);
+  for (const name of Object.keys(options.starts ?? {})) parameterIndex(law, name);
   const used = runs.filter((r) => !r.diverged);
   const problem = fitProblem(law, used, options);
   checkData(law, used, problem.free, options.residual);
@@ -66,7 +72,7 @@ export function fitLaw(
     .filter((s) => Number.isFinite(s.cost))
     .sort((a, b) => a.cost - b.cost);
   if (ranked.length === 0) throw notPredictable(law, used, problem, starts[0]!);
-  const minima = choose(ranked, options.refine ?? 24)
+  const minima = choose(ranked, refine)
     .map((s) => levenbergMarquardt(problem, s.x, huber))
     .sort((a, b) => a.cost - b.cost);
   const best = minima

@@ -24,7 +24,7 @@ export interface FitProblem extends Residuals {
   variable(i: number, value: number): number;
 }
 
-/** Builds the problem; does not judge the data (see `checkData`). */
+/** Builds the problem; does not judge the data (see `checkData`). Throws SubbyteError for impossible constraints. */
 export function fitProblem(
   law: Law,
   runs: readonly Observation[],
@@ -32,7 +32,10 @@ export function fitProblem(
 ): FitProblem {
   const total = law.parameters.length;
   const fixed = new Float64Array(total).fill(Number.NaN);
-  for (const [name, value] of Object.entries(frozen)) fixed[parameterIndex(law, name)] = value;
+  for (const [name, value] of Object.entries(frozen)) {
+    fixed[parameterIndex(law, name)] = value;
+    if (!Number.isFinite(value)) throw badOption(law, `${name} is frozen at no finite value`, value);
+  }
   const slot = new Int32Array(total).fill(-1);
   const free: number[] = [];
   law.parameters.forEach(({ name }, i) => {
@@ -40,6 +43,7 @@ export function fitProblem(
   });
   for (const [name, other] of Object.entries(tied)) {
     const target = parameterIndex(law, other);
+    if (other in tied) throw badOption(law, `${name} is tied to ${other}, which is tied itself`, other);
     fixed[parameterIndex(law, name)] = fixed[target]!;
     slot[parameterIndex(law, name)] = slot[target]!;
   }
@@ -79,6 +83,10 @@ export function fitProblem(
     evaluate,
   };
 }
+
+/** An option of a fit that cannot be. */
+export const badOption = (law: Law, problem: string, got: number | string) =>
+  userError({ code: 'law-option', op: `fit ${law.id}`, problem, got });
 
 /**
  * Refuses data that cannot determine the free parameters.

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { gaussian } from '../../test/fixtures/laws/published.ts';
 import { chinchilla } from './chinchilla.ts';
+import { gapsToTwins } from './divergence.ts';
 import { fitLaw } from './fit.ts';
 import { predict } from './law.ts';
 import { type QatOperands, qatBase, qatCriticalTokens, qatEfficiency, qatGap, qatPublished } from './qat.ts';
+import { parseRuns } from './runs.ts';
 
 const gap = (operands: QatOperands, n: number, d: number, group: number) =>
   predict(qatGap, qatPublished[operands].values, { n, d, group });
@@ -98,6 +100,37 @@ describe('recovery from noisy runs at the published grid', () => {
     expect(fitted.free).toEqual(['A', 'alpha', 'B', 'E']);
     for (const [name, value] of Object.entries(qatBase.values))
       expect(Math.abs(fitted.values[name]! / value - 1), name).toBeLessThan(1e-4);
+  });
+
+  it('from a table of runs and their BF16 twins', () => {
+    const truth = qatPublished.w16a4.values;
+    const base = (p: { n: number; d: number }) => predict(chinchilla, qatBase.values, p);
+    const rows = grid.flatMap((p) => [
+      `${p.n},${p.d},BF16,,${base(p)}`,
+      `${p.n},${p.d},INT4,${p.group},${base(p) + predict(qatGap, truth, p)}`,
+    ]);
+    const runs = parseRuns(['n_params,d_tokens,fwd,group_size,loss', ...rows].join('\n'), 'qat.csv');
+    const gaps = gapsToTwins(runs, (r) => r.forward === 'BF16');
+    expect(gaps).toHaveLength(80);
+    const { values } = fitLaw(qatGap, gaps);
+    for (const [name, value] of Object.entries(truth)) expect(values[name]! / value, name).toBeCloseTo(1, 6);
+    const oneGroup = gaps.filter((r) => r.group === 32);
+    expect(() => fitLaw(qatGap, oneGroup)).toThrow('all runs have the same group, so gammaG cannot be fitted, got 32');
+    expect(fitLaw(qatGap, oneGroup, { frozen: { gammaG: truth.gammaG! } }).values.gammaN).toBeCloseTo(truth.gammaN!, 6);
+  });
+
+  it('a gap that noise made negative is refused in logarithms and fitted in nats', () => {
+    const truth = qatPublished.w4a4.values;
+    const runs = grid.map((p, i) => ({
+      ...p,
+      observed: i === 0 ? -1e-4 : predict(qatGap, truth, p),
+      label: `run ${i}`,
+    }));
+    expect(() => fitLaw(qatGap, runs)).toThrow(
+      'the gap of run 0 is not a positive number, got -0.0001; fit residuals in nats',
+    );
+    const { values } = fitLaw(qatGap, runs, { residual: 'nats', huber: 1e-4 });
+    expect(Math.abs(values.gammaN! - truth.gammaN!)).toBeLessThan(0.005);
   });
 
   it('a law without D or G explains the gaps much worse', () => {

@@ -66,6 +66,12 @@ describe('parseRuns', () => {
     expect(() => parseRuns('{"n":1e8,"d":2e9,"loss":NaN}\n', 'runs.jsonl')).toThrow('the loss at line 1 is no loss');
   });
 
+  it('reads quoted cells over several lines and names the right line afterwards', () => {
+    const text = 'n,d,loss,note\n1e8,2e9,3,"two\nlines"\n\n1e8,2e9,0,last\n';
+    expect(() => parseRuns(text, 'runs.csv')).toThrow('the loss at line 5 is no loss, got 0');
+    expect(parseRuns(text.replace('0,last', '2,last'), 'runs.csv')[0]!.extra.note).toBe('two\nlines');
+  });
+
   it('keeps a NaN loss of a run that is marked as diverged', () => {
     const [run] = csv('1e8,2e9,nan,true', 'n_params,d_tokens,loss,diverged')();
     expect(run).toMatchObject({ diverged: true, observed: Number.NaN });
