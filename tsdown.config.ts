@@ -9,4 +9,5 @@ export default defineConfig({
   target: 'node22',
   dts: true,
   clean: true,
+  logLevel: 'warn',
 });

@@ -84,7 +84,10 @@ export async function run(options: BenchOptions): Promise<ModelRow[]> {
 }
 
 /** A Llama with random weights; one matrix of Gaussian values serves all tensors. */
-export async function makeModel(folder: string, quick: boolean): Promise<{ model: string; bytes: number; largest: number }> {
+export async function makeModel(
+  folder: string,
+  quick: boolean,
+): Promise<{ model: string; bytes: number; largest: number }> {
   await mkdir(folder, { recursive: true });
   const shipped = path.join(root, 'models/qwen3-6m');
   const config = {
