@@ -135,7 +135,13 @@ function checkRequest(graph: Graph, loss: Value, wrt: readonly Value[], seed: Va
     });
   }
   if (!seed || sameShape(seed.type.shape, loss.type.shape)) return;
-  throw shapeError('gradients', 'seed', printType(seed.type), printType(loss.type), 'give one number for each of loss');
+  throw shapeError(
+    'gradients',
+    'seed has another shape than the loss',
+    printType(seed.type),
+    printType(loss.type),
+    'give one number for each of loss',
+  );
 }
 
 function checkGradient(node: Node, input: Value, gradient: Value): void {

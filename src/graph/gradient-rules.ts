@@ -116,12 +116,14 @@ export function lsq({ gradientScaleElements }: LsqOptions = {}): GradientRule {
 export function onIncoming(change: (gradient: Value) => Value, rule?: GradientRule): GradientRule {
   return (node, incoming, needed) => {
     const inner = rule ?? node.op.gradient;
-    return (
-      inner?.(
-        node,
-        incoming.map((g) => g && change(g)),
-        needed,
-      ) ?? []
-    );
+    if (!inner)
+      throw userError({
+        code: 'gradient-missing',
+        op: node.op.name,
+        problem: `onIncoming changes a rule that ${node.outputs[0].name} does not have`,
+        fix: 'pass the rule as its second argument',
+      });
+    const changed = incoming.map((gradient) => gradient && change(gradient));
+    return inner(node, changed, needed);
   };
 }

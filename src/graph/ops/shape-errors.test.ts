@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { SubbyteError } from '../../errors.ts';
 import { parseFormat } from '../../formats/registry.ts';
+import { applyOp } from '../apply.ts';
 import type { Value, ValueType } from '../graph.ts';
 import { trace } from '../trace.ts';
 import { f32, i32, packed } from '../value-type.ts';
@@ -13,14 +14,15 @@ import { compareLogits } from './compare-logits.ts';
 import { crossEntropy } from './cross-entropy.ts';
 import { embedding } from './embedding.ts';
 import { expertMatmul } from './expert-matmul.ts';
+import { fakeQuantize } from './fake-quantize.ts';
 import { hadamard } from './hadamard.ts';
-import { concat, reshape, slice, transpose } from './layout.ts';
+import { concat, pad, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
 import { dequantize, quantize } from './quantize.ts';
-import { argmax, sum } from './reduce.ts';
+import { argmax, broadcastTo, sum } from './reduce.ts';
 import { rope } from './rope.ts';
-import { softmax } from './softmax.ts';
+import { softmax, softmaxBackwardOp } from './softmax.ts';
 import { swiglu } from './swiglu.ts';
 import { topK } from './top-k.ts';
 import { silu } from './unary.ts';
@@ -32,6 +34,27 @@ const half = { style: 'half' } as const;
 type Case = [message: string, types: ValueType[], call: (...values: Value[]) => unknown];
 
 const cases: Case[] = [
+  ['pad: bad number of zeros, got -1 and 0, expected whole numbers from 0', [f32([2])], (x) => pad(x, 0, -1, 0)],
+  [
+    'broadcastTo: the result has the wrong shape, got [2, 3], expected [1, 3]; only dimensions of 1 stretch',
+    [f32([2, 3])],
+    (x) => broadcastTo(x, [1, 3]),
+  ],
+  [
+    'fakeQuantize: step has the wrong shape, got [2, 3], expected [1, 3]; give a step that broadcasts to x',
+    [f32([1, 3]), f32([2, 1])],
+    (x, step) => fakeQuantize(x, step, { low: -2, high: 1 }),
+  ],
+  [
+    'fakeQuantize: bad grid, got low 1, high 2, epsilon 1e-8, expected low ≤ 0 ≤ high, low < high, epsilon above 0',
+    [f32([3]), f32([1])],
+    (x, step) => fakeQuantize(x, step, { low: 1, high: 2 }),
+  ],
+  [
+    'softmaxBackward: dy has the wrong shape, got [3], expected [2, 3]; dy has the shape of y',
+    [f32([2, 3]), f32([3])],
+    (y, dy) => applyOp(softmaxBackwardOp, [y, dy], {}),
+  ],
   ['reshape: the number of elements changes, got [2, 3], expected [7]', [f32([2, 3])], (x) => reshape(x, [7])],
   ['reshape: the number of elements changes, got [2, 3], expected [4, 1]', [f32([2, 3])], (x) => reshape(x, [4, -1])],
   [
