@@ -39,7 +39,9 @@ const powerInvariant = ['mxfp4', 'mxfp6-e3m2-even', 'mxfp8-e4m3-rceil', 'mxint8'
 describe('properties', () => {
   test.each(powerInvariant)('%s: scaling the input by 2^k scales the values by 2^k', (name) => {
     fc.assert(
-      fc.property(values(64), fc.integer({ min: -20, max: 20 }), (x, k) => {
+      fc.property(values(64), fc.integer({ min: -20, max: 20 }), (any, k) => {
+        // multiplying by a power of two is exact among normal numbers only
+        const x = any.map((v) => (Math.abs(v) < 2 ** -60 ? 0 : v));
         const plain = dequantize(quantize(x, 1, 64, parseFormat(name)));
         const scaled = dequantize(
           quantize(
