@@ -4,10 +4,11 @@ import { Option } from 'commander';
 import { SubbyteError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import type { Checkpoint } from '../io/checkpoint.ts';
-import type { ModelWeights } from '../models/weights.ts';
+import { countWeights, type ModelWeights } from '../models/weights.ts';
 import { estimateModel } from '../quantize/estimate.ts';
 import { planQuantization } from '../quantize/plan.ts';
 import { parseTensorRule } from '../quantize/rules.ts';
+import { elementCount } from '../tensor/shape.ts';
 import { type CommandDefinition, parseCount, parseList, parseRepeated } from './command.ts';
 import { parseTarget } from './format-target.ts';
 import { openModel } from './open-model.ts';
@@ -96,7 +97,7 @@ const definition: CommandDefinition = {
           ]),
         ),
       );
-      const weightsCount = weights.names().reduce((n, name) => n + weights.shape(name).reduce((m, d) => m * d, 1), 0);
+      const weightsCount = countWeights(weights);
       session.print(
         `${humanCount(weightsCount)} weights; cache for ${context} tokens in f32; working memory for ${Math.min(options.window, context)} tokens at once`,
       );
@@ -109,7 +110,7 @@ const definition: CommandDefinition = {
 
 /** Bytes of a tensor in its container; bf16 where the container's name for it is another. */
 function storedSize(checkpoint: Checkpoint, weights: ModelWeights, name: string): number {
-  return checkpoint.tensors.get(name)?.byteLength ?? 2 * weights.shape(name).reduce((n, d) => n * d, 1);
+  return checkpoint.tensors.get(name)?.byteLength ?? 2 * elementCount(weights.shape(name));
 }
 
 export default definition;

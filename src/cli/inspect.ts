@@ -9,6 +9,7 @@ import { denseF32 } from '../models/stack.ts';
 import { type ModelWeights, openWeights } from '../models/weights.ts';
 import { quantizationSnr, type TensorStatistics, tensorStatistics } from '../quantize/statistics.ts';
 import { matrixShape } from '../quantize/tensor-quantizer.ts';
+import { elementCount } from '../tensor/shape.ts';
 import type { CommandDefinition } from './command.ts';
 import { openAnyCheckpoint } from './open-model.ts';
 import { humanBytes, humanCount } from './progress.ts';
@@ -119,7 +120,7 @@ function print(
   format: Format | undefined,
 ): void {
   const bytes = reports.reduce((n, r) => n + r.bytes, 0);
-  const count = reports.reduce((n, r) => n + r.shape.reduce((m, d) => m * d, 1), 0);
+  const count = reports.reduce((n, r) => n + elementCount(r.shape), 0);
   const stats = reports.some((r) => r.statistics);
   const right = { align: 'right' as const };
   session.print(

@@ -8,7 +8,7 @@ import { parityThresholds, verifyParity } from '../evaluate/verify.ts';
 import { formatName } from '../formats/registry.ts';
 import { openCheckpoint } from '../io/open.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
-import { type ModelWeights, openWeights } from '../models/weights.ts';
+import { countWeights, type ModelWeights, openWeights } from '../models/weights.ts';
 import { checkOutput } from '../quantize/check-output.ts';
 import { ggufOutput } from '../quantize/gguf-output.ts';
 import type { OutputJob, OutputKind, OutputReport } from '../quantize/output.ts';
@@ -342,8 +342,7 @@ async function checkBackend(
   tokens: Int32Array,
   entry: QuantizeEntry,
 ): Promise<void> {
-  const count = written.names().reduce((n, name) => n + written.shape(name).reduce((m, d) => m * d, 1), 0);
-  if (count > referenceLimit || candidate.backend.name === 'reference') return;
+  if (countWeights(written) > referenceLimit || candidate.backend.name === 'reference') return;
   const { createReferenceBackend } = await import('../backends/reference/reference-backend.ts');
   const backend = createReferenceBackend();
   try {

@@ -9,7 +9,7 @@
 import { modelError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import type { Checkpoint } from '../io/checkpoint.ts';
-import { printShape, type Shape, sameShape } from '../tensor/shape.ts';
+import { elementCount, printShape, type Shape, sameShape } from '../tensor/shape.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import { compressedTensorsSource, isCompressed } from './compressed-tensors.ts';
 import { type DecoderConfig, parseConfig } from './config.ts';
@@ -124,6 +124,11 @@ export async function checkWeights(source: WeightSource, location: string): Prom
       return tensor;
     },
   };
+}
+
+/** Weights of a model: the elements of all its tensors. */
+export function countWeights(weights: Pick<ModelWeights, 'names' | 'shape'>): number {
+  return weights.names().reduce((n, name) => n + elementCount(weights.shape(name)), 0);
 }
 
 /** The same model with tensors replaced on the way, one at a time: what a quantizer hands to the evaluation. */

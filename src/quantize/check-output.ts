@@ -7,7 +7,7 @@
 import { modelError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import { denseF32 } from '../models/stack.ts';
-import type { ModelWeights } from '../models/weights.ts';
+import { countWeights, type ModelWeights } from '../models/weights.ts';
 import type { TensorQuantizer } from './tensor-quantizer.ts';
 
 export interface CheckOptions {
@@ -80,8 +80,7 @@ export async function checkOutput(
 /** All tensors, or those outside the layers and of the first, middle and last layer. */
 function sample(model: ModelWeights, limit: number): string[] {
   const names = model.names();
-  const total = names.reduce((n, name) => n + model.shape(name).reduce((m, d) => m * d, 1), 0);
-  if (total <= limit) return names;
+  if (countWeights(model) <= limit) return names;
   const last = model.config.layers - 1;
   const kept = new Set([0, Math.floor(last / 2), last]);
   return names.filter((name) => {

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { SubbyteError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import { formatBytes, formatName } from '../formats/registry.ts';
-import type { ModelWeights } from '../models/weights.ts';
+import { countWeights, type ModelWeights } from '../models/weights.ts';
 import { toolVersion } from '../version.ts';
 import { assignFormats, type FormatRequest } from './rules.ts';
 import { matrixShape } from './tensor-quantizer.ts';
@@ -19,8 +19,6 @@ export interface QuantizePlan {
   formats: ReadonlyMap<string, Format>;
   quantizedWeights: number;
   totalWeights: number;
-  /** Bytes of the quantized tensors by the formats' own count. */
-  quantizedBytes: number;
   recipe: Record<string, unknown>;
   /** Changes with the model's tensors, the formats, the seed and the tool: the key for resuming. */
   fingerprint: string;
@@ -43,18 +41,15 @@ export function planQuantization(weights: ModelWeights, request: PlanRequest): Q
   }));
   const assigned = assignFormats(tensors, request);
   const formats = new Map<string, Format>();
-  let quantizedBytes = 0;
   let quantizedWeights = 0;
-  let totalWeights = 0;
   for (const { name, shape } of tensors) {
     const { rows, cols } = matrixShape(shape);
-    totalWeights += rows * cols;
     const format = assigned.get(name);
     if (!format) continue;
     formats.set(name, format);
     quantizedWeights += rows * cols;
     // ggml types fall back by llama.cpp's table when K does not fit; the container's plan decides
-    if (format.kind !== 'ggml') quantizedBytes += bytesOf(format, rows, cols, name);
+    if (format.kind !== 'ggml') checkFits(format, rows, cols, name);
   }
   const recipe = {
     tool: `subbyte ${toolVersion}`,
@@ -74,13 +69,13 @@ export function planQuantization(weights: ModelWeights, request: PlanRequest): Q
     names.map((name) => [name, weights.shape(name), formats.has(name) && formatName(formats.get(name) as Format)]),
   ]);
   const fingerprint = createHash('sha256').update(identity).digest('hex');
-  return { label: request.label, formats, quantizedWeights, totalWeights, quantizedBytes, recipe, fingerprint };
+  return { label: request.label, formats, quantizedWeights, totalWeights: countWeights(weights), recipe, fingerprint };
 }
 
-/** formatBytes, whose refusal names the tensor. */
-function bytesOf(format: Format, rows: number, cols: number, tensor: string): number {
+/** Refuses a K that does not suit the format, naming the tensor. */
+function checkFits(format: Format, rows: number, cols: number, tensor: string): void {
   try {
-    return formatBytes(format, rows, cols);
+    formatBytes(format, rows, cols);
   } catch (error) {
     if (!(error instanceof SubbyteError)) throw error;
     const fix = `${error.details.fix ?? 'choose another format'}; --tensor-type '${tensor.split('.').at(-2)}=int8-channel' gives these tensors another format`;
@@ -91,7 +86,6 @@ function bytesOf(format: Format, rows: number, cols: number, tensor: string): nu
 /** The plan of a container change: nothing is quantized. */
 export function keepEverything(weights: ModelWeights, source?: string): QuantizePlan {
   const names = weights.names();
-  const totalWeights = names.reduce((n, name) => n + weights.shape(name).reduce((m, d) => m * d, 1), 0);
   const identity = JSON.stringify([
     'convert',
     toolVersion,
@@ -104,8 +98,7 @@ export function keepEverything(weights: ModelWeights, source?: string): Quantize
     label: 'as stored',
     formats: new Map(),
     quantizedWeights: 0,
-    totalWeights,
-    quantizedBytes: 0,
+    totalWeights: countWeights(weights),
     recipe: { tool: `subbyte ${toolVersion}`, method: 'convert' },
     fingerprint: createHash('sha256').update(identity).digest('hex'),
   };

@@ -16,6 +16,7 @@ import type { Format, Quantized } from '../formats/format.ts';
 import { quantize } from '../formats/quantize.ts';
 import { formatName } from '../formats/registry.ts';
 import { denseF32 } from '../models/stack.ts';
+import { elementCount } from '../tensor/shape.ts';
 import { type AnyTensor, type QTensor, qtensor } from '../tensor/tensor.ts';
 
 export interface QuantizeTensorOptions {
@@ -37,7 +38,7 @@ export interface TensorQuantizer {
 /** Rows × K of a weight: leading dimensions are rows. */
 export function matrixShape(shape: readonly number[]): { rows: number; cols: number } {
   const cols = shape[shape.length - 1];
-  return { rows: shape.reduce((n, d) => n * d, 1) / cols, cols };
+  return { rows: elementCount(shape) / cols, cols };
 }
 
 /** The scalar reference codec. */
