@@ -9,7 +9,8 @@
 import type { Buffer, Executable } from '../backends/backend.ts';
 import { userError } from '../errors.ts';
 import { uniformSource } from '../formats/random.ts';
-import { type ActivationFormat, buildDecoder, cacheType } from '../models/decoder.ts';
+import type { ActivationFormat } from '../models/block.ts';
+import { buildDecoder, cacheType } from '../models/decoder.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { checkSampling, type SamplingOptions, sampleToken } from './sampling.ts';
 import { takingTurns } from './yield.ts';

@@ -6,7 +6,8 @@
 // the backend's f32 figures, summed in f64. It does not do: strided windows, word-level normalisation.
 
 import { modelError } from '../errors.ts';
-import { type ActivationFormat, buildDecoder } from '../models/decoder.ts';
+import type { ActivationFormat } from '../models/block.ts';
+import { buildDecoder } from '../models/decoder.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { type EvaluationOptions, progressMeter } from './progress.ts';
 import { planWindows } from './tokens.ts';

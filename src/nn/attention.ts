@@ -57,6 +57,11 @@ export interface Cache {
 
 /** x [B·T, C] → [B·T, C]. */
 export function selfAttention(x: Value, p: AttentionParams, s: AttentionShape, at: Positions, cache?: Cache): Value {
+  return linear(attentionHeads(x, p, s, at, cache), p.output);
+}
+
+/** Everything before the output projection: x [B·T, C] → the heads' results side by side [B·T, H·D]. */
+export function attentionHeads(x: Value, p: AttentionParams, s: AttentionShape, at: Positions, cache?: Cache): Value {
   const { batch, tokens, heads, kvHeads, headDim } = s;
   const split = (y: Value, count: number) => reshape(y, [batch, tokens, count, headDim]);
   const turn = (y: Value, norm: Value | undefined) => {
@@ -73,5 +78,5 @@ export function selfAttention(x: Value, p: AttentionParams, s: AttentionShape, a
         start: cache.start,
       })
     : attention(q, k, v, options);
-  return linear(reshape(y, [batch * tokens, heads * headDim]), p.output);
+  return reshape(y, [batch * tokens, heads * headDim]);
 }

@@ -30,27 +30,58 @@ export interface ExpertParams {
   readonly activation?: Format;
 }
 
+/** An expert that every token takes, behind a gate [1, C]. */
+export interface SharedExpertParams {
+  readonly mlp: MlpParams;
+  readonly gate: LinearParams;
+}
+
 export interface SparseParams {
   /** [E, C] */
   readonly router: LinearParams;
   readonly gate: ExpertParams;
   readonly up: ExpertParams;
   readonly down: ExpertParams;
-  readonly shared?: { readonly mlp: MlpParams; readonly gate: LinearParams };
+  readonly shared?: SharedExpertParams;
   readonly perToken: number;
   readonly normalize: boolean;
 }
 
+/** Which experts a token takes and how much each counts. */
+export interface Routing {
+  /** i32 [N, k] */
+  readonly experts: Value;
+  /** [N, k] */
+  readonly weights: Value;
+}
+
 /** x [N, C] → [N, C]. */
 export function sparseMlp(x: Value, p: SparseParams): Value {
-  const [tokens] = x.type.shape;
+  const routing = route(x, p);
+  const routed = combineExperts(expertHidden(x, p, routing), p, routing);
+  return p.shared ? add(routed, sharedExpert(x, gatedMlp(x, p.shared.mlp), p.shared)) : routed;
+}
+
+/** The k experts of each row of x [N, C]. */
+export function route(x: Value, p: Pick<SparseParams, 'router' | 'perToken' | 'normalize'>): Routing {
   const { values: top, indices: experts } = topK(softmax(linear(x, p.router)), p.perToken);
-  const weights = p.normalize ? div(top, sum(top, { axes: [1], keepDims: true })) : top;
-  const hidden = swiglu(expertLinear(x, p.gate, experts), expertLinear(x, p.up, experts));
+  return { experts, weights: p.normalize ? div(top, sum(top, { axes: [1], keepDims: true })) : top };
+}
+
+/** What goes into the experts' last product: x [N, C] → [N, k, I]. */
+export function expertHidden(x: Value, p: Pick<SparseParams, 'gate' | 'up'>, { experts }: Routing): Value {
+  return swiglu(expertLinear(x, p.gate, experts), expertLinear(x, p.up, experts));
+}
+
+/** The experts' last product and their weighted sum: hidden [N, k, I] → [N, C]. */
+export function combineExperts(hidden: Value, p: Pick<SparseParams, 'down'>, { experts, weights }: Routing): Value {
   const each = expertLinear(hidden, p.down, experts); // [N, k, C]
-  const routed = sum(mul(each, reshape(weights, [tokens, p.perToken, 1])), { axes: [1] });
-  if (!p.shared) return routed;
-  return add(routed, mul(gatedMlp(x, p.shared.mlp), sigmoid(linear(x, p.shared.gate))));
+  return sum(mul(each, reshape(weights, [...weights.type.shape, 1])), { axes: [1] });
+}
+
+/** What the shared expert adds: its result y [N, C] times the gate of each row of x. */
+export function sharedExpert(x: Value, y: Value, { gate }: Pick<SharedExpertParams, 'gate'>): Value {
+  return mul(y, sigmoid(linear(x, gate)));
 }
 
 /** x [N, K] or [N, k, K] through each token's experts [N, k] → [N, k, M]. */

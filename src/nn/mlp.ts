@@ -14,6 +14,7 @@ export interface MlpParams {
 }
 
 /** x [N, C] → [N, C]. */
-export function gatedMlp(x: Value, { gate, up, down }: MlpParams): Value {
-  return linear(swiglu(linear(x, gate), linear(x, up)), down);
-}
+export const gatedMlp = (x: Value, p: MlpParams): Value => linear(gatedHidden(x, p), p.down);
+
+/** Everything before the last product: x [N, C] → [N, I]. */
+export const gatedHidden = (x: Value, { gate, up }: MlpParams): Value => swiglu(linear(x, gate), linear(x, up));
