@@ -24,6 +24,7 @@ import { gatedMlp, type MlpParams } from '../nn/mlp.ts';
 import { tensorF32, tensorI32 } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './config.ts';
 import { inverseFrequencies, ropeMagnitude } from './rope.ts';
+import { activationFormat } from './runtime-scheme.ts';
 import { expertNames, type MlpNames } from './tensors.ts';
 
 /** Format that the input of a linear layer is quantized to, by the layer's name (`model.layers.0.mlp.down_proj`). */
@@ -66,6 +67,7 @@ export interface Block {
 export interface BlockOptions {
   batch: number;
   tokens: number;
+  /** Formats of the layers' inputs; those of the model's own file when absent. */
   activation?: ActivationFormat;
 }
 
@@ -74,10 +76,11 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
   const { param, has } = source;
   const { epsilon, experts } = config;
   const name = `model.layers.${layer}`;
+  const { activation = (at) => activationFormat(config.runtime, at) } = options;
   const linearOf = (at: string): LinearParams => ({
     weight: param(`${at}.weight`),
     bias: has(`${at}.bias`) ? param(`${at}.bias`) : undefined,
-    activation: options.activation?.(at),
+    activation: activation(at),
   });
   const mlpOf = (at: string): MlpParams => ({
     gate: linearOf(`${at}.gate_proj`),
@@ -87,7 +90,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
   const stackOf = (at: string, part: keyof MlpNames): ExpertParams => ({
     weight: param(`${at}.experts.${part}`),
     tensorScales: has(`${at}.experts.${part}.scales`) ? param(`${at}.experts.${part}.scales`) : undefined,
-    activation: options.activation?.(`${at}.experts.${part}`),
+    activation: activation(`${at}.experts.${part}`),
   });
   return {
     shape: {

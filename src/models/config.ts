@@ -10,6 +10,7 @@ import { modelError } from '../errors.ts';
 import { architectures, type Family, families } from './families.ts';
 import { Fields, problem } from './fields.ts';
 import { parseRope, type RopeConfig } from './rope.ts';
+import { parseRuntime, type RuntimeScheme } from './runtime-scheme.ts';
 
 export interface ExpertsConfig {
   /** E, experts of a sparse layer. */
@@ -57,6 +58,8 @@ export interface DecoderConfig {
   /** End-of-text ids; generation stops at any of them. */
   stopIds: readonly number[];
   bosId: number | undefined;
+  /** Formats of activations and whatever else running the model needs beyond its weights. */
+  runtime: RuntimeScheme;
 }
 
 /**
@@ -105,6 +108,7 @@ export function parseConfig(json: unknown, file = 'config.json'): DecoderConfig 
     dtype: f.optionalText('dtype') ?? f.optionalText('torch_dtype'),
     stopIds: readIds(f, 'eos_token_id'),
     bosId: readIds(f, 'bos_token_id')[0],
+    runtime: parseRuntime(f),
   };
 }
 

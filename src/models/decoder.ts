@@ -41,6 +41,7 @@ export interface DecoderOptions {
   mode: 'nll' | 'logits' | 'decode';
   /** S, rows of the cache; decode only. */
   cacheTokens?: number;
+  /** Formats of the layers' inputs; those of the model's own file when absent. */
   activation?: ActivationFormat;
 }
 
