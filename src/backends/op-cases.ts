@@ -5,6 +5,7 @@ import { attentionCases, cacheCases, ropeCases } from './cases/attention.ts';
 import { compositeCases } from './cases/composite.ts';
 import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
+import { gramCases } from './cases/gram.ts';
 import { layoutCases } from './cases/layout.ts';
 import { lossCases, routingCases } from './cases/losses.ts';
 import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
@@ -29,5 +30,6 @@ export const opCases: readonly OpCase[] = [
   ...hadamardCases,
   ...routingCases,
   ...lossCases,
+  ...gramCases,
   ...compositeCases,
 ];

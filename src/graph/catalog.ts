@@ -10,6 +10,7 @@ import { crossEntropyBackwardOp, crossEntropyOp } from './ops/cross-entropy.ts';
 import { embeddingBackwardOp, embeddingOp } from './ops/embedding.ts';
 import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
+import { gramUpdateOp } from './ops/gram.ts';
 import { hadamardOp } from './ops/hadamard.ts';
 import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
 import { matmulOp } from './ops/matmul.ts';
@@ -59,6 +60,7 @@ export const opCatalog: ReadonlyMap<
     fakeQuantizeOp,
     padOp,
     broadcastToOp,
+    gramUpdateOp,
     unaryBackwardOp,
     swigluBackwardOp,
     maxBackwardOp,

@@ -9,6 +9,7 @@ import { add, affine, div, mul, sub, swiglu, unary } from './elementwise.ts';
 import { fakeQuantize, fakeQuantizeBackward, swigluBackward, unaryBackward } from './elementwise-backward.ts';
 import { embedding } from './embedding.ts';
 import { expertMatmul } from './expert-matmul.ts';
+import { gramUpdate } from './gram.ts';
 import { hadamard } from './hadamard.ts';
 import type { Kernel } from './kernel.ts';
 import { concat, reshape, slice, transpose } from './layout.ts';
@@ -62,6 +63,7 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     fakeQuantize,
     pad,
     broadcastTo,
+    gramUpdate,
     unaryBackward,
     swigluBackward,
     maxBackward,

@@ -3,6 +3,7 @@
 import type { OpEncoder } from './encoder.ts';
 import { attentionEncoder, ropeEncoder } from './encoders/attention.ts';
 import { affineEncoder, arithmeticEncoder, swigluEncoder, unaryEncoder } from './encoders/elementwise.ts';
+import { gramUpdateEncoder } from './encoders/gram.ts';
 import {
   cacheWriteEncoder,
   concatEncoder,
@@ -49,6 +50,7 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['cacheWrite', cacheWriteEncoder],
   ['matmul', matmulEncoder],
   ['expertMatmul', expertMatmulEncoder],
+  ['gramUpdate', gramUpdateEncoder],
   ['quantize', quantizeEncoder],
   ['dequantize', dequantizeEncoder],
   ['hadamard', hadamardEncoder],

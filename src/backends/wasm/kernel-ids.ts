@@ -48,6 +48,7 @@ export const packIntKernel = 102;
 export const decodeRowsKernel = 103;
 export const expertSortKernel = 104;
 export const expertMatmulKernel = 105;
+export const gramKernel = 106;
 
 // Codes of data errors that a kernel reports (kernels/engine/error.ts); messages are in data-error.ts.
 export const embeddingIdError = 1;

@@ -19,6 +19,7 @@ import {
   expertMatmulKernel,
   expertSortKernel,
   fillKernel,
+  gramKernel,
   hadamardKernel,
   layerNormKernel,
   matmulF32Kernel,
@@ -43,6 +44,7 @@ import { barrier } from '../common/barrier.ts';
 import { attention } from './attention.ts';
 import { affine, arithmetic, swiglu, unary } from './elementwise.ts';
 import { enterCommand } from './error.ts';
+import { gram } from './gram.ts';
 import { hadamard } from './hadamard.ts';
 import { cacheWrite, copyStrided, fill } from './layout.ts';
 import { compareLogits, crossEntropyCombine, crossEntropyPartial } from './losses.ts';
@@ -137,6 +139,9 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case expertMatmulKernel:
       expertMatmul(args, thread, threads);
+      return;
+    case gramKernel:
+      gram(args, thread, threads);
       return;
     case decodeRowsKernel:
       decodeRows(args, thread, threads);
