@@ -26,6 +26,11 @@ export function linear(x: Value, { weight, bias, activation }: LinearParams): Va
   return bias ? add(y, bias) : y;
 }
 
+/** What the product of a layer really reads: its input, rounded to the layer's activation format, in f32. */
+export function observedInput(x: Value, { activation }: Pick<LinearParams, 'activation'>): Value {
+  return activation ? quantizeInput(x, activation, false) : x;
+}
+
 /** The input of a product in its format: packed where the product takes codes, otherwise rounded in f32. */
 export function quantizeInput(x: Value, format: Format, keepPacked: boolean): Value {
   const codes = quantize(x, format);
