@@ -1,0 +1,76 @@
+// Reads what a compiled stage collects at one site.
+
+import type { Executable } from '../../backends/backend.ts';
+import type { Site } from '../../models/stages.ts';
+import { type InputStatistics, type MomentSums, momentSums } from './statistics.ts';
+
+/** What a method wants to know about the input of a site. */
+export interface SiteNeeds {
+  gram?: boolean;
+  cross?: boolean;
+  moments?: boolean;
+  /** Rows to keep, with `moments`. */
+  sampleRows?: number;
+}
+
+/** What was collected at a site; of a routed site there is one record an expert. */
+export interface SiteRecord {
+  readonly tokens: number;
+  readonly features: number;
+  /** Σ x xᵀ [K, K], valid on and above the diagonal. */
+  readonly gram?: Float32Array;
+  /** Σ (x' − x) xᵀ [K, K], x' the input without rounding before it. */
+  readonly cross?: Float32Array;
+  readonly moments?: InputStatistics;
+}
+
+export interface SiteObserver {
+  readonly site: Site;
+  /** To be called after each run. */
+  chunk(): Promise<void>;
+  finish(): Promise<SiteRecord[]>;
+}
+
+/** `rows`: N of a run. */
+export function observeSite(site: Site, needs: SiteNeeds, executable: Executable, rows: number): SiteObserver {
+  const { name, features: K } = site;
+  const count = Math.max(site.experts, 1);
+  const tokens = new Float64Array(count);
+  const sums: MomentSums[] = needs.moments
+    ? Array.from({ length: count }, () => momentSums(K, needs.sampleRows ?? 0))
+    : [];
+  let chosen: Int32Array | undefined;
+  let x: Float32Array | undefined;
+  return {
+    site,
+    async chunk() {
+      if (site.experts === 0) tokens[0] += rows;
+      else {
+        chosen = (await executable.read(`${name}.experts`, chosen)).data as Int32Array;
+        for (const e of chosen) tokens[e]++;
+      }
+      if (sums.length === 0) return;
+      x = (await executable.read(`${name}.x`, x)).data as Float32Array;
+      const slots = chosen?.length ?? rows;
+      for (let i = 0; i < slots; i++) {
+        // a row for each choice of experts, or one for all choices of a token
+        const row = Math.floor((i * x.length) / (slots * K));
+        sums[chosen?.[i] ?? 0].add(x.subarray(row * K, (row + 1) * K));
+      }
+    },
+    async finish() {
+      const read = async (wanted: boolean | undefined, output: string) =>
+        wanted ? ((await executable.read(output)).data as Float32Array) : undefined;
+      const gram = await read(needs.gram, `${name}.sum`);
+      const cross = await read(needs.cross, `${name}.crossSum`);
+      const part = (all: Float32Array | undefined, e: number) => all?.subarray(e * K * K, (e + 1) * K * K);
+      return Array.from({ length: count }, (_, e) => ({
+        tokens: tokens[e],
+        features: K,
+        gram: part(gram, e),
+        cross: part(cross, e),
+        moments: sums[e]?.finish(),
+      }));
+    },
+  };
+}
