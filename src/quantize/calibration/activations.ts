@@ -17,6 +17,8 @@ export interface ActivationBudget {
   /** Bytes that went to files instead, the most at one time. */
   spilled: number;
   spilledPeak: number;
+  /** Stores that are not disposed. */
+  readonly open: Set<ActivationStore>;
 }
 
 export const activationBudget = (limit: number): ActivationBudget => ({
@@ -25,6 +27,7 @@ export const activationBudget = (limit: number): ActivationBudget => ({
   peak: 0,
   spilled: 0,
   spilledPeak: 0,
+  open: new Set(),
 });
 
 export interface ActivationStore {
@@ -52,8 +55,10 @@ export function openActivations(
   budget: ActivationBudget,
   folder: string,
 ): ActivationStore {
-  const bytes = 4 * chunks * size;
-  return budget.used + bytes <= budget.limit ? inMemory(chunks, size, budget) : onDisk(chunks, size, budget, folder);
+  const fits = budget.used + 4 * chunks * size <= budget.limit;
+  const store = fits ? inMemory(chunks, size, budget) : onDisk(chunks, size, budget, folder);
+  budget.open.add(store);
+  return store;
 }
 
 function inMemory(chunks: number, size: number, budget: ActivationBudget): ActivationStore {
@@ -66,7 +71,7 @@ function inMemory(chunks: number, size: number, budget: ActivationBudget): Activ
     if (!data) throw new Error('activations: read after dispose');
     return data.subarray(chunk * size, (chunk + 1) * size);
   };
-  return {
+  const self: ActivationStore = {
     chunks,
     size,
     onDisk: false,
@@ -76,8 +81,10 @@ function inMemory(chunks: number, size: number, budget: ActivationBudget): Activ
       if (!data) return;
       data = undefined;
       budget.used -= bytes;
+      budget.open.delete(self);
     },
   };
+  return self;
 }
 
 let files = 0;
@@ -103,7 +110,7 @@ function onDisk(chunks: number, size: number, budget: ActivationBudget, folder: 
     if (handle === undefined) throw new Error('activations: read after dispose');
     return handle;
   };
-  return {
+  const self: ActivationStore = {
     chunks,
     size,
     onDisk: true,
@@ -128,7 +135,9 @@ function onDisk(chunks: number, size: number, budget: ActivationBudget, folder: 
       closeSync(handle);
       handle = undefined;
       budget.spilled -= chunks * bytes;
+      budget.open.delete(self);
       rmSync(file, { force: true });
     },
   };
+  return self;
 }

@@ -9,7 +9,6 @@
 // Memory: one block, its activations (up to a budget, then on disk), its statistics.
 // It does not do: choosing formats, rounding, writing models.
 
-import { modelError } from '../../errors.ts';
 import { takingTurns } from '../../evaluate/yield.ts';
 import type { Format } from '../../formats/format.ts';
 import { embedding } from '../../graph/ops/embedding.ts';
@@ -100,8 +99,21 @@ export interface BlockReport {
   readonly notes: readonly string[];
 }
 
-/** Calibrates all blocks that are not finished; the results lie in the work folder. */
+/**
+ * Calibrates all blocks that are not finished; the results lie in the work folder.
+ *
+ * Throws what reading and rounding throw, a model error naming the first layer whose input is not finite, and the
+ * signal's reason when it aborts; finished blocks stay.
+ */
 export async function calibrate(calibration: Calibration): Promise<BlockReport[]> {
+  try {
+    return await runBlocks(calibration);
+  } finally {
+    for (const store of calibration.context.budget.open) store.dispose();
+  }
+}
+
+async function runBlocks(calibration: Calibration): Promise<BlockReport[]> {
   const { weights, work, method } = calibration;
   const context = withTurns(calibration);
   const { layers } = weights.config;
@@ -155,15 +167,12 @@ export async function calibrate(calibration: Calibration): Promise<BlockReport[]
       await context.profile.time('write', () =>
         work.write(layer, { tensors: results, report }, last ? undefined : hidden),
       );
-      if (last) for (const store of stores.values()) store.dispose();
       reports.push(report);
     } finally {
       block.dispose();
       unrounded?.block.dispose();
     }
   }
-  hidden.dispose();
-  float?.dispose();
   return reports;
 }
 
@@ -323,21 +332,7 @@ async function embed(weights: ModelWeights, ids: Int32Array, context: TurningCon
       executable.dispose();
     }
     return store;
-  } catch (error) {
-    store.dispose();
-    throw error;
   } finally {
     table.dispose();
   }
-}
-
-/** The error for statistics that are not numbers: the first layer whose input overflowed or was NaN. */
-export function notFiniteStatistics(layer: string) {
-  return modelError({
-    code: 'calibration-not-finite',
-    op: 'calibrate',
-    problem: 'the activations of the calibration text are not finite at the input of this layer',
-    tensor: layer,
-    fix: 'the model overflows on this text: check the weights with `subbyte inspect --stats`, or use another text',
-  });
 }

@@ -1,6 +1,7 @@
 // Reads what a compiled stage collects at one site.
 
 import type { Executable } from '../../backends/backend.ts';
+import { modelError } from '../../errors.ts';
 import type { Site } from '../../models/stages.ts';
 import { type InputStatistics, type MomentSums, momentSums } from './statistics.ts';
 
@@ -64,13 +65,32 @@ export function observeSite(site: Site, needs: SiteNeeds, executable: Executable
       const gram = await read(needs.gram, `${name}.sum`);
       const cross = await read(needs.cross, `${name}.crossSum`);
       const part = (all: Float32Array | undefined, e: number) => all?.subarray(e * K * K, (e + 1) * K * K);
-      return Array.from({ length: count }, (_, e) => ({
+      const records = Array.from({ length: count }, (_, e) => ({
         tokens: tokens[e],
         features: K,
         gram: part(gram, e),
         cross: part(cross, e),
         moments: sums[e]?.finish(),
       }));
+      for (const [e, record] of records.entries())
+        if (!isFinite(record)) throw notFinite(site.layers[(e * site.layers.length) / count]);
+      return records;
     },
   };
+}
+
+/** The diagonal of the second moments tells: a square that is not finite stays so in every sum. */
+function isFinite({ features: K, gram, moments }: SiteRecord): boolean {
+  for (let i = 0; gram && i < K; i++) if (!Number.isFinite(gram[i * K + i])) return false;
+  return moments?.meanSquare.every(Number.isFinite) ?? true;
+}
+
+function notFinite(layer: string) {
+  return modelError({
+    code: 'calibration-not-finite',
+    op: 'calibrate',
+    problem: 'the activations of the calibration text are NaN or infinite at the input of this layer',
+    tensor: `${layer}.weight`,
+    fix: 'the model overflows on this text: look at its weights with `subbyte inspect --stats`, or use another text',
+  });
 }
