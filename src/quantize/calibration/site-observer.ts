@@ -73,14 +73,14 @@ export function observeSite(site: Site, needs: SiteNeeds, executable: Executable
         moments: sums[e]?.finish(),
       }));
       for (const [e, record] of records.entries())
-        if (!isFinite(record)) throw notFinite(site.layers[(e * site.layers.length) / count]);
+        if (!allFinite(record)) throw notFinite(site.layers[(e * site.layers.length) / count]);
       return records;
     },
   };
 }
 
 /** The diagonal of the second moments tells: a square that is not finite stays so in every sum. */
-function isFinite({ features: K, gram, moments }: SiteRecord): boolean {
+function allFinite({ features: K, gram, moments }: SiteRecord): boolean {
   for (let i = 0; gram && i < K; i++) if (!Number.isFinite(gram[i * K + i])) return false;
   return moments?.meanSquare.every(Number.isFinite) ?? true;
 }
