@@ -1,8 +1,10 @@
 // Appending nodes to a graph: the one way in which op functions and gradient rules make Values.
 
 import { SubbyteError } from '../errors.ts';
+import type { AnyTensor } from '../tensor/tensor.ts';
 import { checkShape, shapeError } from './check.ts';
 import type { Graph, Node, OpDefinition, Value, ValueType } from './graph.ts';
+import { typeOfTensor } from './value-type.ts';
 
 /**
  * Appends one execution of `op` to the graph of its inputs and returns its outputs.
@@ -59,5 +61,14 @@ export function atNode(error: unknown, label: string): unknown {
 export function appendValue(graph: Graph, type: ValueType, name: string): Value {
   const value: Value = { id: graph.values.length, type, graph, name };
   graph.values.push(value);
+  return value;
+}
+
+/** Adds data that is part of the graph. */
+export function appendConstant(graph: Graph, tensor: AnyTensor, name = `constant#${graph.constants.size}`): Value {
+  const type = typeOfTensor(tensor);
+  checkShape('trace', `constant ${name}`, type.shape);
+  const value = appendValue(graph, type, name);
+  graph.constants.set(value, tensor);
   return value;
 }

@@ -10,10 +10,10 @@
 
 import { userError } from '../errors.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
-import { appendValue } from './apply.ts';
+import { appendConstant, appendValue } from './apply.ts';
 import { checkShape, shapeError } from './check.ts';
 import type { Graph, Value, ValueType } from './graph.ts';
-import { printType, sameType, typeOfTensor } from './value-type.ts';
+import { printType, sameType } from './value-type.ts';
 
 type Role = 'input' | 'param' | 'state';
 
@@ -48,12 +48,8 @@ export class GraphBuilder {
   }
 
   /** Data that is part of the graph, such as RoPE frequencies. */
-  constant(tensor: AnyTensor, name = `constant#${this.graph.constants.size}`): Value {
-    const type = typeOfTensor(tensor);
-    checkShape('trace', `constant ${name}`, type.shape);
-    const value = appendValue(this.graph, type, name);
-    this.graph.constants.set(value, tensor);
-    return value;
+  constant(tensor: AnyTensor, name?: string): Value {
+    return appendConstant(this.graph, tensor, name);
   }
 
   /** Names a value that a run leaves to be read; the value is returned. */

@@ -21,10 +21,11 @@ import {
 import { type ExpertParams, type SparseParams, sparseMlp } from '../nn/experts.ts';
 import type { LinearParams } from '../nn/linear.ts';
 import { gatedMlp, type MlpParams } from '../nn/mlp.ts';
+import { hadamardBlock } from '../tensor/hadamard.ts';
 import { tensorF32, tensorI32 } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './config.ts';
 import { inverseFrequencies, ropeMagnitude } from './rope.ts';
-import { activationFormat } from './runtime-scheme.ts';
+import { activationFormat, inputRotation } from './runtime-scheme.ts';
 import { expertNames, type MlpNames } from './tensors.ts';
 
 /** Format that the input of a linear layer is quantized to, by the layer's name (`model.layers.0.mlp.down_proj`). */
@@ -80,6 +81,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
   const linearOf = (at: string): LinearParams => ({
     weight: param(`${at}.weight`),
     bias: has(`${at}.bias`) ? param(`${at}.bias`) : undefined,
+    rotation: inputRotation(config.runtime, at),
     activation: activation(at),
   });
   const mlpOf = (at: string): MlpParams => ({
@@ -90,6 +92,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
   const stackOf = (at: string, part: keyof MlpNames): ExpertParams => ({
     weight: param(`${at}.experts.${part}`),
     tensorScales: has(`${at}.experts.${part}.scales`) ? param(`${at}.experts.${part}.scales`) : undefined,
+    rotation: inputRotation(config.runtime, `${at}.experts.${part}`),
     activation: activation(`${at}.experts.${part}`),
   });
   return {
@@ -102,6 +105,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
       epsilon,
       window: config.windows[layer],
       ropeMagnitude: ropeMagnitude(config.rope),
+      queryKey: config.runtime.online.queryKey ? { size: hadamardBlock(config.headDim) } : undefined,
     },
     norm: (x, which) => rmsNorm(x, param(`${name}.${which}.weight`), { epsilon }),
     attention: () => ({

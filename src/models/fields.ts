@@ -40,6 +40,10 @@ export class Fields {
     this.place = place;
   }
 
+  names(): string[] {
+    return Object.keys(this.object_);
+  }
+
   has(name: string): boolean {
     return Object.hasOwn(this.object_, name) && this.object_[name] !== null && this.object_[name] !== undefined;
   }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { formatName } from '../formats/registry.ts';
 import { Fields } from './fields.ts';
-import { activationFormat, parseRuntime, printRuntime } from './runtime-scheme.ts';
+import { activationFormat, inputRotation, parseRuntime, printRuntime } from './runtime-scheme.ts';
 
 const parse = (subbyte: unknown) => parseRuntime(new Fields({ subbyte }, { file: 'config.json', path: '' }));
 
@@ -34,5 +34,44 @@ describe('the runtime part of a config', () => {
     expect(() => parse({ activations: [{ match: 'x', format: 'mxfp5' }] })).toThrow(/activations\[0\].*mxfp5/);
     expect(() => parse({ activations: [null] })).toThrow(/activations\[0\]/);
     expect(() => parse({ activations: new Array(1001).fill(null) })).toThrow(/at most 1000 rules/);
+  });
+
+  it('prints the online rotations that it parses, and gives each layer the last that matches', () => {
+    const online = {
+      inputs: [
+        { match: 'proj$', size: 32, seed: 4294967295 },
+        { match: 'down_proj$', size: 172 },
+        { match: 'o_proj$', size: 8, stride: 64 },
+      ],
+      queryKey: true,
+    };
+    const scheme = parse({ online });
+    expect(printRuntime(scheme)).toEqual({ online });
+    expect(scheme.online.queryKey).toBe(true);
+    expect(inputRotation(scheme, 'model.layers.0.mlp.up_proj')).toEqual({ size: 32, seed: 4294967295 });
+    expect(inputRotation(scheme, 'model.layers.0.mlp.down_proj')).toEqual({ size: 172 });
+    expect(inputRotation(scheme, 'model.layers.0.self_attn.o_proj')).toEqual({ size: 8, stride: 64 });
+    expect(inputRotation(scheme, 'lm_head')).toBeUndefined();
+    expect(printRuntime(parse({ online: { inputs: [] } }))).toBeUndefined();
+    expect(printRuntime(parse({ online: { queryKey: true } }))).toEqual({ online: { queryKey: true } });
+  });
+
+  it('names the field of a rotation that it does not understand', () => {
+    const rule = (more: object) => () => parse({ online: { inputs: [{ match: 'x', size: 8, ...more }] } });
+    expect(rule({ size: 6 })).toThrow(/subbyte\.online\.inputs\[0\]\.size is wrong, got 6.*Hadamard/);
+    expect(rule({ size: 2 ** 21 })).toThrow(/size is wrong/);
+    expect(rule({ size: 2.5 })).toThrow(/size is wrong/);
+    expect(rule({ stride: 0 })).toThrow(/stride is wrong/);
+    expect(rule({ seed: -1 })).toThrow(/seed is wrong/);
+    expect(rule({ seed: '1' })).toThrow(/seed is wrong/);
+    expect(rule({ match: '(' })).toThrow(/match is wrong.*regular expression/);
+    expect(rule({ match: 'x'.repeat(501) })).toThrow(/at most 500 characters/);
+    expect(rule({ match: undefined })).toThrow(/match is missing/);
+    expect(rule({ angle: 3 })).toThrow(/angle is wrong.*only match, size, stride, seed/);
+    expect(() => parse({ online: { inputs: [null] } })).toThrow(/inputs\[0\]/);
+    expect(() => parse({ online: { inputs: new Array(1001).fill({}) } })).toThrow(/at most 1000 rules/);
+    expect(() => parse({ online: { values: true } })).toThrow(/values is wrong.*only inputs, queryKey/);
+    expect(() => parse({ online: { queryKey: 'yes' } })).toThrow(/queryKey is wrong/);
+    expect(() => parse({ online: [] })).toThrow(/online is wrong/);
   });
 });

@@ -4,12 +4,22 @@
 // Problem: weights that were quantized together with activations, or after a transformation that is undone while the
 // model runs, are only right in a runtime that does its part; other programs must be able to see that.
 // Method: one object `subbyte` in config.json, checked where it is read. A model without it runs plainly.
+//
+//   "subbyte": {
+//     "activations": [{ "match": "proj$", "format": "int8-token" }],
+//     "online": { "inputs": [{ "match": "down_proj$", "size": 1024, "stride": 1, "seed": 7 }], "queryKey": true }
+//   }
+//
+// `online.inputs` are rotations of layers' inputs (nn/hadamard.ts), before they are quantized; `online.queryKey` rotates
+// each head of q and k after RoPE. Layers are named as the graph names them: experts by their stack, `…experts.down`.
 // It does not do: the corresponding entries of compressed-tensors, which its own reader and writer translate.
 
 import { SubbyteError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import { formatName, parseFormat } from '../formats/registry.ts';
-import { type Fields, problem } from './fields.ts';
+import type { Rotation } from '../nn/hadamard.ts';
+import { hadamardOrder } from '../tensor/hadamard.ts';
+import { Fields, problem } from './fields.ts';
 
 /** Linear layers by a regular expression that is searched for in their names, and the format of their inputs. */
 export interface ActivationRule {
@@ -17,46 +27,132 @@ export interface ActivationRule {
   readonly format: Format;
 }
 
+/** Linear layers whose input is rotated while the model runs. */
+export interface RotationRule extends Rotation {
+  readonly match: string;
+}
+
+/** What is computed online because it cannot be merged into weights. */
+export interface OnlineRotations {
+  /** The last rule that matches a layer holds; none: its input is not rotated. */
+  readonly inputs: readonly RotationRule[];
+  /** Each head of q and k is rotated after RoPE. Scores stay as they are: for quantized keys. */
+  readonly queryKey: boolean;
+}
+
 export interface RuntimeScheme {
   /** The last rule that matches a layer holds; none: inputs stay in f32. */
   readonly activations: readonly ActivationRule[];
+  readonly online: OnlineRotations;
 }
 
+/** Nothing is rotated. */
+export const noRotations: OnlineRotations = { inputs: [], queryKey: false };
+
 /** A model that runs plainly. */
-export const plainRuntime: RuntimeScheme = { activations: [] };
+export const plainRuntime: RuntimeScheme = { activations: [], online: noRotations };
 
 const mostRules = 1000;
 const longestPattern = 500;
+const largestSize = 2 ** 20;
 
 /** Reads config.json's `subbyte`; throws a model error that names the field. */
 export function parseRuntime(f: Fields): RuntimeScheme {
   const own = f.object('subbyte');
   if (!own) return plainRuntime;
-  const rules = own.optionalList('activations') ?? [];
-  if (rules.length > mostRules) throw problem(own.place, 'activations', rules.length, `at most ${mostRules} rules`);
-  return { activations: rules.map((rule, i) => parseRule(rule, own, `activations[${i}]`)) };
+  return {
+    activations: readRules(own, 'activations').map((rule, i) => parseActivation(rule, own, `activations[${i}]`)),
+    online: parseOnline(own.object('online')),
+  };
 }
 
-function parseRule(rule: unknown, own: Fields, field: string): ActivationRule {
+function readRules(f: Fields, name: string): unknown[] {
+  const rules = f.optionalList(name) ?? [];
+  if (rules.length > mostRules) throw problem(f.place, name, rules.length, `at most ${mostRules} rules`);
+  return rules;
+}
+
+function parseActivation(rule: unknown, own: Fields, field: string): ActivationRule {
   const { match, format } = (rule ?? {}) as Record<string, unknown>;
-  if (typeof match !== 'string' || typeof format !== 'string' || match.length > longestPattern)
+  if (typeof match !== 'string' || typeof format !== 'string')
     throw problem(own.place, field, rule, '{"match": a regular expression, "format": a format}');
+  checkPattern(match, own, field);
   try {
-    new RegExp(match);
     return { match, format: parseFormat(format) };
   } catch (error) {
     if (error instanceof SubbyteError) throw problem(own.place, field, format, error.message);
-    throw problem(own.place, field, match, 'a regular expression');
+    throw error;
   }
 }
 
+function checkPattern(match: string, f: Fields, field: string): void {
+  const expected = `a regular expression of at most ${longestPattern} characters`;
+  if (match.length > longestPattern) throw problem(f.place, field, match, expected);
+  try {
+    new RegExp(match);
+  } catch {
+    throw problem(f.place, field, match, expected);
+  }
+}
+
+function parseOnline(f: Fields | undefined): OnlineRotations {
+  if (!f) return noRotations;
+  refuseUnknown(f, ['inputs', 'queryKey']);
+  return {
+    inputs: readRules(f, 'inputs').map((rule, i) => parseRotation(rule, f, `inputs[${i}]`)),
+    queryKey: f.optionalFlag('queryKey') ?? false,
+  };
+}
+
+function parseRotation(rule: unknown, online: Fields, field: string): RotationRule {
+  const { file, path } = online.place;
+  if (typeof rule !== 'object' || rule === null)
+    throw problem(online.place, field, rule, '{"match": a regular expression, "size": a number}');
+  const f = new Fields(rule, { file, path: `${path}${field}.` });
+  refuseUnknown(f, ['match', 'size', 'stride', 'seed']);
+  const match = f.value('match');
+  if (typeof match !== 'string') throw problem(f.place, 'match', match, 'a regular expression');
+  checkPattern(match, f, 'match');
+  const size = f.count('size', largestSize);
+  if (!hadamardOrder(size)) throw problem(f.place, 'size', size, 'an order that has a Hadamard matrix');
+  const stride = f.optionalCount('stride', largestSize);
+  const seed = f.value('seed');
+  if (seed !== undefined && (typeof seed !== 'number' || seed !== seed >>> 0))
+    throw problem(f.place, 'seed', seed, 'a whole number below 2^32');
+  return { match, size, ...(stride === undefined ? {} : { stride }), ...(seed === undefined ? {} : { seed }) };
+}
+
+/** A key that is not understood here changes what the model computes. */
+function refuseUnknown(f: Fields, known: readonly string[]): void {
+  const unknown = f.names().find((name) => !known.includes(name));
+  if (unknown !== undefined) throw problem(f.place, unknown, f.value(unknown), `only ${known.join(', ')}`);
+}
+
 /** The object for config.json; undefined for a model that runs plainly. */
-export function printRuntime(scheme: RuntimeScheme): Record<string, unknown> | undefined {
-  if (scheme.activations.length === 0) return undefined;
-  return { activations: scheme.activations.map(({ match, format }) => ({ match, format: formatName(format) })) };
+export function printRuntime({ activations, online }: RuntimeScheme): Record<string, unknown> | undefined {
+  const printed = {
+    ...(activations.length > 0 && {
+      activations: activations.map(({ match, format }) => ({ match, format: formatName(format) })),
+    }),
+    ...((online.inputs.length > 0 || online.queryKey) && {
+      online: {
+        ...(online.inputs.length > 0 && { inputs: online.inputs }),
+        ...(online.queryKey && { queryKey: true }),
+      },
+    }),
+  };
+  return Object.keys(printed).length > 0 ? printed : undefined;
 }
 
 /** The format of a layer's input; undefined: f32. */
 export function activationFormat(scheme: RuntimeScheme, layer: string): Format | undefined {
   return scheme.activations.findLast(({ match }) => new RegExp(match).test(layer))?.format;
+}
+
+/** The online rotation of a layer's input; undefined: none. */
+export function inputRotation(scheme: RuntimeScheme, layer: string): Rotation | undefined {
+  const rule = scheme.online.inputs.findLast(({ match }) => new RegExp(match).test(layer));
+  if (!rule) return undefined;
+  const { match: _, ...rotation } = rule;
+  return rotation;
 }

@@ -15,6 +15,7 @@ import { compressedTensorsSource, isCompressed } from './compressed-tensors.ts';
 import { type DecoderConfig, parseConfig } from './config.ts';
 import { firstNonFinite } from './finite.ts';
 import { ggufSource } from './gguf-layout.ts';
+import { checkRotations } from './runtime-layers.ts';
 import { readConfigJson, safetensorsSource } from './safetensors-source.ts';
 import { expectedTensors, type TensorRole } from './tensors.ts';
 import type { WeightSource } from './weight-source.ts';
@@ -51,6 +52,7 @@ export async function openWeights(checkpoint: Checkpoint): Promise<ModelWeights>
 export async function checkWeights(source: WeightSource, location: string): Promise<ModelWeights> {
   const hfConfig = (await source.config()) as Record<string, unknown>;
   const config = parseConfig(hfConfig, `${location}/config.json`);
+  checkRotations(config, `${location}/config.json`);
   const expected = expectedTensors(config);
   const present = new Set(source.names);
   // Some checkpoints store the tied head as well; it is the embedding by definition.

@@ -11,6 +11,7 @@ import { cacheWrite } from '../graph/ops/cache-write.ts';
 import { reshape } from '../graph/ops/layout.ts';
 import { rmsNorm } from '../graph/ops/norm.ts';
 import { rope } from '../graph/ops/rope.ts';
+import { type Rotation, rotateInput } from './hadamard.ts';
 import { type LinearParams, linear } from './linear.ts';
 
 export interface AttentionParams {
@@ -38,6 +39,8 @@ export interface AttentionShape {
   readonly window: number;
   /** Multiplies cos and sin of the rotation. */
   readonly ropeMagnitude: number;
+  /** Rotates each head of q and k after the rotation by position: equal scores, keys without outliers (QuaRot). */
+  readonly queryKey?: Rotation;
 }
 
 /** Where a token stands and what went before it. */
@@ -66,7 +69,8 @@ export function attentionHeads(x: Value, p: AttentionParams, s: AttentionShape, 
   const split = (y: Value, count: number) => reshape(y, [batch, tokens, count, headDim]);
   const turn = (y: Value, norm: Value | undefined) => {
     const normed = norm ? rmsNorm(y, norm, { epsilon: s.epsilon }) : y;
-    return rope(normed, at.positions, at.frequencies, { style: 'half', magnitude: s.ropeMagnitude });
+    const placed = rope(normed, at.positions, at.frequencies, { style: 'half', magnitude: s.ropeMagnitude });
+    return s.queryKey ? rotateInput(placed, s.queryKey) : placed;
   };
   const q = turn(split(linear(x, p.q), heads), p.qNorm);
   const k = turn(split(linear(x, p.k), kvHeads), p.kNorm);

@@ -18,6 +18,7 @@ import { softmax } from '../graph/ops/softmax.ts';
 import { swiglu } from '../graph/ops/swiglu.ts';
 import { topK } from '../graph/ops/top-k.ts';
 import { sigmoid } from '../graph/ops/unary.ts';
+import { type Rotation, rotateInput } from './hadamard.ts';
 import { type LinearParams, linear, quantizeInput } from './linear.ts';
 import { gatedMlp, type MlpParams } from './mlp.ts';
 
@@ -27,6 +28,8 @@ export interface ExpertParams {
   readonly weight: Value;
   /** [E, 1] second-level scales of formats that have one a tensor; the product is multiplied by them. */
   readonly tensorScales?: Value;
+  /** Applied to the input, before it is quantized. */
+  readonly rotation?: Rotation;
   readonly activation?: Format;
 }
 
@@ -86,7 +89,8 @@ export function sharedExpert(x: Value, y: Value, { gate }: Pick<SharedExpertPara
 
 /** x [N, K] or [N, k, K] through each token's experts [N, k] → [N, k, M]. */
 function expertLinear(x: Value, p: ExpertParams, experts: Value): Value {
-  const input = p.activation ? quantizeInput(x, p.activation, false) : x;
+  const turned = p.rotation ? rotateInput(x, p.rotation) : x;
+  const input = p.activation ? quantizeInput(turned, p.activation, false) : turned;
   const y = expertMatmul(input, p.weight, experts);
   return p.tensorScales ? mul(y, embedding(p.tensorScales, experts)) : y;
 }

@@ -1,6 +1,6 @@
 // Linear layers on dense or packed weights.
 //
-// y = x · Wᵀ + b, W [N, K] as checkpoints store it. When the activations have a format of their own they are quantized
+// y = x · Wᵀ + b, W [N, K] as checkpoints store it. A rotation, which the weight was made for, is applied to x first. When the activations have a format of their own they are quantized
 // along K before the product: with a packed weight the product then runs on the codes (W4A4, W8A8); with a 16-bit or
 // f32 weight there is no such product and the activations are quantized and dequantized.
 
@@ -9,19 +9,23 @@ import type { Value } from '../graph/graph.ts';
 import { add } from '../graph/ops/arithmetic.ts';
 import { matmul } from '../graph/ops/matmul.ts';
 import { dequantize, quantize } from '../graph/ops/quantize.ts';
+import { type Rotation, rotateInput } from './hadamard.ts';
 
 export interface LinearParams {
   /** [N, K] */
   readonly weight: Value;
   /** [N] */
   readonly bias?: Value;
+  /** Applied to the input, before it is quantized; absent: none. */
+  readonly rotation?: Rotation;
   /** Format that the input is quantized to; absent: none. */
   readonly activation?: Format;
 }
 
 /** x [..., K] → [..., N]. */
-export function linear(x: Value, { weight, bias, activation }: LinearParams): Value {
-  const input = activation ? quantizeInput(x, activation, isLowBit(weight)) : x;
+export function linear(x: Value, { weight, bias, rotation, activation }: LinearParams): Value {
+  const turned = rotation ? rotateInput(x, rotation) : x;
+  const input = activation ? quantizeInput(turned, activation, isLowBit(weight)) : turned;
   const y = matmul(input, weight, { transposeB: true });
   return bias ? add(y, bias) : y;
 }
