@@ -3,7 +3,8 @@
 // millisecond; a figure is the sum over the slices of each slice's best turn, the same on both sides, because
 // other work on the machine interrupts anything longer.
 //
-// `npm run bench -- ggml`, or `node bench/ggml-quantizers.ts [--quick]`.
+// `npm run bench -- ggml`, or `node bench/ggml-quantizers.ts [--quick] [--importance]`; the latter gives both sides the
+// same importance weights.
 
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -36,6 +37,10 @@ const aims: [GgmlTypeName, number | undefined][] = [
   ['iq4_xs', 3],
   ['iq4_nl', undefined],
   ['q2_k', undefined],
+  ['q3_k', undefined],
+  ['q4_1', undefined],
+  ['q5_0', undefined],
+  ['q5_1', undefined],
 ];
 
 /** Standard normal numbers times 0.02, as bf16-free f32; deterministic. */
@@ -58,8 +63,14 @@ async function loadGgml() {
   const chunk = koffi
     .load(path)
     .func('size_t ggml_quantize_chunk(int, const float *, void *, int64_t, int64_t, int64_t, const float *)');
-  return (type: GgmlTypeName, x: Float32Array, rows: number, cols: number, out: Uint8Array) =>
-    chunk(ggmlType(type).id, x, out, 0, rows, cols, null);
+  return (
+    type: GgmlTypeName,
+    x: Float32Array,
+    rows: number,
+    cols: number,
+    out: Uint8Array,
+    importance?: Float32Array,
+  ) => chunk(ggmlType(type).id, x, out, 0, rows, cols, importance ?? null);
 }
 
 const milliseconds = (work: () => void) => {
@@ -68,12 +79,13 @@ const milliseconds = (work: () => void) => {
   return performance.now() - start;
 };
 
-export async function run({ quick = false, json = false } = {}): Promise<QuantizerFigure[]> {
+export async function run({ quick = false, json = false, weighted = false } = {}): Promise<QuantizerFigure[]> {
   const ggml = await loadGgml();
   const quantizer = await createGgmlQuantizer({ threads: 1 });
   const cols = 4096;
   const allRows = 1024;
   const x = gaussianRows(allRows * cols);
+  const importance = weighted ? gaussianRows(cols).map((v) => v * v) : undefined;
   const words = new Uint32Array(x.buffer);
   const brain = Uint16Array.from(words, (w) => w >>> 16);
   const f32 = { dtype: 'f32', bytes: new Uint8Array(x.buffer) } as const;
@@ -96,9 +108,9 @@ export async function run({ quick = false, json = false } = {}): Promise<Quantiz
       let spent = 0;
       for (let turn = 0; turn < 20 && (turn < 4 || spent < sliceBudget); turn++) {
         const times = [
-          milliseconds(() => quantizer.quantize(type, f32, cols, row, slice, undefined, to)),
-          milliseconds(() => ggml(type, part, slice, cols, reference)),
-          milliseconds(() => quantizer.quantize(type, bf16, cols, row, slice, undefined, spare)),
+          milliseconds(() => quantizer.quantize(type, f32, cols, row, slice, importance, to)),
+          milliseconds(() => ggml(type, part, slice, cols, reference, importance)),
+          milliseconds(() => quantizer.quantize(type, bf16, cols, row, slice, importance, spare)),
         ];
         for (const i of [0, 1, 2]) best[i] = Math.min(best[i], times[i]);
         spent += times[0] + times[1];
@@ -126,6 +138,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   console.log(
     `${cpus()[0]?.model}, Node ${process.versions.node}; M weights/s on one core: ours, ggml, ours from bf16`,
   );
-  await run({ quick: process.argv.includes('--quick') });
+  await run({ quick: process.argv.includes('--quick'), weighted: process.argv.includes('--importance') });
   process.exit(0);
 }

@@ -12,7 +12,9 @@ import {
 } from '../backends/wasm/ggml-quantizer.ts';
 import { createWasmQuantizer, type WasmQuantizer } from '../backends/wasm/quantizer.ts';
 import { hasQuantizeKernel } from '../backends/wasm/quantizer-plan.ts';
+import { userError } from '../errors.ts';
 import type { Format, Quantized } from '../formats/format.ts';
+import { ggmlRowBytes } from '../formats/ggml/types.ts';
 import { quantize } from '../formats/quantize.ts';
 import { formatName } from '../formats/registry.ts';
 import { denseF32 } from '../models/stack.ts';
@@ -26,6 +28,11 @@ export interface QuantizeTensorOptions {
   stream: number;
   /** For messages. */
   name: string;
+  /**
+   * Weights of the squared error of each column: finite, not negative, K numbers, or E·K for a stack of experts
+   * [E, M, K]. Used by the searches of ggml types (see quantizeGgml); other formats ignore it.
+   */
+  importance?: Float32Array;
 }
 
 export interface TensorQuantizer {
@@ -44,18 +51,54 @@ export function matrixShape(shape: readonly number[]): { rows: number; cols: num
 /** The scalar reference codec. */
 export function referenceQuantizer(): TensorQuantizer {
   return {
-    async quantize(tensor, format, { seed, stream, name }) {
-      return qtensor(tensor.shape, quantizeReference(tensor, format, seed, stream, name));
+    async quantize(tensor, format, options) {
+      return qtensor(tensor.shape, quantizeReference(tensor, format, options));
     },
     codecOf: () => 'reference',
     dispose: () => undefined,
   };
 }
 
-function quantizeReference(tensor: AnyTensor, format: Format, seed: number, stream: number, name: string): Quantized {
+function quantizeReference(tensor: AnyTensor, format: Format, options: QuantizeTensorOptions): Quantized {
   if (sameFormat(tensor, format)) return (tensor as QTensor).data;
   const { rows, cols } = matrixShape(tensor.shape);
-  return quantize(denseF32(tensor), rows, cols, format, { seed, stream, tensor: name });
+  const { seed, stream, name } = options;
+  const values = denseF32(tensor);
+  if (format.kind !== 'ggml') return quantize(values, rows, cols, format, { seed, stream, tensor: name });
+  const rowBytes = ggmlRowBytes(format.type, cols);
+  const codes = new Uint8Array(rows * rowBytes);
+  for (const { start, count, importance } of importanceParts(tensor, options)) {
+    const part = values.subarray(start * cols, (start + count) * cols);
+    codes.set(quantize(part, count, cols, format, { tensor: name, importance }).codes, start * rowBytes);
+  }
+  return ggmlMatrix(format, rows, cols, codes);
+}
+
+function ggmlMatrix(format: Format, rows: number, cols: number, codes: Uint8Array): Quantized {
+  return { format, rows, cols, codes, scales: new Uint8Array(0), zeroPoints: undefined, tensorScale: 1 };
+}
+
+/** The rows that share importance weights: all of them, or each expert's. */
+function importanceParts(tensor: AnyTensor, { importance, name }: QuantizeTensorOptions) {
+  const { rows, cols } = matrixShape(tensor.shape);
+  if (!importance) return [{ start: 0, count: rows, importance }];
+  const experts = importance.length === cols ? 1 : elementCount(tensor.shape.slice(0, -2));
+  const wrong = (problem: string, got: string | number, expected: string) =>
+    userError({ code: 'importance', op: 'quantize', problem, got, expected, tensor: name });
+  if (importance.length !== experts * cols)
+    throw wrong(
+      'the number of importance weights does not fit the tensor',
+      importance.length,
+      experts > 1 ? `${cols} or ${experts} × ${cols}` : `${cols}`,
+    );
+  const bad = importance.findIndex((w) => !(w >= 0 && w < Infinity));
+  if (bad >= 0) throw wrong(`importance weight ${bad} is unusable`, String(importance[bad]), 'a finite number ≥ 0');
+  const count = rows / experts;
+  return Array.from({ length: experts }, (_, e) => ({
+    start: e * count,
+    count,
+    importance: importance.subarray(e * cols, (e + 1) * cols),
+  }));
 }
 
 /** The tensor is stored in this format already: nothing is rounded again. */
@@ -80,9 +123,14 @@ export async function openQuantizer(options: { threads?: number } = {}): Promise
         return qtensor(tensor.shape, data);
       }
       ggml ??= createGgmlQuantizer(options);
-      const codes = (await ggml).quantize(format.type, { dtype, bytes }, cols, 0, rows);
-      const none = new Uint8Array(0);
-      return qtensor(tensor.shape, { format, rows, cols, codes, scales: none, zeroPoints: undefined, tensorScale: 1 });
+      const kernel = await ggml;
+      const rowBytes = ggmlRowBytes(format.type, cols);
+      const codes = new Uint8Array(rows * rowBytes);
+      for (const { start, count, importance } of importanceParts(tensor, quantizeOptions)) {
+        const out = codes.subarray(start * rowBytes, (start + count) * rowBytes);
+        kernel.quantize(format.type, { dtype, bytes }, cols, start, count, importance, out);
+      }
+      return qtensor(tensor.shape, ggmlMatrix(format, rows, cols, codes));
     },
     codecOf,
     dispose() {

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { LoadedImatrix } from './imatrix-child.ts';
 import type { LlamaAnswer, LlamaRequest } from './llama-cpp-child.ts';
 import type { QuantizeRequest } from './llama-quantize-child.ts';
 
@@ -13,6 +14,11 @@ export function runLlama(requests: LlamaRequest[], timeoutMs = 180_000): Promise
 /** Runs llama.cpp's quantizer; gives what it printed, file by file. */
 export function runLlamaQuantizer(requests: QuantizeRequest[], timeoutMs = 180_000): Promise<string[]> {
   return runChild('llama-quantize-child.ts', requests, timeoutMs);
+}
+
+/** Reads importance matrices with llama.cpp's loader; null for files that it refuses. */
+export function loadImatrices(paths: string[], timeoutMs = 60_000): Promise<(LoadedImatrix | null)[]> {
+  return runChild('imatrix-child.ts', paths, timeoutMs);
 }
 
 /** JSON on stdin, JSON as the last line of stdout. */

@@ -15,6 +15,8 @@ export interface QuantizeRequest {
   fileType: number;
   /** The base type for every tensor, without the mixture. */
   pure?: boolean;
+  /** Importance of the input features of tensors, by name. */
+  importance?: Record<string, number[]>;
   /** Only say what would be done; no output file. */
   dryRun?: boolean;
 }
@@ -30,7 +32,8 @@ library('libggml-base');
 library('libggml.');
 const llama = library('libllama.');
 
-// struct llama_model_quantize_params of llama.cpp v0.5.0
+// Structs of llama.cpp v0.5.0. The list of importance data ends with a null name.
+koffi.struct('llama_model_imatrix_data', { name: 'const char *', data: 'float *', size: 'size_t' });
 koffi.struct('llama_model_quantize_params', {
   nthread: 'int32_t',
   ftype: 'int',
@@ -42,7 +45,7 @@ koffi.struct('llama_model_quantize_params', {
   pure: 'bool',
   keep_split: 'bool',
   dry_run: 'bool',
-  imatrix: 'void *',
+  imatrix: 'llama_model_imatrix_data *',
   kv_overrides: 'void *',
   tt_overrides: 'void *',
   prune_layers: 'void *',
@@ -69,6 +72,10 @@ const answers = requests.map((request) => {
     ftype: request.fileType,
     pure: request.pure ?? false,
     dry_run: request.dryRun ?? false,
+    imatrix: request.importance && [
+      ...Object.entries(request.importance).map(([name, data]) => ({ name, data, size: data.length })),
+      { name: null, data: null, size: 0 },
+    ],
   };
   const result = quantize(request.input, request.output, params);
   if (result !== 0) throw new Error(`llama_model_quantize gave ${result}: ${said.slice(-1000)}`);

@@ -3,6 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createGgmlQuantizer, hasGgmlKernel } from '../../src/backends/wasm/ggml-quantizer.ts';
 import type { GgmlTypeName } from '../../src/formats/format.ts';
 import { dequantizeGgml, quantizeGgml } from '../../src/formats/ggml/quantize.ts';
 import { ggmlRowBytes, ggmlType, ggmlTypeNames } from '../../src/formats/ggml/types.ts';
@@ -54,6 +55,22 @@ describe.skipIf(absent)(`ggml bytes${absent ? ' (no @node-llama-cpp/linux-x64 he
       const different = ours.findIndex((v, i) => !Object.is(v, theirs[i]));
       expect(different === -1 ? undefined : [different, ours[different], theirs[different]]).toBeUndefined();
     });
+  });
+
+  test('the kernels encode what ggml encodes, a hundred thousand weights of each type', async () => {
+    const quantizer = await createGgmlQuantizer({ threads: 1, maximumBytes: 2 ** 28 });
+    const [count, width] = [24, 4096];
+    const x = matrixCases(count, width)['student t3'];
+    const bytes = new Uint8Array(x.buffer);
+    for (const type of ggmlTypeNames) {
+      if (!hasGgmlKernel(type)) continue;
+      for (const importance of [undefined, importanceCases(width).random]) {
+        const ours = quantizer.quantize(type, { dtype: 'f32', bytes }, width, 0, count, importance);
+        const theirs = await oracle.quantize(type, x, count, importance);
+        expect(firstDifference(type, ours, theirs), `${type} ${importance ? 'weighted' : 'plain'}`).toBeUndefined();
+      }
+    }
+    quantizer.dispose();
   });
 
   test('ggml-mxfp4 scale bytes follow the f32 logarithm around every power of two', async () => {

@@ -60,6 +60,28 @@ describe.each(ggmlTypeNames)('%s', (type) => {
   });
 });
 
+test('importance over rows longer than a run, from every source type, with rows that a kernel declines', () => {
+  const [count, width] = [6, 2048 + 1280];
+  const x = matrixCases(count, width)['student t3'];
+  x.fill(1e20, 3 * width, 3 * width + 40);
+  const importance = importanceCases(width)['with zeros'];
+  const brain = f32ToBf16(x);
+  const half = f32ToF16(x.map((v) => Math.min(v, 6e4)));
+  const sources = [
+    { dtype: 'f16', bytes: bytesOf(half), values: f16ToF32(half) },
+    { dtype: 'bf16', bytes: bytesOf(brain), values: bf16ToF32(brain) },
+    { dtype: 'f32', bytes: bytesOf(x), values: x },
+  ] as const;
+  for (const type of ggmlTypeNames) {
+    for (const source of sources) {
+      const kernel = quantizer.quantize(type, source, width, 1, 4, importance);
+      const definition = new Uint8Array(kernel.length);
+      encodeGgmlRows(type, source.values, width, 1, 4, definition, importance);
+      expect(firstDifference(type, kernel, definition), `${type} from ${source.dtype}`).toBeUndefined();
+    }
+  }
+});
+
 test('every bf16 and every finite f16 value is widened exactly', () => {
   const codes = Uint16Array.from({ length: 65536 }, (_, i) => i);
   for (const dtype of ['bf16', 'f16'] as const) {

@@ -41,16 +41,23 @@ export interface GgmlQuantizer {
   dispose(): void;
 }
 
-/** Types with a kernel, and whether the kernel knows importance weights (or the type ignores them). */
-const kernels: Partial<Record<GgmlTypeName, { weighted: 'yes' | 'no' | 'ignored' }>> = {
-  q4_0: { weighted: 'no' },
+/**
+ * Types with a kernel, and what importance weights change: nothing, a block by its own values, or a block by the spread
+ * of its whole row.
+ */
+const kernels: Partial<Record<GgmlTypeName, { weighted: 'ignored' | 'block' | 'row' }>> = {
+  q4_0: { weighted: 'row' },
+  q4_1: { weighted: 'row' },
+  q5_0: { weighted: 'row' },
+  q5_1: { weighted: 'row' },
   q8_0: { weighted: 'ignored' },
-  q2_k: { weighted: 'yes' },
-  q4_k: { weighted: 'yes' },
-  q5_k: { weighted: 'yes' },
-  q6_k: { weighted: 'yes' },
-  iq4_nl: { weighted: 'yes' },
-  iq4_xs: { weighted: 'yes' },
+  q2_k: { weighted: 'block' },
+  q3_k: { weighted: 'block' },
+  q4_k: { weighted: 'block' },
+  q5_k: { weighted: 'block' },
+  q6_k: { weighted: 'block' },
+  iq4_nl: { weighted: 'block' },
+  iq4_xs: { weighted: 'block' },
   'ggml-mxfp4': { weighted: 'ignored' },
   'ggml-nvfp4': { weighted: 'ignored' },
 };
@@ -125,16 +132,19 @@ export async function createGgmlQuantizer(options: PoolOptions = {}): Promise<Gg
     pool.run('quantize', id, input, dtype, rows, cols, block, bytes, output, weights, flags, table, scratch);
     out.set(view.subarray(output, output + blocks * bytes));
     const left = view.subarray(flags, flags + blocks);
-    for (let b = left.indexOf(1); b >= 0; b = left.indexOf(1, b + 1)) {
+    // What the definition encodes at once: a block, or all of its row.
+    const unit = importance && kernels[type]?.weighted === 'row' ? cols / block : 1;
+    for (let b = left.indexOf(1); b >= 0; b = left.indexOf(1, b + unit)) {
+      b -= b % unit;
       const column = (b * block) % cols;
       encodeGgmlRows(
         type,
-        widen(source, start + b * block, block),
-        block,
+        widen(source, start + b * block, unit * block),
+        unit * block,
         0,
         1,
-        out.subarray(b * bytes, (b + 1) * bytes),
-        importance?.subarray(column, column + block),
+        out.subarray(b * bytes, (b + unit) * bytes),
+        importance?.subarray(column, column + unit * block),
       );
     }
   };
@@ -154,13 +164,12 @@ export async function createGgmlQuantizer(options: PoolOptions = {}): Promise<Gg
     if (result.length < count * rowBytes) throw lengthError(type, 'the output', result.length, count * rowBytes);
     const kernel = kernels[type];
     const weights = kernel?.weighted === 'ignored' ? undefined : importance;
-    const byDefinition = !kernel || (weights && kernel.weighted === 'no');
     const step = Math.max(1, Math.floor(chunkValues / cols));
     for (let row = 0; row < count; row += step) {
       const rows = Math.min(step, count - row);
       const part = result.subarray(row * rowBytes, (row + rows) * rowBytes);
       const first = (start + row) * cols;
-      if (byDefinition) encodeGgmlRows(type, widen(source, first, rows * cols), cols, 0, rows, part, weights);
+      if (!kernel) encodeGgmlRows(type, widen(source, first, rows * cols), cols, 0, rows, part, weights);
       // Without importance weights blocks do not depend on their row: longer runs serve the kernels better.
       else if (weights) encodeChunk(type, source, first, rows, cols, weights, part);
       else encodeChunk(type, source, first, 1, rows * cols, undefined, part);

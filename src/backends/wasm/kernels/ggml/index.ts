@@ -8,13 +8,18 @@ import { shareEnd, shareStart } from '../common/share';
 import { mxfp4, nvfp4 } from './fp4';
 import { iq4_nl, iq4_xs } from './iq4';
 import { q2_k, q4_k, q5_k } from './k-affine';
-import { q6_k } from './k-symmetric';
-import { q4_0, q8_0 } from './legacy';
+import { q3_k, q6_k } from './k-symmetric';
+import { q4_0, q4_1, q5_0, q5_1, q8_0 } from './legacy';
+import { weightedLegacy } from './legacy-weighted';
 
 // GGUF type numbers.
 const Q4_0: i32 = 2;
+const Q4_1: i32 = 3;
+const Q5_0: i32 = 6;
+const Q5_1: i32 = 7;
 const Q8_0: i32 = 8;
 const Q2_K: i32 = 10;
+const Q3_K: i32 = 11;
 const Q4_K: i32 = 12;
 const Q5_K: i32 = 13;
 const Q6_K: i32 = 14;
@@ -59,6 +64,33 @@ function widenF16(from: usize, n: i32, to: usize): void {
   }
 }
 
+/** Types whose weighted search needs the spread of the whole row. */
+// @ts-ignore: decorator
+@inline
+function needsRow(type: i32): bool {
+  return type == Q4_0 || type == Q4_1 || type == Q5_0 || type == Q5_1;
+}
+
+/** Widen a run of n values to scratch when it is not f32; returns where it is. */
+// @ts-ignore: decorator
+@inline
+function widened(x: usize, dtype: i32, n: i32, s: usize): usize {
+  if (dtype == F16) widenF16(x, n, s);
+  else if (dtype == BF16) widenBf16(x, n, s);
+  return dtype == 0 ? x : s;
+}
+
+/** Σ x² of a row, in sequence. */
+function rowSquares(x: usize, dtype: i32, cols: i32, s: usize): f32 {
+  let sum: f32 = 0;
+  for (let column = 0; column < cols; column += run) {
+    const n = min(run, cols - column);
+    const from = widened(x + <usize>column * (dtype == 0 ? 4 : 2), dtype, n, s);
+    for (let i = from, end = from + (<usize>n << 2); i < end; i += 4) sum += load<f32>(i) * load<f32>(i);
+  }
+  return sum;
+}
+
 /** Encode one run of n values (whole blocks). */
 function encode(
   type: i32,
@@ -71,6 +103,9 @@ function encode(
   s: usize,
 ): void {
   if (type == Q4_0) q4_0(x, out, flags, n >> 5);
+  else if (type == Q4_1) q4_1(x, out, flags, n >> 5);
+  else if (type == Q5_0) q5_0(x, out, flags, n >> 5);
+  else if (type == Q5_1) q5_1(x, out, flags, n >> 5);
   else if (type == Q8_0) q8_0(x, out, flags, n >> 5);
   else if (type == MXFP4) mxfp4(x, out, flags, n >> 5, logTable);
   else if (type == NVFP4) nvfp4(x, out, flags, n >> 6);
@@ -87,6 +122,9 @@ function encode(
       } else if (type == Q6_K) {
         q6_k(x, w, out, flags, s);
         out += 210;
+      } else if (type == Q3_K) {
+        q3_k(x, w, out, flags, s);
+        out += 110;
       } else if (type == Q2_K) {
         q2_k(x, w, out, flags, s);
         out += 84;
@@ -127,27 +165,21 @@ export function quantize(
   const width: usize = dtype == 0 ? 4 : 2;
   const runsOfRow = (cols + run - 1) / run;
   const runs = rows * runsOfRow;
-  const end = shareEnd(runs, 1, thread, threads);
-  for (let r = shareStart(runs, 1, thread, threads); r < end; r++) {
+  const byRow = importance != 0 && needsRow(type);
+  const unit = byRow ? runsOfRow : 1;
+  let sigma2: f32 = 0;
+  const end = shareEnd(runs, unit, thread, threads);
+  for (let r = shareStart(runs, unit, thread, threads); r < end; r++) {
     const column = (r % runsOfRow) * run;
-    const start = <usize>(r / runsOfRow) * cols + column;
+    const row = <usize>(r / runsOfRow) * cols;
+    const start = row + column;
     const n = min(run, cols - column);
-    let x = source + start * width;
-    if (dtype != 0) {
-      if (dtype == F16) widenF16(x, n, s);
-      else if (dtype == BF16) widenBf16(x, n, s);
-      x = s;
-    }
+    if (byRow && column == 0) sigma2 = rowSquares(source + row * width, dtype, cols, s) / <f32>cols;
+    const x = widened(source + start * width, dtype, n, s);
     const at = start / block;
-    encode(
-      type,
-      x,
-      n,
-      importance != 0 ? importance + (<usize>column << 2) : 0,
-      out + at * bytes,
-      flags + at,
-      logTable,
-      s + kernelScratchAt,
-    );
+    const w = importance != 0 ? importance + (<usize>column << 2) : 0;
+    const to = out + at * bytes;
+    if (byRow) weightedLegacy(bytes, x, w, sigma2, to, flags + at, n >> 5, s + kernelScratchAt);
+    else encode(type, x, n, w, to, flags + at, logTable, s + kernelScratchAt);
   }
 }

@@ -13,12 +13,11 @@ export function splat(x: f32): v128 {
   return f32x4.splat(x);
 }
 
-const constants = memory.data<f32>([12582912, 31, 32, 0.5, 1.5, 2.5, 3.5, 5, 7, 10, 8.5]);
+const constants = memory.data<f32>([12582912, 0.5, 1.5, 2.5, 3.5, 5, 7, 10, 8.5, 16.5]);
 export const magicAt: usize = 0;
-export const thirtyOneAt: usize = 4;
-export const thirtyTwoAt: usize = 8;
-export const midpointsAt: usize = 12;
-export const eightAndHalfAt: usize = 40;
+export const midpointsAt: usize = 4;
+export const eightAndHalfAt: usize = 32;
+export const sixteenAndHalfAt: usize = 36;
 
 /**
  * A constant that is read once and then stays in a register. Compilers move literal vectors into the loops that use
@@ -131,6 +130,13 @@ export function halfValue(code: i32): f32 {
 @inline
 export function packNibbles(low: v128, high: v128): v128 {
   return v128.or(low, i16x8.shl(high, 4));
+}
+
+/** The fifth bits of 16 codes below 32, code j to bit j. */
+// @ts-ignore: decorator
+@inline
+export function fifthBits(codes: v128): i32 {
+  return i8x16.bitmask(i16x8.shl(codes, 3));
 }
 
 /** Bytes from four vectors of small integers. */
