@@ -25,6 +25,8 @@ export interface OpCase {
    * largest finite magnitude of the expected tensor; infinities and NaN must be the same.
    */
   tolerance: 'exact' | number;
+  /** A run adds to a state, so the same run twice does not give the same numbers. */
+  accumulates?: boolean;
 }
 
 export type Outputs = ReadonlyMap<string, Tensor>;

@@ -19,6 +19,7 @@ import {
   expertMatmulKernel,
   expertSortKernel,
   fillKernel,
+  firstBackwardKernel,
   hadamardKernel,
   layerNormKernel,
   matmulF32Kernel,
@@ -41,6 +42,7 @@ import {
 } from '../../kernel-ids.ts';
 import { barrier } from '../common/barrier.ts';
 import { attention } from './attention.ts';
+import { dispatchBackward } from './backward.ts';
 import { affine, arithmetic, swiglu, unary } from './elementwise.ts';
 import { enterCommand } from './error.ts';
 import { hadamard } from './hadamard.ts';
@@ -160,7 +162,8 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       quantizeSpec(args, thread, threads);
       return;
     default:
-      unreachable();
+      if (kernel >= firstBackwardKernel) dispatchBackward(kernel, args, thread, threads);
+      else unreachable();
   }
 }
 
