@@ -5,12 +5,14 @@ import { attentionCases, cacheCases, ropeCases } from './cases/attention.ts';
 import { compositeCases } from './cases/composite.ts';
 import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
+import { gradientOpCases } from './cases/gradients.ts';
 import { gramCases } from './cases/gram.ts';
 import { layoutCases } from './cases/layout.ts';
 import { lossCases, routingCases } from './cases/losses.ts';
 import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
 import { hadamardCases, quantizeCases } from './cases/quantize.ts';
 import { normCases, reduceCases } from './cases/reduce.ts';
+import { optimizerCases, roundingCases } from './cases/training.ts';
 import type { OpCase } from './op-case.ts';
 
 /** Every op, awkwardly. */
@@ -32,4 +34,7 @@ export const opCases: readonly OpCase[] = [
   ...lossCases,
   ...gramCases,
   ...compositeCases,
+  ...gradientOpCases,
+  ...roundingCases,
+  ...optimizerCases,
 ];

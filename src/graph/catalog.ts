@@ -7,6 +7,7 @@ import { attentionBackwardOp, attentionOp } from './ops/attention.ts';
 import { cacheWriteOp } from './ops/cache-write.ts';
 import { compareLogitsBackwardOp, compareLogitsOp } from './ops/compare-logits.ts';
 import { crossEntropyBackwardOp, crossEntropyOp } from './ops/cross-entropy.ts';
+import { dgeBackwardOp } from './ops/dge.ts';
 import { embeddingBackwardOp, embeddingOp } from './ops/embedding.ts';
 import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
@@ -15,11 +16,13 @@ import { hadamardOp } from './ops/hadamard.ts';
 import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
 import { matmulOp } from './ops/matmul.ts';
 import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
+import { adamwOp, sgdMomentumOp, sgdOp } from './ops/optimizers.ts';
 import { dequantizeOp, quantizeOp } from './ops/quantize.ts';
 import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.ts';
 import { ropeOp } from './ops/rope.ts';
 import { softmaxBackwardOp, softmaxOp } from './ops/softmax.ts';
 import { swigluBackwardOp, swigluOp } from './ops/swiglu.ts';
+import { targetMaskOp } from './ops/target-mask.ts';
 import { topKBackwardOp, topKOp } from './ops/top-k.ts';
 import { unaryBackwardOp, unaryOp } from './ops/unary.ts';
 
@@ -74,5 +77,10 @@ export const opCatalog: ReadonlyMap<
     crossEntropyBackwardOp,
     compareLogitsBackwardOp,
     fakeQuantizeBackwardOp,
+    dgeBackwardOp,
+    targetMaskOp,
+    sgdOp,
+    sgdMomentumOp,
+    adamwOp,
   ].map((op) => [op.name, op]),
 );

@@ -84,6 +84,21 @@ describe('gradients', () => {
     }
   });
 
+  it('needs no more memory when a value has more uses', () => {
+    const arenaBytes = (uses: number) => {
+      const graph = trace((g) => {
+        const x = affine(g.input('x', f32([1024])), { scale: 2 });
+        let total = exp(x);
+        for (let i = 1; i < uses; i++) total = add(total, tanh(x));
+        g.output('dx', affine(gradients(g, sum(total), [x])[0], { scale: 2 }));
+      });
+      return planMemory(graph).arenaBytes;
+    };
+    // x, the gradient of the sum, what has been added up, and what is being added.
+    expect(arenaBytes(3)).toBe(4 * 4096);
+    for (const uses of [4, 9, 30]) expect(arenaBytes(uses)).toBe(arenaBytes(3));
+  });
+
   it('takes a seed for a loss of any shape', async () => {
     const found = await evaluate(
       (g) => {

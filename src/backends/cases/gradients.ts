@@ -1,6 +1,6 @@
 // Gradients: a differentiable expression for every op, on awkward shapes. Each is a case for backends (the gradients of
 // all its inputs for a random gradient of its result) and an expression whose gradients the tests compare with finite
-// differences. Backends run these cases once they have kernels for the backward ops.
+// differences.
 
 import { applyOp } from '../../graph/apply.ts';
 import { gradients } from '../../graph/differentiate.ts';

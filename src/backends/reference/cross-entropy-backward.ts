@@ -5,11 +5,12 @@ import { checkIndex, dot, doubles, type Kernel, numbers, target } from './kernel
 import { logSumExp } from './softmax.ts';
 
 export const crossEntropyBackward: Kernel<WeightGradientAttributes> = (
-  [hidden, weight, targets, dnll],
+  [hidden, weight, targets, nll, dnll],
   [dhidden, dweight],
   { weightGradient },
 ) => {
-  const [h, w, wanted, incoming] = [doubles(hidden), doubles(weight), numbers(targets), numbers(dnll)];
+  const [h, w, wanted] = [doubles(hidden), doubles(weight), numbers(targets)];
+  const [losses, incoming] = [numbers(nll), numbers(dnll)];
   const [V, C] = weight.shape;
   const logits = new Float64Array(V);
   const hiddenSums = new Float64Array(h.length);
@@ -18,7 +19,7 @@ export const crossEntropyBackward: Kernel<WeightGradientAttributes> = (
     if (id < 0) return;
     checkIndex('crossEntropyBackward', `target at position ${n}`, id, 0, V - 1);
     for (let v = 0; v < V; v++) logits[v] = dot(h, n * C, w, v * C, C);
-    const normalizer = logSumExp(logits, 0, V);
+    const normalizer = losses[n] + logits[id];
     for (let v = 0; v < V; v++) {
       // d nll / d logit = probability − 1 at the target, probability elsewhere
       const g = incoming[n] * (Math.exp(logits[v] - normalizer) - (v === id ? 1 : 0));

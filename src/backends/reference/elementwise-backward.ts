@@ -1,9 +1,8 @@
-// Gradients of unary, swiglu and fakeQuantize. All operands of an element are read before its results are written, since
+// Gradients of unary and swiglu. All operands of an element are read before its results are written, since
 // the first result may lie on an operand's memory.
 
-import type { FakeQuantizeAttributes } from '../../graph/ops/fake-quantize.ts';
 import type { UnaryAttributes, UnaryKind } from '../../graph/ops/unary.ts';
-import { broadcastIndex, sigmoid } from './elementwise.ts';
+import { sigmoid } from './elementwise.ts';
 import { erfc } from './erf.ts';
 import { type Kernel, numbers, target } from './kernel.ts';
 
@@ -42,38 +41,5 @@ export const swigluBackward: Kernel = ([gate, up, dy], [dgate, dup]) => {
     const [x, u, g] = [gates[i], ups[i], incoming[i]];
     toGate[i] = siluSlope(x) * u * g;
     toUp[i] = x * sigmoid(x) * g;
-  }
-};
-
-/** To nearest, ties to even, of a number below 2^52. */
-export function roundToEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
-}
-
-export const fakeQuantizeBackward: Kernel<FakeQuantizeAttributes> = (
-  [x, step, dy],
-  [dx, shares],
-  { low, high, epsilon },
-) => {
-  const [from, steps, incoming] = [numbers(x), numbers(step), numbers(dy)];
-  const [toX, toShares] = [target(dx), target(shares)];
-  const at = broadcastIndex(step.shape, x.shape);
-  for (let i = 0; i < toX.length; i++) {
-    const z = from[i] / Math.max(steps[at(i)], epsilon);
-    const g = incoming[i];
-    const inside = z >= low && z <= high;
-    toX[i] = inside ? g : 0;
-    toShares[i] = g * (inside ? roundToEven(z) - z : z < low ? low : high);
-  }
-};
-
-export const fakeQuantize: Kernel<FakeQuantizeAttributes> = ([x, step], [y], { low, high, epsilon }) => {
-  const [from, steps, to] = [numbers(x), numbers(step), target(y)];
-  const at = broadcastIndex(step.shape, x.shape);
-  for (let i = 0; i < to.length; i++) {
-    const s = Math.max(steps[at(i)], epsilon);
-    to[i] = s * roundToEven(Math.min(Math.max(from[i] / s, low), high));
   }
 };

@@ -6,15 +6,17 @@ import { cacheWrite } from './cache-write.ts';
 import { compareLogits, crossEntropy } from './cross-entropy.ts';
 import { compareLogitsBackward, crossEntropyBackward } from './cross-entropy-backward.ts';
 import { add, affine, div, mul, sub, swiglu, unary } from './elementwise.ts';
-import { fakeQuantize, fakeQuantizeBackward, swigluBackward, unaryBackward } from './elementwise-backward.ts';
+import { swigluBackward, unaryBackward } from './elementwise-backward.ts';
 import { embedding } from './embedding.ts';
 import { expertMatmul } from './expert-matmul.ts';
+import { dgeBackward, fakeQuantize, fakeQuantizeBackward } from './fake-quantize.ts';
 import { gramUpdate } from './gram.ts';
 import { hadamard } from './hadamard.ts';
 import type { Kernel } from './kernel.ts';
 import { concat, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
+import { adamw, sgd, sgdMomentum } from './optimizers.ts';
 import { dequantize, quantize } from './quantize.ts';
 import { argmax, reduce } from './reduce.ts';
 import {
@@ -28,6 +30,7 @@ import {
 import { rope } from './rope.ts';
 import { embeddingBackward, expertMatmulBackward, topKBackward } from './scatter.ts';
 import { softmax } from './softmax.ts';
+import { targetMask } from './target-mask.ts';
 import { topK } from './top-k.ts';
 
 export const kernels: ReadonlyMap<string, Kernel> = new Map(
@@ -77,5 +80,10 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     crossEntropyBackward,
     compareLogitsBackward,
     fakeQuantizeBackward,
+    dgeBackward,
+    targetMask,
+    sgd,
+    sgdMomentum,
+    adamw,
   } satisfies Record<string, Kernel>),
 );

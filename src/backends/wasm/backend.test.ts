@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { opCatalog } from '../../graph/catalog.ts';
+import { trace } from '../../graph/trace.ts';
 import { differences, type OpCase, type Outputs, runOpCase } from '../op-case.ts';
 import { opCases } from '../op-cases.ts';
 import { createReferenceBackend } from '../reference/reference-backend.ts';
 import { createWasmBackend, type WasmBackend } from './backend.ts';
+import { encoders } from './encoders.ts';
 
 /** Bit patterns of all outputs, to compare runs exactly. */
 const bits = (results: readonly Outputs[]) =>
@@ -10,6 +13,10 @@ const bits = (results: readonly Outputs[]) =>
 
 /** The case with every run twice: states aside, the second must give the same bits. */
 const replayed = (opCase: OpCase): OpCase => ({ ...opCase, runs: opCase.runs.flatMap((run) => [run, run]) });
+
+it('every op of the catalogue has an encoder', () => {
+  expect([...opCatalog.keys()].filter((name) => !encoders.has(name))).toEqual([]);
+});
 
 describe('every op agrees with the reference', () => {
   const reference = createReferenceBackend();
@@ -24,6 +31,11 @@ describe('every op agrees with the reference', () => {
     expect(two.usedBytes).toBe(0);
     one.dispose();
     two.dispose();
+  });
+
+  it('and is part of a case', () => {
+    const used = new Set(opCases.flatMap((opCase) => trace(opCase.build).nodes.map((node) => node.op.name)));
+    expect([...opCatalog.keys()].filter((name) => !used.has(name))).toEqual([]);
   });
 
   it.each(opCases.map((opCase) => [opCase.name, opCase] as const))('%s', async (_, opCase) => {

@@ -2,22 +2,33 @@
 
 import { modelError, type SubbyteError, userError } from '../../errors.ts';
 import type { Node } from '../../graph/graph.ts';
-import { cacheRangeError, embeddingIdError, expertIndexError, nonFiniteError, targetError } from './kernel-ids.ts';
+import {
+  cacheRangeError,
+  embeddingIdError,
+  expertIndexError,
+  nonFiniteError,
+  stepError,
+  targetError,
+} from './kernel-ids.ts';
 
 /** What the reported number is, and the largest that is allowed. */
-function describe(code: number, { op, inputs }: Node): [label: string, high: number] {
+function describe(code: number, { op, inputs, outputs }: Node): [label: string, high: number] {
   const size = (input: number, axis: number) => inputs[input].type.shape[axis];
   switch (code) {
     case embeddingIdError:
-      return ['an id', size(0, 0) - 1];
+      // embedding(table [V, C], …) or embeddingBackward, whose result has the table's shape
+      return ['an id', (op.name === 'embedding' ? size(0, 0) : outputs[0].type.shape[0]) - 1];
     case cacheRangeError:
-      // attention(q, k, v, start) or cacheWrite(cache, x, start)
-      return ['start', op.name === 'attention' ? size(1, 1) - size(0, 1) : size(0, 1) - size(1, 1)];
+      // attention(q, k, v, …) and its gradient, or cacheWrite(cache, x, start)
+      return ['start', op.name.startsWith('attention') ? size(1, 1) - size(0, 1) : size(0, 1) - size(1, 1)];
     case targetError:
-      // crossEntropy(hidden, weight [V, C], …) or compareLogits(p [N, V], …)
-      return ['a target', (op.name === 'crossEntropy' ? size(1, 0) : size(0, 1)) - 1];
+      // crossEntropy(hidden, weight [V, C], …) or compareLogits(p [N, V], …), and their gradients
+      return ['a target', (op.name.startsWith('crossEntropy') ? size(1, 0) : size(0, 1)) - 1];
     case expertIndexError:
-      return ['an expert index', size(1, 0) - 1];
+      // expertMatmul(x, weight [E, M, K], …) and its gradient, or topKBackward, whose result is [N, E]
+      return ['an expert index', (op.name === 'topKBackward' ? outputs[0].type.shape[1] : size(1, 0)) - 1];
+    case stepError:
+      return ['the step', 2 ** 31 - 1];
     default:
       throw new Error(`wasm: a kernel reported the unknown error ${code}`);
   }
@@ -39,7 +50,7 @@ export function dataError(code: number, value: number, node: Node): SubbyteError
     op: node.op.name,
     problem: `${label} is out of range in ${node.outputs[0].name}`,
     got: value,
-    expected: `0 … ${high}`,
+    expected: `${code === stepError ? 1 : 0} … ${high}`,
     fix: 'check the data that was written to the graph',
   });
 }

@@ -3,17 +3,36 @@
 import type { OpEncoder } from './encoder.ts';
 import { attentionEncoder, ropeEncoder } from './encoders/attention.ts';
 import { affineEncoder, arithmeticEncoder, swigluEncoder, unaryEncoder } from './encoders/elementwise.ts';
+import {
+  adamwEncoder,
+  dgeBackwardEncoder,
+  fakeQuantizeBackwardEncoder,
+  fakeQuantizeEncoder,
+  sgdEncoder,
+  sgdMomentumEncoder,
+  swigluBackwardEncoder,
+  targetMaskEncoder,
+  unaryBackwardEncoder,
+} from './encoders/elementwise-backward.ts';
 import { gramUpdateEncoder } from './encoders/gram.ts';
 import {
+  broadcastToEncoder,
   cacheWriteEncoder,
   concatEncoder,
   dequantizeEncoder,
   embeddingEncoder,
+  padEncoder,
   reshapeEncoder,
   sliceEncoder,
   transposeEncoder,
 } from './encoders/layout.ts';
 import { compareLogitsEncoder, crossEntropyEncoder } from './encoders/losses.ts';
+import {
+  attentionBackwardEncoder,
+  compareLogitsBackwardEncoder,
+  crossEntropyBackwardEncoder,
+  expertMatmulBackwardEncoder,
+} from './encoders/products-backward.ts';
 import { quantizeEncoder } from './encoders/quantize.ts';
 import {
   argmaxEncoder,
@@ -24,6 +43,14 @@ import {
   softmaxEncoder,
   topKEncoder,
 } from './encoders/rows.ts';
+import {
+  embeddingBackwardEncoder,
+  layerNormBackwardEncoder,
+  maxBackwardEncoder,
+  rmsNormBackwardEncoder,
+  softmaxBackwardEncoder,
+  topKBackwardEncoder,
+} from './encoders/rows-backward.ts';
 import { matmulEncoder } from './matmul.ts';
 import { expertMatmulEncoder } from './matmul-expert.ts';
 
@@ -57,4 +84,25 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['topK', topKEncoder],
   ['crossEntropy', crossEntropyEncoder],
   ['compareLogits', compareLogitsEncoder],
+  ['pad', padEncoder],
+  ['broadcastTo', broadcastToEncoder],
+  ['fakeQuantize', fakeQuantizeEncoder],
+  ['unaryBackward', unaryBackwardEncoder],
+  ['swigluBackward', swigluBackwardEncoder],
+  ['maxBackward', maxBackwardEncoder],
+  ['softmaxBackward', softmaxBackwardEncoder],
+  ['rmsNormBackward', rmsNormBackwardEncoder],
+  ['layerNormBackward', layerNormBackwardEncoder],
+  ['embeddingBackward', embeddingBackwardEncoder],
+  ['attentionBackward', attentionBackwardEncoder],
+  ['topKBackward', topKBackwardEncoder],
+  ['expertMatmulBackward', expertMatmulBackwardEncoder],
+  ['crossEntropyBackward', crossEntropyBackwardEncoder],
+  ['compareLogitsBackward', compareLogitsBackwardEncoder],
+  ['fakeQuantizeBackward', fakeQuantizeBackwardEncoder],
+  ['dgeBackward', dgeBackwardEncoder],
+  ['targetMask', targetMaskEncoder],
+  ['sgd', sgdEncoder],
+  ['sgdMomentum', sgdMomentumEncoder],
+  ['adamw', adamwEncoder],
 ]);

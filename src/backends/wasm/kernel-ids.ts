@@ -50,9 +50,34 @@ export const expertSortKernel = 104;
 export const expertMatmulKernel = 105;
 export const gramKernel = 106;
 
+// Gradients and training, dispatched by kernels/engine/backward.ts.
+export const firstBackwardKernel = 200;
+export const unaryBackwardKernel = 200;
+export const swigluBackwardKernel = 201;
+export const fakeQuantizeKernel = 202;
+export const fakeQuantizeBackwardKernel = 203;
+export const dgeBackwardKernel = 204;
+export const softmaxBackwardKernel = 210;
+export const normBackwardKernel = 211;
+export const addBlocksKernel = 212;
+export const maxBackwardKernel = 213;
+export const embeddingBackwardKernel = 220;
+export const topKBackwardKernel = 221;
+export const targetMaskKernel = 222;
+export const attentionBackwardKernel = 230;
+export const addHeadsKernel = 231;
+export const crossEntropyBackwardKernel = 232;
+export const compareLogitsBackwardKernel = 233;
+export const expertInputGradientKernel = 234;
+export const expertWeightGradientKernel = 235;
+export const sgdKernel = 240;
+export const sgdMomentumKernel = 241;
+export const adamwKernel = 242;
+
 // Codes of data errors that a kernel reports (kernels/engine/error.ts); messages are in data-error.ts.
 export const embeddingIdError = 1;
 export const cacheRangeError = 2;
 export const targetError = 3;
 export const expertIndexError = 4;
 export const nonFiniteError = 5;
+export const stepError = 20;

@@ -4,7 +4,7 @@
 
 import { applyOp } from '../apply.ts';
 import { denseOrPackedShape, denseShape, expectShape, indexShape } from '../check.ts';
-import type { OpDefinition, Value } from '../graph.ts';
+import type { OpDefinition, Value, ValueType } from '../graph.ts';
 import { f32 } from '../value-type.ts';
 
 /** A target of V or more is an error when the graph runs. */
@@ -27,8 +27,8 @@ export const crossEntropyOp: OpDefinition<Record<string, never>> = {
     const [N, C] = hidden.shape;
     return 2 * N * C * weight.shape[0];
   },
-  gradient: ({ inputs: [hidden, weight, targets] }, [g], [, weightGradient]) =>
-    g ? applyOp(crossEntropyBackwardOp, [hidden, weight, targets, g], { weightGradient }) : [],
+  gradient: ({ inputs: [hidden, weight, targets], outputs: [nll] }, [g], [, weightGradient]) =>
+    g ? applyOp(crossEntropyBackwardOp, [hidden, weight, targets, nll, g], { weightGradient }) : [],
 };
 
 export interface WeightGradientAttributes {
@@ -37,15 +37,17 @@ export interface WeightGradientAttributes {
 }
 
 /**
- * hidden [N, C], weight [V, C] (dense or packed), targets i32 [N], dnll [N] → dhidden [N, C] and, where asked for,
- * dweight [V, C]. Logits are computed again row by row; N×V is never stored.
+ * hidden [N, C], weight [V, C] (dense or packed), targets i32 [N], nll [N], dnll [N] → dhidden [N, C] and, where asked
+ * for, dweight [V, C]. Logits are computed again in pieces; N×V is never stored. The normalizer of a row needs no pass
+ * over the vocabulary: it is nll[n] + hidden[n]·weight[targets[n]].
  */
 export const crossEntropyBackwardOp: OpDefinition<WeightGradientAttributes> = {
   name: 'crossEntropyBackward',
-  infer([hidden, weight, targets, dnll], { weightGradient }) {
-    const [nll] = crossEntropyOp.infer([hidden, weight, targets], {});
-    const found = denseShape('crossEntropyBackward', 'dnll', dnll);
-    expectShape('crossEntropyBackward', 'dnll', found, nll.shape, 'give one gradient a row');
+  infer([hidden, weight, targets, nll, dnll], { weightGradient }) {
+    const [{ shape }] = crossEntropyOp.infer([hidden, weight, targets], {});
+    const rows = (label: string, v: ValueType) => denseShape('crossEntropyBackward', label, v);
+    expectShape('crossEntropyBackward', 'nll', rows('nll', nll), shape, 'pass the result of crossEntropy');
+    expectShape('crossEntropyBackward', 'dnll', rows('dnll', dnll), shape, 'give one gradient a row');
     return weightGradient ? [f32(hidden.shape), f32(weight.shape)] : [f32(hidden.shape)];
   },
   flops: ([hidden, weight], { weightGradient }) =>

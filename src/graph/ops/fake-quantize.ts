@@ -1,11 +1,12 @@
 // Rounding to a uniform grid with a step that is an operand, for training with quantization in the graph.
 //
-//   s = max(step, ε),  z = x / s,  y = s · rne(clip(z, low, high))            rne: to nearest, ties to even
+//   s = max(step, ε),  z = x / s,  y = s · (rne(clip(z, low, high) − shift) + shift)   rne: to nearest, ties to even
 //
+// With shift 0 the levels are whole numbers of steps; with shift 1/2 they lie between them, …, −3/2, −1/2, 1/2, 3/2, ….
 // Gradients (learned step size, Esser et al. 2020, arXiv:1902.08153): x gets dy where low ≤ z ≤ high and 0 outside; an
-// element's share of ds is dy · (rne(z) − z) inside, dy · low below and dy · high above. Below ε the gradient of the
-// step is that at ε, so that a step which an update made negative can grow again. The bounds are inclusive. The rule
-// in the catalogue has no gradient scale; gradient-rules.ts has lsq() with one.
+// element's share of ds is dy · (y/s − z) inside and dy · edge · y/s outside. edge 1 is the derivative of what is
+// computed. Below ε the gradient of the step is that at ε, so that a step which an update made negative can grow again.
+// The bounds are inclusive. The rule in the catalogue has no gradient scale; learned-grids.ts has rules with one.
 
 import { elementCount } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
@@ -16,12 +17,28 @@ import { f32 } from '../value-type.ts';
 import { sumTo } from './reduce.ts';
 
 export interface FakeQuantizeAttributes {
-  /** The lowest and the highest level, in steps: −8 and 7 for signed four bits. */
+  /** Where z is clipped, in steps; with whole numbers the lowest and the highest level: −8 and 7 for four signed bits. */
   low: number;
   high: number;
+  /** Of the levels: 0 or 1/2. */
+  shift: number;
+  /** Factor of the outermost level in the step's gradient outside of the grid. */
+  edge: number;
   /** The smallest step. */
   epsilon: number;
 }
+
+/** low and high; the rest has defaults. */
+export type Grid = Pick<FakeQuantizeAttributes, 'low' | 'high'> & Partial<FakeQuantizeAttributes>;
+
+/** Shift 0, edge 1, smallest step 1e-8 where the grid does not say. */
+export const gridAttributes = ({ low, high, shift = 0, edge = 1, epsilon = 1e-8 }: Grid): FakeQuantizeAttributes => ({
+  low,
+  high,
+  shift,
+  edge,
+  epsilon,
+});
 
 /** Inputs x [..., K] and step, which broadcasts to x: [1] for a tensor, [N, 1] for the rows of a weight. */
 export const fakeQuantizeOp: OpDefinition<FakeQuantizeAttributes> = {
@@ -48,32 +65,22 @@ export const fakeQuantizeBackwardOp: OpDefinition<FakeQuantizeAttributes> = {
 };
 
 /**
- * x rounded to low·step … high·step.
+ * x rounded to the levels of a grid.
  *
  * @example fakeQuantize(weight, g.param('step', f32([1])), { low: -8, high: 7 })
  */
-export function fakeQuantize(
-  x: Value,
-  step: Value,
-  { low, high, epsilon = 1e-8 }: Omit<FakeQuantizeAttributes, 'epsilon'> & { epsilon?: number },
-): Value {
-  return applyOp(fakeQuantizeOp, [x, step], { low, high, epsilon })[0];
-}
+export const fakeQuantize = (x: Value, step: Value, grid: Grid): Value =>
+  applyOp(fakeQuantizeOp, [x, step], gridAttributes(grid))[0];
 
 /** dx and each element's share of the step's gradient. */
-export function fakeQuantizeBackward(
-  x: Value,
-  step: Value,
-  gradient: Value,
-  attributes: FakeQuantizeAttributes,
-): readonly Value[] {
-  return applyOp(fakeQuantizeBackwardOp, [x, step, gradient], attributes);
-}
+export const fakeQuantizeBackward = (x: Value, step: Value, gradient: Value, grid: Grid): readonly Value[] =>
+  applyOp(fakeQuantizeBackwardOp, [x, step, gradient], gridAttributes(grid));
 
-function gridShape(op: string, x: ValueType, step: ValueType, { low, high, epsilon }: FakeQuantizeAttributes) {
+function gridShape(op: string, x: ValueType, step: ValueType, attributes: FakeQuantizeAttributes) {
   const shape = denseShape(op, 'x', x, [1]);
   const stretched = broadcastShapes(op, denseShape(op, 'step', step), shape);
   expectShape(op, 'step', stretched, shape, 'give a step that broadcasts to x');
+  const { low, high, shift, edge, epsilon } = attributes;
   if (!(low <= 0 && high >= 0 && low < high && epsilon > 0))
     throw shapeError(
       op,
@@ -81,6 +88,14 @@ function gridShape(op: string, x: ValueType, step: ValueType, { low, high, epsil
       `low ${low}, high ${high}, epsilon ${epsilon}`,
       'low ≤ 0 ≤ high, low < high, epsilon above 0',
       'use −2^(b−1) and 2^(b−1)−1 for b signed bits',
+    );
+  if (!((shift === 0 || shift === 0.5) && Number.isFinite(edge)))
+    throw shapeError(
+      op,
+      'bad levels',
+      `shift ${shift}, edge ${edge}`,
+      'shift 0 or 1/2, a finite edge',
+      'leave them out',
     );
   return shape;
 }

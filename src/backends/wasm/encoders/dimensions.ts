@@ -1,4 +1,4 @@
-// Strides of shapes, and merging of dimensions that several layouts walk alike.
+// Strides of shapes, also through broadcasting, and merging of dimensions that several layouts walk alike.
 
 import type { Shape } from '../../../tensor/shape.ts';
 
@@ -28,4 +28,32 @@ export function mergeDimensions(shape: Shape, layouts: readonly (readonly number
     else rows.unshift(row);
   }
   return rows.length > 0 ? rows : [[1, ...layouts.map(() => 0)]];
+}
+
+/** Strides of an operand seen through broadcasting to `shape`: 0 where it repeats. */
+export function broadcastStrides(operand: Shape, shape: Shape): number[] {
+  const own = strides(operand);
+  const lead = shape.length - operand.length;
+  return shape.map((_, d) => (d < lead || operand[d - lead] === 1 ? 0 : own[d - lead]));
+}
+
+export interface Dimension {
+  size: number;
+  stride: number;
+  reduced: boolean;
+}
+
+/** Dimensions with neighbours of one role merged, outermost first; dimensions of size 1 belong to any role. */
+export function roles(shape: readonly number[], axes: readonly number[]): Dimension[] {
+  const dims: Dimension[] = [];
+  let stride = 1;
+  for (let d = shape.length - 1; d >= 0; d--) {
+    const reduced = axes.includes(d);
+    const inner = dims[0];
+    if (shape[d] === 1) continue;
+    if (inner?.reduced === reduced) inner.size *= shape[d];
+    else dims.unshift({ size: shape[d], stride, reduced });
+    stride *= shape[d];
+  }
+  return dims.length > 0 ? dims : [{ size: 1, stride: 1, reduced: true }];
 }

@@ -3,10 +3,10 @@
 import type { AffineAttributes } from '../../../graph/ops/affine.ts';
 import type { ArithmeticName } from '../../../graph/ops/arithmetic.ts';
 import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
-import { elementCount, type Shape } from '../../../tensor/shape.ts';
+import { elementCount } from '../../../tensor/shape.ts';
 import { dense, f32, type OpEncoder } from '../encoder.ts';
 import { affineKernel, arithmeticKernel, swigluKernel, unaryKernel } from '../kernel-ids.ts';
-import { mergeDimensions, strides } from './dimensions.ts';
+import { broadcastStrides, mergeDimensions } from './dimensions.ts';
 
 export const unaryEncoder: OpEncoder = {
   encode({ node, inputs, outputs }) {
@@ -30,13 +30,6 @@ export const swigluEncoder: OpEncoder = {
     return [{ kernel: swigluKernel, args: [gate.address, up.address, y.address, elementCount(y.shape)] }];
   },
 };
-
-/** Strides of an operand seen through broadcasting to `shape`: 0 where it repeats. */
-function broadcastStrides(operand: Shape, shape: Shape): number[] {
-  const own = strides(operand);
-  const lead = shape.length - operand.length;
-  return shape.map((_, d) => (d < lead || operand[d - lead] === 1 ? 0 : own[d - lead]));
-}
 
 const kinds: Readonly<Record<ArithmeticName, number>> = { add: 0, sub: 1, mul: 2, div: 3 };
 

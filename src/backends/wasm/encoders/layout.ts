@@ -1,12 +1,17 @@
-// Ops that move data: reshape, transpose, slice, concat, cacheWrite, embedding, dequantize.
+// Ops that move data: reshape, transpose, slice, concat, pad, broadcastTo, cacheWrite, embedding, dequantize.
 
-import type { ConcatAttributes, SliceAttributes, TransposeAttributes } from '../../../graph/ops/layout.ts';
+import type {
+  ConcatAttributes,
+  PadAttributes,
+  SliceAttributes,
+  TransposeAttributes,
+} from '../../../graph/ops/layout.ts';
 import { elementCount } from '../../../tensor/shape.ts';
 import { type Command, dense, type OpEncoder, type Operand } from '../encoder.ts';
-import { cacheWriteKernel, copyStridedKernel, embeddingKernel } from '../kernel-ids.ts';
+import { cacheWriteKernel, copyStridedKernel, embeddingKernel, fillKernel } from '../kernel-ids.ts';
 import { decodeCommand } from '../matmul.ts';
 import { sourceWords, valuesAddress } from '../matmul-source.ts';
-import { mergeDimensions, strides } from './dimensions.ts';
+import { broadcastStrides, mergeDimensions, strides } from './dimensions.ts';
 
 function copy(from: number, to: number, shape: readonly number[], layouts: readonly number[][]): Command {
   const dims = mergeDimensions(shape, layouts);
@@ -50,6 +55,25 @@ export const concatEncoder: OpEncoder = {
       at += 4 * to[axis] * x.shape[axis];
       return command;
     });
+  },
+};
+
+export const padEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { axis, before } = node.attributes as unknown as PadAttributes;
+    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
+    const to = strides(y.shape);
+    return [
+      { kernel: fillKernel, args: [y.address, elementCount(y.shape), 0] },
+      copy(x.address, y.address + 4 * before * to[axis], x.shape, [strides(x.shape), to]),
+    ];
+  },
+};
+
+export const broadcastToEncoder: OpEncoder = {
+  encode({ inputs, outputs }) {
+    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
+    return [copy(x.address, y.address, y.shape, [broadcastStrides(x.shape, y.shape), strides(y.shape)])];
   },
 };
 

@@ -15,27 +15,7 @@ import {
   softmaxKernel,
   topKKernel,
 } from '../kernel-ids.ts';
-
-interface Dimension {
-  size: number;
-  stride: number;
-  reduced: boolean;
-}
-
-/** Dimensions with neighbours of one role merged, outermost first; dimensions of size 1 belong to any role. */
-function roles(shape: readonly number[], axes: readonly number[]): Dimension[] {
-  const dims: Dimension[] = [];
-  let stride = 1;
-  for (let d = shape.length - 1; d >= 0; d--) {
-    const reduced = axes.includes(d);
-    const inner = dims[0];
-    if (shape[d] === 1) continue;
-    if (inner?.reduced === reduced) inner.size *= shape[d];
-    else dims.unshift({ size: shape[d], stride, reduced });
-    stride *= shape[d];
-  }
-  return dims.length > 0 ? dims : [{ size: 1, stride: 1, reduced: true }];
-}
+import { roles } from './dimensions.ts';
 
 export const reduceEncoder: OpEncoder = {
   encode({ node, inputs, outputs }) {

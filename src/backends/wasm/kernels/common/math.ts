@@ -129,10 +129,10 @@ const c2: usize = memory.data<f32>([0.05880577117204666]);
 const c1: usize = memory.data<f32>([0.23914313316345215]);
 const c0: usize = memory.data<f32>([0.22697056829929352]);
 
-/** x · Φ(x), Φ(x) = erfc(−x / √2) / 2 */
+/** Φ(x) = erfc(−x / √2) / 2, the normal distribution function. */
 // @ts-ignore: decorator
 @inline
-export function gelu4(x: v128): v128 {
+export function normal4(x: v128): v128 {
   const a = f32x4.pmin(f32x4.abs(x), k(geluLast));
   const t = f32x4.mul(a, k(rootHalf));
   const z = f32x4.mul(x, k(rootHalf));
@@ -161,8 +161,14 @@ export function gelu4(x: v128): v128 {
   const decay = f32x4.mul(exp4(f32x4.mul(f32x4.mul(h, h), k(minusHalf))), exp4(rest));
   const tail = f32x4.mul(k(half), f32x4.mul(decay, q));
   const far = v128.bitselect(f32x4.sub(k(one), tail), tail, f32x4.gt(x, i32x4.splat(0)));
-  const phi = v128.bitselect(near, far, f32x4.le(t, k(one)));
-  return f32x4.mul(x, phi);
+  return v128.bitselect(near, far, f32x4.le(t, k(one)));
+}
+
+/** x · Φ(x) */
+// @ts-ignore: decorator
+@inline
+export function gelu4(x: v128): v128 {
+  return f32x4.mul(x, normal4(x));
 }
 
 const cubic: usize = memory.data<f32>([0.044715]);

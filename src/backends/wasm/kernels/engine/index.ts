@@ -20,6 +20,7 @@ import {
   expertSortKernel,
   fillKernel,
   gramKernel,
+  firstBackwardKernel,
   hadamardKernel,
   layerNormKernel,
   matmulF32Kernel,
@@ -42,6 +43,7 @@ import {
 } from '../../kernel-ids.ts';
 import { barrier } from '../common/barrier.ts';
 import { attention } from './attention.ts';
+import { dispatchBackward } from './backward.ts';
 import { affine, arithmetic, swiglu, unary } from './elementwise.ts';
 import { enterCommand } from './error.ts';
 import { gram } from './gram.ts';
@@ -165,7 +167,8 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       quantizeSpec(args, thread, threads);
       return;
     default:
-      unreachable();
+      if (kernel >= firstBackwardKernel) dispatchBackward(kernel, args, thread, threads);
+      else unreachable();
   }
 }
 

@@ -17,9 +17,9 @@ export function fill(args: usize, thread: i32, threads: i32): void {
 }
 
 /**
- * Copies 32-bit elements between two strided layouts: transpose, slice, concat. Words: from, to, rank, then for each
- * dimension, outermost first: size, stride in from, stride in to (elements). Rows of the innermost dimension are
- * shared between the threads, or the elements where there is only one.
+ * Copies 32-bit elements between two strided layouts: transpose, slice, concat, pad, broadcastTo (stride 0 in from).
+ * Words: from, to, rank, then for each dimension, outermost first: size, stride in from, stride in to (elements). Rows
+ * of the innermost dimension are shared between the threads, or the elements where there is only one.
  */
 export function copyStrided(args: usize, thread: i32, threads: i32): void {
   const from = address(args, 0);
@@ -60,6 +60,13 @@ export function copyStrided(args: usize, thread: i32, threads: i32): void {
 function copyRow(from: usize, fromStep: i32, to: usize, toStep: i32, count: i32): void {
   if (fromStep == 1 && toStep == 1) {
     memory.copy(to, from, (<usize>count) << 2);
+    return;
+  }
+  if (fromStep == 0 && toStep == 1) {
+    const value = v128.load32_splat(from);
+    let i = 0;
+    for (; i + 4 <= count; i += 4) v128.store(at(to, i), value);
+    for (; i < count; i++) v128.store32_lane(at(to, i), value, 0);
     return;
   }
   const fromBytes = (<usize>fromStep) << 2;

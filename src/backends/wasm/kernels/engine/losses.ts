@@ -51,7 +51,7 @@ export function crossEntropyPartial(args: usize, thread: i32, threads: i32): voi
       const entries = min(blockEntries, last - entry);
       // The product addresses C by row and column; the tile stands for its part of C.
       const c = logits - <usize>first * lineBytes - ((<usize>entry) << 2);
-      product(matrix, hidden, weight, 0, c, first, first + rows, entry, entry + entries, own, 0, 1);
+      product(matrix, hidden, weight, 0, c, first, first + rows, entry, entry + entries, own, 0, 1, false);
       for (let m = 0; m < rows; m++) {
         const line = logits + <usize>m * lineBytes;
         const target = load<i32>(at(targets, first + m)) - entry;
@@ -109,7 +109,7 @@ export function crossEntropyCombine(args: usize, thread: i32, threads: i32): voi
 }
 
 /** log Σ e^(x − most), sums in runs of 1024. */
-function logSum(x: usize, count: i32, most: f32): f64 {
+export function logSum(x: usize, count: i32, most: f32): f64 {
   const shift = f32x4.splat(most);
   let total: f64 = 0;
   for (let start = 0; start < count; start += 1024) {
@@ -129,7 +129,7 @@ function logSum(x: usize, count: i32, most: f32): f64 {
  * Σ_v e^(p_v − normP) (p_v − q_v): the part of the divergence that depends on v. Entries of probability 0 give 0.
  * The differences and their sum are f64: near-equal logits cancel.
  */
-function divergence(p: usize, q: usize, count: i32, most: f32, normP: f64): f64 {
+export function divergence(p: usize, q: usize, count: i32, most: f32, normP: f64): f64 {
   let low = f64x2.splat(0);
   let high = low;
   const zero = f32x4.splat(0);

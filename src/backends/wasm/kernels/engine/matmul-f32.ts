@@ -63,7 +63,7 @@ function listed(list: usize, i: i32, divisor: i32): usize {
 
 /**
  * Rows m0 … m1−1 and columns n0 … n1−1 of one product. With a row list, row i of the product reads row list[i] /
- * divisor of A and writes row list[i] of C.
+ * divisor of A and writes row list[i] of C. With `add` the product is added to what C holds.
  */
 export function product(
   args: usize,
@@ -78,6 +78,7 @@ export function product(
   own: usize,
   list: usize,
   divisor: i32,
+  add: bool,
 ): void {
   const depthAll = load<i32>(args + 12);
   const strideA = load<usize>(args + 20);
@@ -92,7 +93,7 @@ export function product(
   for (let k = 0; k < depthAll; k += panelDepth) {
     const depth = min(panelDepth, depthAll - k);
     const panelB = (<usize>depth) << 5;
-    const accumulate = k > 0;
+    const accumulate = add || k > 0;
     for (let nb = n0; nb < n1; nb += blockColumns) {
       const end = min(nb + blockColumns, n1);
       let to = block;
@@ -210,6 +211,6 @@ export function matmulF32(args: usize, thread: i32, threads: i32): void {
     const b = dense ? load<usize>(args + 32) + <usize>i * stepB : 0;
     const row = dense ? 0 : <i32>(<usize>i * stepB);
     if (few) fewRows(args, a, b, row, c, rows, n0, n1, own, 0, 1);
-    else product(args, a, b, row, c, m0, m1, n0, n1, own, 0, 1);
+    else product(args, a, b, row, c, m0, m1, n0, n1, own, 0, 1, false);
   }
 }

@@ -11,7 +11,7 @@ import { argmaxRow, maxRow, sumRow } from './rows';
 /** Offset of item `index` in the dimensions (size, stride) listed at `dims`, innermost last. */
 // @ts-ignore: decorator
 @inline
-function offsetOf(dims: usize, rank: i32, index: i32): i32 {
+export function offsetOf(dims: usize, rank: i32, index: i32): i32 {
   let offset = 0;
   for (let d = rank - 1; d >= 0; d--) {
     const size = word(dims, 2 * d);

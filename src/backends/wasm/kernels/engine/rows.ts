@@ -55,6 +55,24 @@ export function sumRow(x: usize, count: i32): f64 {
   return total;
 }
 
+/** Σ x · y */
+export function dotRow(x: usize, y: usize, count: i32): f64 {
+  let a = f64x2.splat(0);
+  let b = a;
+  let i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const u = v128.load(at(x, i));
+    const v = v128.load(at(y, i));
+    a = f64x2.add(a, f64x2.mul(f64x2.promote_low_f32x4(u), f64x2.promote_low_f32x4(v)));
+    const p = f64x2.promote_low_f32x4(v128.shuffle<i32>(u, u, 2, 3, 2, 3));
+    b = f64x2.add(b, f64x2.mul(p, f64x2.promote_low_f32x4(v128.shuffle<i32>(v, v, 2, 3, 2, 3))));
+  }
+  const sum = f64x2.add(a, b);
+  let total = f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+  for (; i < count; i++) total += <f64>load<f32>(at(x, i)) * <f64>load<f32>(at(y, i));
+  return total;
+}
+
 /** Largest element; NaN when there is one. */
 export function maxRow(x: usize, count: i32): f32 {
   let i = 0;

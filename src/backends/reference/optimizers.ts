@@ -1,0 +1,44 @@
+// Optimizer steps, element by element: graph/ops/optimizers.ts has the formulas. Outputs lie on the states' memory.
+
+import type { AdamWAttributes, MomentumAttributes, SgdAttributes } from '../../graph/ops/optimizers.ts';
+import { checkIndex, type Kernel, numbers, target } from './kernel.ts';
+
+export const sgd: Kernel<SgdAttributes> = ([weight, gradient, rate], [next], { weightDecay }) => {
+  const [w, g, [eta], to] = [numbers(weight), numbers(gradient), numbers(rate), target(next)];
+  for (let i = 0; i < to.length; i++) to[i] = w[i] - eta * (g[i] + weightDecay * w[i]);
+};
+
+export const sgdMomentum: Kernel<MomentumAttributes> = (
+  [weight, momentum, gradient, rate],
+  [next, nextMomentum],
+  { momentum: mu, nesterov, weightDecay },
+) => {
+  const [w, m, g, [eta]] = [numbers(weight), numbers(momentum), numbers(gradient), numbers(rate)];
+  const [toWeight, toMomentum] = [target(next), target(nextMomentum)];
+  for (let i = 0; i < toWeight.length; i++) {
+    const slope = g[i] + weightDecay * w[i];
+    const moving = mu * m[i] + slope;
+    toMomentum[i] = moving;
+    toWeight[i] = w[i] - eta * (nesterov ? slope + mu * moving : moving);
+  }
+};
+
+export const adamw: Kernel<AdamWAttributes> = (
+  [weight, first, second, gradient, rate, step],
+  [next, nextFirst, nextSecond],
+  { beta1, beta2, epsilon, weightDecay },
+) => {
+  const [w, m, v, g] = [numbers(weight), numbers(first), numbers(second), numbers(gradient)];
+  const [[eta], [t]] = [numbers(rate), numbers(step)];
+  checkIndex('adamw', 'step', t, 1, 2 ** 31 - 1);
+  const [toWeight, toFirst, toSecond] = [target(next), target(nextFirst), target(nextSecond)];
+  const [correction1, correction2] = [1 - beta1 ** t, 1 - beta2 ** t];
+  for (let i = 0; i < toWeight.length; i++) {
+    const mean = beta1 * m[i] + (1 - beta1) * g[i];
+    const square = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+    const change = mean / correction1 / (Math.sqrt(square / correction2) + epsilon);
+    toFirst[i] = mean;
+    toSecond[i] = square;
+    toWeight[i] = w[i] - eta * weightDecay * w[i] - eta * change;
+  }
+};

@@ -1,0 +1,108 @@
+// Elementwise gradients, rounding to trained grids, optimizer steps.
+
+import { type DgeAttributes, edgeSlack, roundingLevels } from '../../../graph/ops/dge.ts';
+import type { FakeQuantizeAttributes } from '../../../graph/ops/fake-quantize.ts';
+import type { AdamWAttributes, MomentumAttributes, SgdAttributes } from '../../../graph/ops/optimizers.ts';
+import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
+import { elementCount, type Shape } from '../../../tensor/shape.ts';
+import { dense, type EncodeContext, f32, type OpEncoder, rowsAndColumns, type Word } from '../encoder.ts';
+import {
+  adamwKernel,
+  dgeBackwardKernel,
+  fakeQuantizeBackwardKernel,
+  fakeQuantizeKernel,
+  sgdKernel,
+  sgdMomentumKernel,
+  swigluBackwardKernel,
+  targetMaskKernel,
+  unaryBackwardKernel,
+} from '../kernel-ids.ts';
+import { sourceWords } from '../matmul-source.ts';
+import { broadcastStrides, mergeDimensions, strides } from './dimensions.ts';
+import { f64Words } from './words.ts';
+
+/** Addresses of all inputs, then of all outputs. */
+const addresses = ({ inputs, outputs }: EncodeContext) =>
+  [...inputs.map((_, i) => dense(inputs, i)), ...outputs.map((_, i) => dense(outputs, i))].map((o) => o.address);
+
+export const unaryBackwardEncoder: OpEncoder = {
+  encode(context) {
+    const { kind } = context.node.attributes as unknown as UnaryAttributes;
+    const count = elementCount(context.inputs[0].shape);
+    return [{ kernel: unaryBackwardKernel, args: [unaryKinds.indexOf(kind), ...addresses(context), count] }];
+  },
+};
+
+export const swigluBackwardEncoder: OpEncoder = {
+  encode: (context) => [
+    { kernel: swigluBackwardKernel, args: [...addresses(context), elementCount(context.inputs[0].shape)] },
+  ],
+};
+
+export const targetMaskEncoder: OpEncoder = {
+  encode: (context) => [
+    { kernel: targetMaskKernel, args: [...addresses(context), elementCount(context.inputs[0].shape)] },
+  ],
+};
+
+function gridWords({ low, high, shift, edge, epsilon }: FakeQuantizeAttributes, x: Shape, step: Shape): Word[] {
+  const dims = mergeDimensions(x, [strides(x), broadcastStrides(step, x)]);
+  return [...[low, high, shift, edge, epsilon].flatMap(f64Words), dims.length, ...dims.flat()];
+}
+
+const onGrid = (kernel: number): OpEncoder => ({
+  encode(context) {
+    const [x, step] = context.inputs;
+    const words = gridWords(context.node.attributes as unknown as FakeQuantizeAttributes, x.shape, step.shape);
+    return [{ kernel, args: [...addresses(context), ...words] }];
+  },
+});
+
+export const fakeQuantizeEncoder = onGrid(fakeQuantizeKernel);
+export const fakeQuantizeBackwardEncoder = onGrid(fakeQuantizeBackwardKernel);
+
+const dgeHeaderWords = 14;
+
+export const dgeBackwardEncoder: OpEncoder = {
+  encode({ node, inputs, outputs }) {
+    const { k, cap } = node.attributes as unknown as DgeAttributes;
+    const [x, y, dy, dx] = [dense(inputs, 0), inputs[1], dense(inputs, 2), dense(outputs, 0)];
+    if (y.dtype !== 'packed') throw new Error('encoder: dgeBackward of a dense rounding');
+    const levels = roundingLevels(y.format);
+    const words = [
+      ...[x.address, dy.address, dx.address, ...rowsAndColumns(x.shape), levels.length],
+      ...[dgeHeaderWords + levels.length, f32(cap), ...[1 / k - 1, 1 / k, edgeSlack].flatMap(f64Words)],
+      ...Array.from(levels, f32),
+    ];
+    return [{ kernel: dgeBackwardKernel, args: [...words, ...sourceWords(y, true)] }];
+  },
+};
+
+/** Addresses of states, gradient and numbers (the outputs are the states), then the number of weights. */
+const stateWords = ({ inputs }: EncodeContext): Word[] => [
+  ...inputs.map((_, i) => dense(inputs, i).address),
+  elementCount(inputs[0].shape),
+];
+
+export const sgdEncoder: OpEncoder = {
+  encode(context) {
+    const { weightDecay } = context.node.attributes as unknown as SgdAttributes;
+    return [{ kernel: sgdKernel, args: [...stateWords(context), f32(weightDecay)] }];
+  },
+};
+
+export const sgdMomentumEncoder: OpEncoder = {
+  encode(context) {
+    const { weightDecay, momentum, nesterov } = context.node.attributes as unknown as MomentumAttributes;
+    const words = [...stateWords(context), f32(weightDecay), f32(momentum), nesterov ? 1 : 0];
+    return [{ kernel: sgdMomentumKernel, args: words }];
+  },
+};
+
+export const adamwEncoder: OpEncoder = {
+  encode(context) {
+    const { beta1, beta2, epsilon, weightDecay } = context.node.attributes as unknown as AdamWAttributes;
+    const constants = [beta1, beta2, epsilon, weightDecay].flatMap(f64Words);
+    return [{ kernel: adamwKernel, args: [...stateWords(context), 0, ...constants] }];
+  },
+};
