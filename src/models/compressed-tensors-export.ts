@@ -14,11 +14,12 @@ import type { SafetensorsTensor } from '../io/safetensors-writer.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import { partsOf } from './compressed-tensors-codes.ts';
 import { type ActivationScheme, refuseFormat, type Scheme, schemeOf } from './compressed-tensors-scheme.ts';
+import { planTransforms } from './compressed-tensors-transforms.ts';
 import { floatBytes } from './gguf-floats.ts';
 import type { ModelWeights } from './weights.ts';
 
 export interface CompressedExportOptions {
-  model: Pick<ModelWeights, 'hfConfig' | 'names' | 'shape' | 'role'>;
+  model: Pick<ModelWeights, 'config' | 'hfConfig' | 'names' | 'shape' | 'role'>;
   /** The format of each tensor: a float format, or one that compressed-tensors can express. */
   format(name: string): Format;
   /** A tensor in exactly that format; floats may have any float type. */
@@ -73,11 +74,28 @@ export function planCompressedTensors(options: CompressedExportOptions): Compres
       else layers.push(tensor);
     }
   }
-  const tensors = [...shapes, ...layers];
   const { quantization_config: _, ...rest } = model.hfConfig;
-  const config = schemes.size === 0 ? rest : { ...rest, quantization_config: describe(schemes, model) };
-  return { tensors, order: aligned(tensors) ? 'given' : 'reference', config, notes: [...notes] };
+  if (schemes.size === 0) {
+    if (model.config.runtime.online.inputs.length > 0) notes.add(unquantizedOnline);
+    return { tensors: layers, order: aligned(layers) ? 'given' : 'reference', config: rest, notes: [...notes] };
+  }
+  const transforms = planTransforms(model.config);
+  for (const note of transforms.notes) notes.add(note);
+  const tensors = [...shapes, ...layers, ...transforms.tensors];
+  const quantization = {
+    ...describe(schemes, model),
+    ...(transforms.config && { transform_config: transforms.config }),
+  };
+  return {
+    tensors,
+    order: aligned(tensors) ? 'given' : 'reference',
+    config: { ...rest, quantization_config: quantization },
+    notes: [...notes],
+  };
 }
+
+const unquantizedOnline =
+  'only subbyte runs this model: an unquantized checkpoint cannot tell other runtimes of its online rotations';
 
 const reciprocal =
   'compressed-tensors stores the tensor scale of NVFP4 as its reciprocal: re-read values may differ in the last bit of f32 (nvfp4-ct: never)';

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { memoryCheckpoint } from '../../test/fixtures/models/memory-checkpoint.ts';
 import { tinyWeights } from '../../test/fixtures/models/memory-source.ts';
 import { tinyConfigs, tinyModel } from '../../test/fixtures/models/tiny-models.ts';
 import type { Format, Quantized, QuantSpec } from '../formats/format.ts';
 import { quantize } from '../formats/quantize.ts';
 import { parseFormat } from '../formats/registry.ts';
-import type { Checkpoint, TensorInfo } from '../io/checkpoint.ts';
+import type { TensorInfo } from '../io/checkpoint.ts';
 import { qtensor } from '../tensor/tensor.ts';
 import { globalScale, partsOf } from './compressed-tensors-codes.ts';
 import { planCompressedTensors } from './compressed-tensors-export.ts';
@@ -76,30 +77,6 @@ describe('one layer', () => {
   });
 });
 
-/** The plan's tensors as a checkpoint in memory. */
-async function inMemory(plan: ReturnType<typeof planCompressedTensors>): Promise<Checkpoint> {
-  const data = new Map<string, Uint8Array>();
-  const tensors = new Map<string, TensorInfo>();
-  for (const { name, dtype, shape, byteLength, data: read } of plan.tensors) {
-    const bytes = (await read()) as Uint8Array;
-    expect(bytes.byteLength, name).toBe(byteLength);
-    data.set(name, bytes);
-    tensors.set(name, { name, dtype, shape, file: 'model.safetensors', byteOffset: 0, byteLength });
-  }
-  const read = async (name: string) => data.get(name)?.slice() ?? new Uint8Array(0);
-  return {
-    container: 'safetensors',
-    location: 'memory',
-    tensors,
-    metadata: new Map(),
-    read,
-    readRange: async (name, offset, length) => (await read(name)).slice(offset, offset + length),
-    sidecar: async (file) =>
-      file === 'config.json' ? new TextEncoder().encode(JSON.stringify(plan.config)) : undefined,
-    close: async () => {},
-  };
-}
-
 async function exported(family: string, formatOf: (name: string) => Format, activations?: 'dynamic') {
   const config = Object.entries(tinyConfigs).find(([name]) => name.startsWith(family))?.[1] ?? {};
   const model = await tinyWeights(tinyModel({ ...config, hidden_size: 64, intermediate_size: 96 }, 3));
@@ -146,7 +123,7 @@ describe('a model', () => {
   ];
   it.each(formats)('reads back bit for bit: %s', async (name) => {
     const { model, load, plan } = await exported('qwen3', () => spec(name));
-    const back = await openWeights(await inMemory(plan));
+    const back = await openWeights(await memoryCheckpoint(plan.tensors, plan.config));
     await expectSame(model, load, back);
     expect(back.hfConfig).not.toHaveProperty('quantization_config');
   });
@@ -158,7 +135,7 @@ describe('a model', () => {
     const described = plan.config.quantization_config as { format: string; ignore: string[] };
     expect(described.format).toBe('mixed-precision');
     expect(described.ignore).toContain('model.layers.0.block_sparse_moe.gate');
-    await expectSame(model, load, await openWeights(await inMemory(plan)));
+    await expectSame(model, load, await openWeights(await memoryCheckpoint(plan.tensors, plan.config)));
   });
 
   it('describes NVFP4 in the words of the convention', async () => {
@@ -195,7 +172,7 @@ describe('a model', () => {
   it('stores W8A8 as int-quantized', async () => {
     const { model, load, plan } = await exported('qwen3', () => spec('int8-channel'), 'dynamic');
     expect(plan.tensors.find((t) => t.name.endsWith('layers.0.mlp.up_proj.weight'))?.dtype).toBe('I8');
-    await expectSame(model, load, await openWeights(await inMemory(plan)));
+    await expectSame(model, load, await openWeights(await memoryCheckpoint(plan.tensors, plan.config)));
   });
 
   it.each(['nf4-g64', 'if4', 'hif4', 'int3-g32', 'mxfp6-e2m3', 'fp8-e5m2-tensor', 'int4-g32-asymf', 'q4_k'])(
@@ -209,7 +186,7 @@ describe('a model', () => {
 
   it('refuses a part that does not fit the description', async () => {
     const { plan } = await exported('qwen3', () => spec('int4-g32'));
-    const checkpoint = await inMemory(plan);
+    const checkpoint = await memoryCheckpoint(plan.tensors, plan.config);
     const name = 'model.layers.0.mlp.up_proj.weight_scale';
     const info = checkpoint.tensors.get(name) as TensorInfo;
     (checkpoint.tensors as Map<string, TensorInfo>).set(name, { ...info, shape: [info.shape[0], 7] });

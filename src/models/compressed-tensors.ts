@@ -17,6 +17,8 @@ import { type AnyTensor, qtensor } from '../tensor/tensor.ts';
 import { firstFloat, partsOf, scaleFormatOf, unpackWords, unpackZeroPoints } from './compressed-tensors-codes.ts';
 import { type CompressedGroup, groupOf, readGroups } from './compressed-tensors-groups.ts';
 import { type CompressedFormat, specOf } from './compressed-tensors-scheme.ts';
+import { readTransforms } from './compressed-tensors-transforms.ts';
+import { printRuntime } from './runtime-scheme.ts';
 import { readConfigJson, safetensorsSource } from './safetensors-source.ts';
 import type { WeightSource } from './weight-source.ts';
 
@@ -50,14 +52,24 @@ export async function compressedTensorsSource(checkpoint: Checkpoint): Promise<W
       const module = name.slice(0, -'.weight_scale'.length);
       layers.set(`${module}.weight`, await describeLayer(checkpoint, module, groups));
     }
-  const names = [...plain.names].filter((name) => !partName.test(name) && !layers.has(name));
+  const all = [...plain.names].filter((name) => !partName.test(name) && !layers.has(name));
+  const shape = (name: string): Shape | undefined => {
+    const layer = layers.get(name);
+    return layer ? [layer.rows, layer.cols] : plain.shape(name);
+  };
+  const widths = new Map(
+    [...all, ...layers.keys()]
+      .filter((name) => name.endsWith('.weight') && name !== 'model.embed_tokens.weight' && shape(name)?.length === 2)
+      .map((name) => [name.replace(/\.weight$/, ''), shape(name)?.at(-1) ?? 0]),
+  );
+  const { transform_config } = quantization_config as { transform_config?: unknown };
+  const transforms = readTransforms(transform_config, widths, checkpoint.location, config.subbyte !== undefined);
+  const names = all.filter((name) => !transforms.isPart(name));
+  const subbyte = printRuntime({ activations: [], online: transforms.online });
   return {
-    config: async () => config,
+    config: async () => (subbyte ? { ...config, subbyte } : config),
     names: [...names, ...layers.keys()],
-    shape(name): Shape | undefined {
-      const layer = layers.get(name);
-      return layer ? [layer.rows, layer.cols] : plain.shape(name);
-    },
+    shape,
     format: (name) => layers.get(name)?.spec ?? plain.format(name),
     file: (name) => plain.file(layers.has(name) ? `${name}_scale` : name),
     async load(name): Promise<AnyTensor> {

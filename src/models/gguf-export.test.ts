@@ -146,6 +146,16 @@ describe('planGguf', () => {
     );
   });
 
+  it('refuses rotations that are done while the model runs, but not those of queries and keys', async () => {
+    const online = (value: object) =>
+      plan('llama', () => ({ kind: 'float', name: 'f32' }), {}, { subbyte: { online: value } });
+    await expect(online({ inputs: [{ match: 'down_proj$', size: 96 }] })).rejects.toThrow(
+      /inputs that are rotated while the model runs \(down_proj\$\).*rotate offline only.*or write safetensors/,
+    );
+    const { plan: written } = await online({ queryKey: true });
+    expect(written.tensors.length).toBeGreaterThan(0);
+  });
+
   it('notes that sliding windows are not applied', async () => {
     const { plan: p } = await plan('mistral', f32);
     expect(p.notes[0]).toMatch(/beyond 5 tokens/);

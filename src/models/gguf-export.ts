@@ -68,6 +68,7 @@ export interface GgufExport {
 export function planGguf(options: GgufExportOptions): GgufExport {
   const { model } = options;
   const { config } = model;
+  refuseOnline(config);
   const keys = architectureKeys(config);
   const notes = [...keys.notes];
   const weightsOf = new Map<GgufTypeName, number>();
@@ -83,6 +84,18 @@ export function planGguf(options: GgufExportOptions): GgufExport {
   const most = [...weightsOf].sort((a, b) => b[1] - a[1])[0][0];
   const fileType = fileTypes[options.preset === 'q2_k_m' ? 'q2_k' : (options.preset ?? most)];
   return { metadata: metadataOf(options, keys.entries, fileType), tensors, notes };
+}
+
+/** llama.cpp's graphs rotate nothing; without the rotation of queries and keys they compute the same. */
+function refuseOnline({ runtime }: DecoderConfig): void {
+  const [first] = runtime.online.inputs;
+  if (!first) return;
+  throw modelError({
+    code: 'gguf-online',
+    op: 'write GGUF',
+    problem: `the weights were made for inputs that are rotated while the model runs (${first.match}), which llama.cpp does not do`,
+    fix: 'rotate offline only (residual and value), or write safetensors',
+  });
 }
 
 function metadataOf(options: GgufExportOptions, architecture: GgufEntry[], fileType: number): GgufEntry[] {
