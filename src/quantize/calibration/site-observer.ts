@@ -3,7 +3,7 @@
 import type { Executable } from '../../backends/backend.ts';
 import { modelError } from '../../errors.ts';
 import type { Site } from '../../models/stages.ts';
-import { type InputStatistics, type MomentSums, momentSums } from './statistics.ts';
+import { type InputStatistics, type RowSums, rowSums } from '../input-statistics.ts';
 
 /** What a method wants to know about the input of a site. */
 export interface SiteNeeds {
@@ -37,9 +37,7 @@ export function observeSite(site: Site, needs: SiteNeeds, executable: Executable
   const { name, features: K } = site;
   const count = Math.max(site.experts, 1);
   const tokens = new Float64Array(count);
-  const sums: MomentSums[] = needs.moments
-    ? Array.from({ length: count }, () => momentSums(K, needs.sampleRows ?? 0))
-    : [];
+  const sums: RowSums[] = needs.moments ? Array.from({ length: count }, () => rowSums(K, needs.sampleRows ?? 0)) : [];
   let chosen: Int32Array | undefined;
   let x: Float32Array | undefined;
   return {
