@@ -1,7 +1,7 @@
 // Linear layers on dense or packed weights.
 //
-// y = x · Wᵀ + b, W [N, K] as checkpoints store it. A rotation, which the weight was made for, is applied to x first. When the activations have a format of their own they are quantized
-// along K before the product: with a packed weight the product then runs on the codes (W4A4, W8A8); with a 16-bit or
+// y = x · Wᵀ + b, W [N, K] as checkpoints store it. A rotation, which the weight was made for, is applied to x first.
+// When the activations have a format of their own they are quantized along K before the product: with a packed weight the product then runs on the codes (W4A4, W8A8); with a 16-bit or
 // f32 weight there is no such product and the activations are quantized and dequantized.
 
 import type { Format } from '../formats/format.ts';
@@ -30,9 +30,13 @@ export function linear(x: Value, { weight, bias, rotation, activation }: LinearP
   return bias ? add(y, bias) : y;
 }
 
-/** What the product of a layer really reads: its input, rounded to the layer's activation format, in f32. */
-export function observedInput(x: Value, { activation }: Pick<LinearParams, 'activation'>): Value {
-  return activation ? quantizeInput(x, activation, false) : x;
+/** What the product of a layer really reads: its input rotated and rounded to the layer's activation format, in f32. */
+export function observedInput(
+  x: Value,
+  { rotation, activation }: Pick<LinearParams, 'rotation' | 'activation'>,
+): Value {
+  const turned = rotation ? rotateInput(x, rotation) : x;
+  return activation ? quantizeInput(turned, activation, false) : turned;
 }
 
 /** The input of a product in its format: packed where the product takes codes, otherwise rounded in f32. */

@@ -228,7 +228,8 @@ async function prepare(
       const step = () => context.advance(`block ${layer + 1}/${config.layers} statistics ${stage}`);
       const needs = (site: Site) =>
         tasksOf(calibration, site, block).length > 0 ? preparation.needs(site) : undefined;
-      const found = await runStage({ ...context, step }, { block, stores, layer, stage, inPlace: false, needs });
+      const pass = { block, stores, layer, stage, inPlace: false, needs, activation: () => undefined };
+      const found = await runStage({ ...context, step }, pass);
       for (const [name, record] of found) records.set(name, record);
     }
     const changed = await context.profile.time('transform', () =>

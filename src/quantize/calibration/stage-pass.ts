@@ -6,6 +6,7 @@
 // own activations, and its inputs of the sites enter the rounded block's run.
 
 import type { Backend, Executable } from '../../backends/backend.ts';
+import type { ActivationFormat } from '../../models/block.ts';
 import type { DecoderConfig } from '../../models/config.ts';
 import type { LoadedBlock } from '../../models/loaded-block.ts';
 import {
@@ -53,6 +54,8 @@ export interface StagePass extends Stream {
   /** Whether `middle` may take the memory of `hidden`, and `next` that of `middle`. */
   readonly inPlace: boolean;
   needs?(site: Site): SiteNeeds | undefined;
+  /** Formats of the layers' inputs; those of the model's runtime scheme when absent. */
+  readonly activation?: ActivationFormat;
   /** The unrounded block, for needs with `cross`; it runs through every stage. */
   readonly float?: Stream;
 }
@@ -110,11 +113,12 @@ const inputsOnly = (names: readonly string[]) =>
 /** A compiled stage with its inputs and outputs in stores. */
 async function openRun(context: PassContext, pass: StagePass, stream: Stream, wanted: ReadonlyMap<string, SiteNeeds>) {
   const { config, batch, tokens } = context;
-  const { layer, stage, inPlace } = pass;
+  const { layer, stage, inPlace, activation } = pass;
   const { block, stores } = stream;
   const graph = buildStage(config, layer, stage, block.types, {
     batch,
     tokens,
+    activation,
     collect(site) {
       const needs = wanted.get(site.name);
       return needs && { gram: needs.gram ?? false, cross: needs.cross ?? false, input: needs.moments ?? false };
@@ -156,9 +160,10 @@ async function openRun(context: PassContext, pass: StagePass, stream: Stream, wa
 const predecessor: Partial<Record<StageValue, StageValue>> = { middle: 'hidden', next: 'middle' };
 
 /** Seconds that all chunks of the stage take without collecting anything, from one chunk. */
-async function forwardSeconds(context: PassContext, { block, stores, layer, stage }: StagePass): Promise<number> {
+async function forwardSeconds(context: PassContext, pass: StagePass): Promise<number> {
   const { config, batch, tokens } = context;
-  const graph = buildStage(config, layer, stage, block.types, { batch, tokens, collect: () => undefined });
+  const { block, stores, layer, stage, activation } = pass;
+  const graph = buildStage(config, layer, stage, block.types, { batch, tokens, activation });
   const executable: Executable = await context.backend.compile(graph, { params: block.buffers });
   try {
     const start = performance.now();
