@@ -124,28 +124,28 @@ export function withCodes(q: Quantized, codes: Uint8Array): Quantized {
 }
 
 /**
- * Overwrites the scales of columns first … of `q` with those of `part`, whose columns are a whole number of groups or
- * blocks. Both have the format and the tensor scale of `q`. The codes of these columns are undefined afterwards.
+ * Overwrites the scales of rows firstRow … and columns firstColumn … of `q` with those of `part`, whose columns are a
+ * whole number of groups or blocks. Rows of `part` past the end of `q` are left out. Both have the format and the tensor
+ * scale of `q`. The codes there are undefined afterwards.
  */
-export function setColumnScales(q: Quantized, first: number, part: Quantized): void {
-  const { format, rows } = q;
+export function setScales(q: Quantized, firstRow: number, firstColumn: number, part: Quantized): void {
+  const { format } = q;
+  const rows = Math.min(part.rows, q.rows - firstRow);
+  const copy = (to: Uint8Array, from: Uint8Array, size: number, bytes: number) => {
+    const width = (part.cols / size) * bytes;
+    const toRow = (q.cols / size) * bytes;
+    const at = firstRow * toRow + (firstColumn / size) * bytes;
+    for (let r = 0; r < rows; r++) to.set(from.subarray(r * width, (r + 1) * width), at + r * toRow);
+  };
   if (format.kind === 'ggml') {
     const { block, bytes } = ggmlType(format.type);
-    copyColumns(q.codes, (q.cols / block) * bytes, (first / block) * bytes, part.codes, rows);
+    copy(q.codes, part.codes, block, bytes);
     return;
   }
   if (format.kind !== 'quant' || format.granularity.kind !== 'group')
-    throw new Error(`setColumnScales: ${formatName(format)} has no scales of single columns`);
+    throw new Error(`setScales: ${formatName(format)} has no scales of single columns`);
   const { size } = format.granularity;
-  const copy = (to: Uint8Array, from: Uint8Array, perScale: number) =>
-    copyColumns(to, (q.cols / size) * perScale, (first / size) * perScale, from, rows);
-  const perScale = scaleBytes(format.scale.format);
-  copy(q.scales, part.scales, perScale);
-  if (q.zeroPoints) copy(q.zeroPoints, part.zeroPoints!, format.zeroPoint === 'integer' ? 1 : perScale);
-}
-
-/** Copies a whole matrix of bytes into columns `at` … of another. */
-function copyColumns(to: Uint8Array, toRow: number, at: number, from: Uint8Array, rows: number): void {
-  const width = from.length / rows;
-  for (let r = 0; r < rows; r++) to.set(from.subarray(r * width, (r + 1) * width), r * toRow + at);
+  const bytes = scaleBytes(format.scale.format);
+  copy(q.scales, part.scales, size, bytes);
+  if (q.zeroPoints) copy(q.zeroPoints, part.zeroPoints!, size, format.zeroPoint === 'integer' ? 1 : bytes);
 }
