@@ -188,6 +188,6 @@ test.each(withoutGrid)('%s is refused in a sentence', (name) => {
 test('wrong lengths and codes that do not exist are refused', () => {
   const q = example('int3-g32');
   expect(() => withCodes(q, new Uint8Array(3))).toThrow('3 codes');
-  expect(() => withCodes(q, new Uint8Array(5 * 256).fill(8))).toThrow('not below 8');
+  expect(() => withCodes(q, new Uint8Array(5 * 256).fill(8))).toThrow('code 8 is not below 8');
   expect(() => refuseWithoutGrid(parseFormat('q4_k'), 'gptq', 'w')).not.toThrow();
 });

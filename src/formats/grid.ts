@@ -115,7 +115,8 @@ export function withCodes(q: Quantized, codes: Uint8Array): Quantized {
   if (!hasGrid(format)) throw withoutGrid(format, 'grid');
   if (codes.length !== rows * cols) throw new Error(`withCodes: ${codes.length} codes for ${rows} × ${cols}`);
   const count = format.kind === 'ggml' ? ggmlCodeCount(format.type) : 2 ** elementBits(format.element);
-  if (count < 256 && codes.some((c) => c >= count)) throw new Error(`withCodes: a code is not below ${count}`);
+  for (let i = 0; i < codes.length; i++)
+    if (codes[i]! >= count) throw new Error(`withCodes: code ${codes[i]} is not below ${count}`);
   const packed =
     format.kind === 'ggml'
       ? writeGgmlCodes(format.type, q.codes, rows, cols, codes)
