@@ -11,6 +11,8 @@ export interface LayerErrors {
    * ‖W X − Ŵ X̃‖² − ‖W (X − X̃)‖².
    */
   of(q: Quantized): { error: number; objective: number };
+  /** ‖W X̃‖² */
+  energy(): number;
   free(): void;
 }
 
@@ -41,6 +43,7 @@ export function layerErrors(
       }
       return { error, objective: error + 2 * shift };
     },
+    energy: () => forms.quadratic(weight, rows),
     free: () => forms.free(),
   };
 }

@@ -30,6 +30,8 @@ export interface SolvedLayer {
   error: number;
   /** The same for plain rounding. */
   rtnError: number;
+  /** ‖W X̃‖², which both are relative to. */
+  energy: number;
   /** With asymmetry, what is compared instead: ‖W X − Ŵ X̃‖² − ‖W (X − X̃)‖², which may be negative. */
   objective?: number;
   rtnObjective?: number;
@@ -73,7 +75,11 @@ export async function solveLayer(
   try {
     const plain = errors.of(rtn);
     const asymmetric = prepared.options.asymmetry > 0;
-    const rtnErrors = { rtnError: plain.error, ...(asymmetric && { rtnObjective: plain.objective }) };
+    const rtnErrors = {
+      rtnError: plain.error,
+      energy: errors.energy(),
+      ...(asymmetric && { rtnObjective: plain.objective }),
+    };
     const roundPlainly = (fallback: string) => {
       const own = { error: plain.error, ...(asymmetric && { objective: plain.objective }) };
       return { quantized: rtn, damping: 0, ...own, ...rtnErrors, fallback };
