@@ -9,13 +9,14 @@ import { type AttentionOptions, attention } from '../../graph/ops/attention.ts';
 import { compareLogits } from '../../graph/ops/compare-logits.ts';
 import { crossEntropy } from '../../graph/ops/cross-entropy.ts';
 import { dgeBackward } from '../../graph/ops/dge.ts';
-import { embedding } from '../../graph/ops/embedding.ts';
+import { embedding, embeddingBackwardOp } from '../../graph/ops/embedding.ts';
 import { expertMatmul } from '../../graph/ops/expert-matmul.ts';
 import { matmul } from '../../graph/ops/matmul.ts';
 import { layerNorm, rmsNorm } from '../../graph/ops/norm.ts';
 import { adamw } from '../../graph/ops/optimizers.ts';
 import { quantize } from '../../graph/ops/quantize.ts';
 import { max } from '../../graph/ops/reduce.ts';
+import { topKBackwardOp } from '../../graph/ops/top-k.ts';
 import { unaryOp } from '../../graph/ops/unary.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
 import { trace } from '../../graph/trace.ts';
@@ -182,6 +183,29 @@ describe('rows', () => {
         indices: { shape: [2000], data: integers(3, [2000], 0, 300).map((id) => (id < 100 ? 7 : id)) },
       }),
     ));
+  it('names an id outside the table, and an index outside the row', async () => {
+    const run = (shapes: readonly Shape[], at: number[], backward: (values: Value[]) => Value) => {
+      const build = (g: GraphBuilder) => {
+        const index = g.input('at', i32(shapes[0]));
+        g.output('y', backward([index, g.input('dy', f32(shapes[1]))]));
+      };
+      const data = { at: Int32Array.from(at), dy: gaussian(1, shapes[1]) };
+      return runOpCase(backends[1], { name: '', tolerance: 0, build, runs: [data] });
+    };
+    await expect(run([[2], [2, 3]], [1, 5], (v) => applyOp(embeddingBackwardOp, v, { rows: 5 })[0])).rejects.toThrow(
+      /embeddingBackward: an id is out of range .* got 5, expected 0 … 4/,
+    );
+    await expect(
+      run(
+        [
+          [2, 1],
+          [2, 1],
+        ],
+        [7, 0],
+        (v) => applyOp(topKBackwardOp, v, { entries: 7 })[0],
+      ),
+    ).rejects.toThrow(/topKBackward: an expert index is out of range .* got 7, expected 0 … 6/);
+  });
   it('compareLogits of wide rows', () =>
     agrees(
       gradientCase(
