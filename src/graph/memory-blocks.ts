@@ -97,7 +97,7 @@ function checkUpdates(graph: Graph, nodes: readonly Node[], blocks: ReadonlyMap<
       code: 'graph-stale-state',
       op: 'plan',
       problem: `${reader} reads state ${block.root.name} as it was before an update`,
-      fix: 'read the value that cacheWrite returned',
+      fix: 'read the value that the update returned',
     });
   };
   for (const node of nodes) {
@@ -111,7 +111,7 @@ function checkUpdates(graph: Graph, nodes: readonly Node[], blocks: ReadonlyMap<
             op: 'plan',
             problem: `${node.outputs[0].name} updates memory that is no state`,
             got: `${block.place} ${block.root.name}`,
-            fix: 'declare the cache with state()',
+            fix: 'declare it with state()',
           });
         updates.set(block, (updates.get(block) ?? 0) + 1);
       }

@@ -81,21 +81,23 @@ export class GraphBuilder {
 
   /**
    * A scope whose values are not kept for the backward pass: gradients() appends its nodes again, from the values that
-   * enter it, just before it differentiates them. A region inside a region belongs to the outer one.
+   * enter it, just before it differentiates them. A region inside a region belongs to the outer one. Without a name the
+   * layer path stays as it is.
    *
    * Throws a SubbyteError when the body updates a state, which cannot be done twice.
    *
    * @example h = g.checkpoint('layers.0', () => block(h))
    */
-  checkpoint<T>(name: string, body: () => T): T {
-    if (this.#inRegion) return this.scope(name, body);
+  checkpoint<T>(name: string | undefined, body: () => T): T {
+    const scoped = () => (name === undefined ? body() : this.scope(name, body));
+    if (this.#inRegion) return scoped();
     const { nodes, regions } = this.graph;
     const first = nodes.length;
     this.#inRegion = true;
     try {
-      const result = this.scope(name, body);
+      const result = scoped();
       const update = nodes.slice(first).find((node) => node.op.updates);
-      if (update) throw updateInRegion(name, update.outputs[0].name);
+      if (update) throw updateInRegion(name ?? this.graph.scopes.join('.'), update.outputs[0].name);
       if (nodes.length > first) regions.push({ first, end: nodes.length });
       return result;
     } finally {

@@ -19,6 +19,7 @@ import type { Cache } from '../nn/attention.ts';
 import {
   type ActivationFormat,
   openBlock,
+  type ParamSource,
   type ParamTypes,
   paramSource,
   runBlock,
@@ -43,6 +44,8 @@ export interface DecoderOptions {
   cacheTokens?: number;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
   activation?: ActivationFormat;
+  /** For training: a block's values are computed again for the backward pass (GraphBuilder.checkpoint). */
+  recompute?: boolean;
 }
 
 /** Builds the graph of a loaded model; `types` are those of its parameters (LoadedDecoder.types). */
@@ -67,16 +70,20 @@ export function buildDecoder(
   });
 }
 
-/** Everything up to the projection onto the vocabulary: normalised hidden states [B·T, C] and the head [V, C]. */
+/**
+ * Everything up to the projection onto the vocabulary: normalised hidden states [B·T, C] and the head [V, C].
+ * `params`: types of what is declared as parameters, or a source that declares otherwise (as states, for training).
+ */
 export function decoderBody(
   g: GraphBuilder,
   config: DecoderConfig,
-  params: ParamTypes,
+  params: ParamTypes | ParamSource,
   ids: Value,
   options: DecoderOptions,
 ): { hidden: Value; head: Value } {
   const { batch, tokens } = options;
-  const source = paramSource(g, params);
+  const source = 'param' in params ? params : paramSource(g, params);
+  const prefix = 'types' in params ? (params.prefix ?? '') : '';
   const decode = options.mode === 'decode';
   const at = (decode ? writtenPositions : windowPositions)(g, config, batch, tokens);
   const start = decode ? g.input('start', i32([1])) : undefined;
@@ -85,7 +92,9 @@ export function decoderBody(
   let h = reshape(embedding(table, ids), [batch * tokens, config.hiddenSize]);
   for (let layer = 0; layer < config.layers; layer++) {
     const cache = start && layerCache(g, config, layer, options, start);
-    h = runBlock(g, h, openBlock(source, config, layer, options), `${params.prefix ?? ''}layers.${layer}`, at, cache);
+    const [x, block] = [h, openBlock(source, config, layer, options)];
+    const run = () => runBlock(g, x, block, `${prefix}layers.${layer}`, at, cache);
+    h = options.recompute ? g.checkpoint(undefined, run) : run();
   }
   const hidden = rmsNorm(h, source.param('model.norm.weight'), { epsilon: config.epsilon });
   return { hidden, head: config.tiedEmbeddings ? table : source.param('lm_head.weight') };

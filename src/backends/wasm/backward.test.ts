@@ -1,20 +1,28 @@
 // Gradients across the blocks, pieces and chunks of their kernels, against the reference, with one thread and with two.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseFormat } from '../../formats/registry.ts';
+import { applyOp } from '../../graph/apply.ts';
 import { gradients } from '../../graph/differentiate.ts';
 import type { Value } from '../../graph/graph.ts';
 import { type AttentionOptions, attention } from '../../graph/ops/attention.ts';
 import { compareLogits } from '../../graph/ops/compare-logits.ts';
 import { crossEntropy } from '../../graph/ops/cross-entropy.ts';
-import { embedding } from '../../graph/ops/embedding.ts';
+import { dgeBackward } from '../../graph/ops/dge.ts';
+import { embedding, embeddingBackwardOp } from '../../graph/ops/embedding.ts';
 import { expertMatmul } from '../../graph/ops/expert-matmul.ts';
 import { matmul } from '../../graph/ops/matmul.ts';
 import { layerNorm, rmsNorm } from '../../graph/ops/norm.ts';
+import { adamw } from '../../graph/ops/optimizers.ts';
+import { quantize } from '../../graph/ops/quantize.ts';
 import { max } from '../../graph/ops/reduce.ts';
+import { topKBackwardOp } from '../../graph/ops/top-k.ts';
+import { unaryOp } from '../../graph/ops/unary.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
 import { trace } from '../../graph/trace.ts';
 import { f32, i32 } from '../../graph/value-type.ts';
 import type { Shape } from '../../tensor/shape.ts';
+import { tensorF32 } from '../../tensor/tensor.ts';
 import { packedTensor } from '../cases/common.ts';
 import { differences, gaussian, integers, type OpCase, runOpCase } from '../op-case.ts';
 import { createReferenceBackend } from '../reference/reference-backend.ts';
@@ -175,6 +183,29 @@ describe('rows', () => {
         indices: { shape: [2000], data: integers(3, [2000], 0, 300).map((id) => (id < 100 ? 7 : id)) },
       }),
     ));
+  it('names an id outside the table, and an index outside the row', async () => {
+    const run = (shapes: readonly Shape[], at: number[], backward: (values: Value[]) => Value) => {
+      const build = (g: GraphBuilder) => {
+        const index = g.input('at', i32(shapes[0]));
+        g.output('y', backward([index, g.input('dy', f32(shapes[1]))]));
+      };
+      const data = { at: Int32Array.from(at), dy: gaussian(1, shapes[1]) };
+      return runOpCase(backends[1], { name: '', tolerance: 0, build, runs: [data] });
+    };
+    await expect(run([[2], [2, 3]], [1, 5], (v) => applyOp(embeddingBackwardOp, v, { rows: 5 })[0])).rejects.toThrow(
+      /embeddingBackward: an id is out of range .* got 5, expected 0 … 4/,
+    );
+    await expect(
+      run(
+        [
+          [2, 1],
+          [2, 1],
+        ],
+        [7, 0],
+        (v) => applyOp(topKBackwardOp, v, { entries: 7 })[0],
+      ),
+    ).rejects.toThrow(/topKBackward: an expert index is out of range .* got 7, expected 0 … 6/);
+  });
   it('compareLogits of wide rows', () =>
     agrees(
       gradientCase(
@@ -206,4 +237,68 @@ describe('rows', () => {
         ([a, b]) => matmul(a, b, { transposeB: true }),
       ),
     ));
+});
+
+describe('unary', () => {
+  // exp and square leave the range of float32; log, sqrt and rsqrt are steep at 0.
+  const kinds = ['sigmoid', 'tanh', 'relu', 'silu', 'gelu', 'geluTanh', 'exp', 'log', 'sqrt', 'rsqrt'] as const;
+  it.each(kinds)('%s far from 0', (kind) => {
+    const positive = ['log', 'sqrt', 'rsqrt'].includes(kind);
+    const near = Array.from({ length: 4001 }, (_, i) => (i - 2000) / 66.7);
+    const values = kind === 'exp' ? near : [...near, 1e4, -1e4, 1e10, -1e10, 3e38, -3e38];
+    const a = Float32Array.from(values, (v) => (positive ? Math.abs(v) + 0.01 : v));
+    const body = ([x]: Value[]) => applyOp(unaryOp, [x], { kind })[0];
+    const opCase = gradientCase(kind, [[a.length]], body);
+    const dy = new Float32Array(a.length).fill(1);
+    return agrees({ ...opCase, tolerance: 1e-6, runs: [{ a, dy }] });
+  });
+});
+
+describe('rounding', () => {
+  it('dge is exact to a millionth of each slope between two levels, up to slopes of a thousand', async () => {
+    const count = 50_001;
+    const x = Float32Array.from({ length: count }, (_, i) => (i < count - 1 ? i / (count - 2) / 2 : 6)); // scale 1
+    const graph = trace((g) => {
+      const v = g.input('x', f32([1, count]));
+      const y = quantize(v, parseFormat('fp4-e2m1-channel'));
+      const dy = g.constant(tensorF32([1, count], new Float32Array(count).fill(1)));
+      g.output('dx', dgeBackward(v, y, dy, { k: 5, cap: 1000 }));
+    });
+    const run = await backends[1].compile(graph, { params: new Map() });
+    run.write('x', x);
+    run.run();
+    const found = (await run.read('dx')).data;
+    run.dispose();
+    let worst = 0;
+    for (const [i, z] of x.slice(0, -1).entries()) {
+      const exact = Math.min(Math.abs(4 * z - 1) ** (1 / 5 - 1) / 5, 1000);
+      worst = Math.max(worst, Math.abs(found[i] / exact - 1));
+    }
+    expect(worst).toBeLessThan(1e-6);
+  });
+});
+
+describe('optimizers', () => {
+  it('set moments below the normal range to 0, so that they do not slow down what follows', async () => {
+    const graph = trace((g) => {
+      const [w, m, v] = ['w', 'm', 'v'].map((name) => g.state(name, f32([5])));
+      const schedule = { learningRate: g.input('rate', f32([1])), step: g.input('step', i32([1])) };
+      const constants = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 };
+      const next = adamw(w, { m, v }, g.input('gradient', f32([5])), schedule, constants);
+      const { outputs } = g.graph.nodes.find((node) => node.outputs.includes(next))!;
+      g.output('m', outputs[1]);
+      g.output('v', outputs[2]);
+    });
+    const run = await backends[1].compile(graph, { params: new Map() });
+    run.write('gradient', Float32Array.of(1e-30, 1e-38, -1e-38, 1e-16, Number.NaN));
+    run.write('step', Int32Array.of(1));
+    run.run();
+    const [m, v] = [(await run.read('m')).data, (await run.read('v')).data];
+    run.dispose();
+    expect(m[0]).toBeCloseTo(1e-31, 36);
+    expect([m[1], m[2], v[0]]).toEqual([0, 0, 0]);
+    expect(m[3]).toBeGreaterThan(0);
+    expect(v[3]).toBeGreaterThan(0);
+    expect([m[4], v[4]]).toEqual([Number.NaN, Number.NaN]);
+  });
 });

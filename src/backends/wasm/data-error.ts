@@ -16,8 +16,7 @@ function describe(code: number, { op, inputs, outputs }: Node): [label: string, 
   const size = (input: number, axis: number) => inputs[input].type.shape[axis];
   switch (code) {
     case embeddingIdError:
-      // embedding(table [V, C], …) or embeddingBackward, whose result has the table's shape
-      return ['an id', (op.name === 'embedding' ? size(0, 0) : outputs[0].type.shape[0]) - 1];
+      return ['an id', size(0, 0) - 1];
     case cacheRangeError:
       // attention(q, k, v, …) and its gradient, or cacheWrite(cache, x, start)
       return ['start', op.name.startsWith('attention') ? size(1, 1) - size(0, 1) : size(0, 1) - size(1, 1)];
@@ -25,7 +24,9 @@ function describe(code: number, { op, inputs, outputs }: Node): [label: string, 
       // crossEntropy(hidden, weight [V, C], …) or compareLogits(p [N, V], …), and their gradients
       return ['a target', (op.name.startsWith('crossEntropy') ? size(1, 0) : size(0, 1)) - 1];
     case expertIndexError:
-      // expertMatmul(x, weight [E, M, K], …) and its gradient, or topKBackward, whose result is [N, E]
+      // expertMatmul(x, weight [E, M, K], …) and its gradient; topKBackward, whose result is [N, E]; embeddingBackward,
+      // which sorts ids as experts are sorted and whose result is [V, C]
+      if (op.name === 'embeddingBackward') return ['an id', outputs[0].type.shape[0] - 1];
       return ['an expert index', (op.name === 'topKBackward' ? outputs[0].type.shape[1] : size(1, 0)) - 1];
     case stepError:
       return ['the step', 2 ** 31 - 1];

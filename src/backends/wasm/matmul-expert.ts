@@ -4,7 +4,7 @@ import type { Node } from '../../graph/graph.ts';
 import { elementCount } from '../../tensor/shape.ts';
 import { alignedBytes } from './allocator.ts';
 import type { OpEncoder, Operand } from './encoder.ts';
-import { expertIndexError, expertMatmulKernel, expertSortKernel } from './kernel-ids.ts';
+import { expertMatmulKernel, expertSortKernel } from './kernel-ids.ts';
 import { f32ThreadBytes, isDense } from './matmul.ts';
 import { sourceWords, valuesAddress } from './matmul-source.ts';
 
@@ -33,7 +33,7 @@ export const expertMatmulEncoder: OpEncoder = {
       ...[scratch, list],
     ];
     return [
-      { kernel: expertSortKernel, args: [valuesAddress(indices), slots, experts, list, expertIndexError] },
+      { kernel: expertSortKernel, args: [valuesAddress(indices), slots, experts, list] },
       { kernel: expertMatmulKernel, args: [...words, ...sourceWords(weight, true)] },
     ];
   },

@@ -12,6 +12,7 @@ import { attention } from './attention.ts';
 import { cacheWrite } from './cache-write.ts';
 import { compareLogits } from './compare-logits.ts';
 import { crossEntropy } from './cross-entropy.ts';
+import { dgeBackward } from './dge.ts';
 import { embedding } from './embedding.ts';
 import { expertMatmul } from './expert-matmul.ts';
 import { fakeQuantize } from './fake-quantize.ts';
@@ -19,11 +20,13 @@ import { hadamard } from './hadamard.ts';
 import { concat, pad, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
+import { adamw, sgd, sgdMomentum } from './optimizers.ts';
 import { dequantize, quantize } from './quantize.ts';
 import { argmax, broadcastTo, sum } from './reduce.ts';
 import { rope } from './rope.ts';
 import { softmax, softmaxBackwardOp } from './softmax.ts';
 import { swiglu } from './swiglu.ts';
+import { targetMask } from './target-mask.ts';
 import { topK } from './top-k.ts';
 import { silu } from './unary.ts';
 
@@ -49,6 +52,38 @@ const cases: Case[] = [
     'fakeQuantize: bad grid, got low 1, high 2, epsilon 1e-8, expected low ≤ 0 ≤ high, low < high, epsilon above 0',
     [f32([3]), f32([1])],
     (x, step) => fakeQuantize(x, step, { low: 1, high: 2 }),
+  ],
+  [
+    'fakeQuantize: bad levels, got shift 0.25, edge 1, expected shift 0 or 1/2, a finite edge; leave them out',
+    [f32([3]), f32([1])],
+    (x, step) => fakeQuantize(x, step, { low: -2, high: 1, shift: 0.25 }),
+  ],
+  ['targetMask: targets must be i32', [f32([3])], targetMask],
+  [
+    'dgeBackward: y has no scaled levels, got int4-g32-asym[2, 32], expected a format of scaled elements without zero',
+    [f32([2, 32]), packed([2, 32], parseFormat('int4-g32-asym')), f32([2, 32])],
+    (x, y, dy) => dgeBackward(x, y, dy, { k: 5, cap: 3 }),
+  ],
+  [
+    'dgeBackward: bad estimator, got k 0.5, cap 3, expected k from 1, cap above 0',
+    [f32([2, 32]), packed([2, 32], mxfp4), f32([2, 32])],
+    (x, y, dy) => dgeBackward(x, y, dy, { k: 0.5, cap: 3 }),
+  ],
+  [
+    'sgd: gradient has the wrong shape, got [2], expected [3]; the gradient has the shape of the weight',
+    [f32([3]), f32([2]), f32([1])],
+    (w, g, rate) => sgd(w, g, rate, { weightDecay: 0 }),
+  ],
+  [
+    'sgdMomentum: the first moment has the wrong shape, got [2], expected [3]; states have the shape of the weight',
+    [f32([3]), f32([2]), f32([3]), f32([1])],
+    (w, m, g, rate) => sgdMomentum(w, m, g, rate, { weightDecay: 0, momentum: 0.9, nesterov: false }),
+  ],
+  [
+    'adamw: step must be i32, got f32[1]',
+    [f32([3]), f32([3]), f32([3]), f32([3]), f32([1]), f32([1])],
+    (w, m, v, g, learningRate, step) =>
+      adamw(w, { m, v }, g, { learningRate, step }, { weightDecay: 0, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 }),
   ],
   [
     'softmaxBackward: dy has the wrong shape, got [3], expected [2, 3]; dy has the shape of y',

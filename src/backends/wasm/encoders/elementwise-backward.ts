@@ -1,5 +1,11 @@
 // Elementwise gradients, rounding to trained grids, optimizer steps.
 
+import { userError } from '../../../errors.ts';
+import { integerUnit } from '../../../formats/element.ts';
+import type { QuantSpec } from '../../../formats/format.ts';
+import { formatName } from '../../../formats/registry.ts';
+import { isInt, isMinifloat, minifloats } from '../../../formats/table.ts';
+import type { Node } from '../../../graph/graph.ts';
 import { type DgeAttributes, edgeSlack, roundingLevels } from '../../../graph/ops/dge.ts';
 import type { FakeQuantizeAttributes } from '../../../graph/ops/fake-quantize.ts';
 import type { AdamWAttributes, MomentumAttributes, SgdAttributes } from '../../../graph/ops/optimizers.ts';
@@ -61,18 +67,31 @@ const onGrid = (kernel: number): OpEncoder => ({
 export const fakeQuantizeEncoder = onGrid(fakeQuantizeKernel);
 export const fakeQuantizeBackwardEncoder = onGrid(fakeQuantizeBackwardKernel);
 
-const dgeHeaderWords = 14;
+/** Spacing of the levels, for kernels/engine/dge.ts: mask of the exponent, smallest normal number or unit, 2^−m or 1. */
+function spacingWords(spec: QuantSpec, node: Node): Word[] {
+  if (isInt(spec.element)) return [0, f32(integerUnit(spec)), f32(1)];
+  if (!isMinifloat(spec.element))
+    throw userError({
+      code: 'missing-kernel',
+      op: 'dgeBackward',
+      problem: `the wasm backend has no kernel for this format (${node.outputs[0].name})`,
+      got: formatName(spec),
+      fix: 'choose integers or minifloats, or run the graph on the reference backend',
+    });
+  const { bias, mantissaBits } = minifloats[spec.element];
+  return [0x7f800000, f32(2 ** (1 - bias)), f32(2 ** -mantissaBits)];
+}
 
 export const dgeBackwardEncoder: OpEncoder = {
   encode({ node, inputs, outputs }) {
     const { k, cap } = node.attributes as unknown as DgeAttributes;
     const [x, y, dy, dx] = [dense(inputs, 0), inputs[1], dense(inputs, 2), dense(outputs, 0)];
-    if (y.dtype !== 'packed') throw new Error('encoder: dgeBackward of a dense rounding');
+    if (y.dtype !== 'packed' || y.format.kind !== 'quant') throw new Error('encoder: dgeBackward without levels');
     const levels = roundingLevels(y.format);
+    const edges = [levels[0], levels[levels.length - 1]].map((level) => level * (1 + edgeSlack));
     const words = [
-      ...[x.address, dy.address, dx.address, ...rowsAndColumns(x.shape), levels.length],
-      ...[dgeHeaderWords + levels.length, f32(cap), ...[1 / k - 1, 1 / k, edgeSlack].flatMap(f64Words)],
-      ...Array.from(levels, f32),
+      ...[x.address, dy.address, dx.address, ...rowsAndColumns(x.shape), ...spacingWords(y.format, node)],
+      ...[f32(cap), 0, ...[1 / k - 1, 1 / k, ...edges].flatMap(f64Words)],
     ];
     return [{ kernel: dgeBackwardKernel, args: [...words, ...sourceWords(y, true)] }];
   },

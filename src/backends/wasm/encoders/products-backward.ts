@@ -10,7 +10,6 @@ import {
   attentionBackwardKernel,
   compareLogitsBackwardKernel,
   crossEntropyBackwardKernel,
-  expertIndexError,
   expertInputGradientKernel,
   expertSortKernel,
   expertWeightGradientKernel,
@@ -140,7 +139,7 @@ export const expertMatmulBackwardEncoder: OpEncoder = {
       ...[scratch + own, threadBytes, 0, 0, 0, 0, 0, 0],
     ];
     const commands = [
-      { kernel: expertSortKernel, args: [indices.address, slots, experts, scratch, expertIndexError] },
+      { kernel: expertSortKernel, args: [indices.address, slots, experts, scratch] },
       { kernel: expertInputGradientKernel, args: plain ? words : [...words, ...sourceWords(weight, true)] },
     ];
     if (slotsPerRow > 1)

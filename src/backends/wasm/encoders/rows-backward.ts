@@ -8,7 +8,6 @@ import { dense, f32, type OpEncoder, rowsAndColumns } from '../encoder.ts';
 import {
   addBlocksKernel,
   embeddingBackwardKernel,
-  embeddingIdError,
   expertSortKernel,
   maxBackwardKernel,
   normBackwardKernel,
@@ -77,7 +76,7 @@ export const embeddingBackwardEncoder: OpEncoder = {
     const [ids, dy, table] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
     const [V, C] = table.shape;
     return [
-      { kernel: expertSortKernel, args: [ids.address, elementCount(ids.shape), V, scratch, embeddingIdError] },
+      { kernel: expertSortKernel, args: [ids.address, elementCount(ids.shape), V, scratch] },
       { kernel: embeddingBackwardKernel, args: [scratch, dy.address, table.address, V, C] },
     ];
   },

@@ -68,7 +68,11 @@ function gather(
 ): void {
   for (let p = 0; p < depth; p++) {
     const src = from + <usize>(load<i32>(at(list, p)) / divisor) * stride;
-    for (let i = 0; i < width; i++) store<f32>(at(dst, i), i < lines ? load<f32>(at(src, i)) : 0);
+    if (lines == width) {
+      v128.store(dst, v128.load(src));
+      if (width == 8) v128.store(dst, v128.load(src, 16), 16);
+      else store<u64>(dst, load<u64>(src, 16), 16);
+    } else for (let i = 0; i < width; i++) store<f32>(at(dst, i), i < lines ? load<f32>(at(src, i)) : 0);
     dst += (<usize>width) << 2;
   }
 }

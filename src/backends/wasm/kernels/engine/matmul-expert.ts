@@ -3,21 +3,21 @@
 // expertSort lists the slots (row, choice) of every expert by a counting sort; expertMatmul then makes one product an
 // expert, over the rows in its list, reading A and writing C through the list. Every thread owns columns of C.
 //
-// expertSort words: indices, slots, experts, list, the error to report. List: experts + 1 offsets, then the slots in
-// order of expert.
+// expertSort words: indices, slots, experts, list. List: experts + 1 offsets, then the slots in order of expert.
 // expertMatmul words: as matmulF32, with batch = experts, the list at word 15 and at word 7 the number of slots that
 // share a row of A.
 
 import { shareEnd, shareStart } from '../common/share.ts';
+import { expertIndexError } from '../../kernel-ids.ts';
 import { reportError } from './error.ts';
 import { sourceAlong, sourceKind } from './matmul-decode.ts';
 import { fewRows, product, smallRows, threadScratch } from './matmul-f32.ts';
 
 /** Expert of a slot; one out of range is reported and counts as the first. */
-function expertOf(indices: usize, slot: i32, experts: i32, error: i32): i32 {
+function expertOf(indices: usize, slot: i32, experts: i32): i32 {
   const e = load<i32>(indices + ((<usize>slot) << 2));
   if (e >= 0 && e < experts) return e;
-  reportError(error, e);
+  reportError(expertIndexError, e);
   return 0;
 }
 
@@ -27,11 +27,10 @@ export function expertSort(args: usize, thread: i32, threads: i32): void {
   const slots = load<i32>(args + 4);
   const experts = load<i32>(args + 8);
   const offsets = load<usize>(args + 12);
-  const error = load<i32>(args + 16);
   const list = offsets + ((<usize>(experts + 1)) << 2);
   memory.fill(offsets, 0, (<usize>(experts + 1)) << 2);
   for (let i = 0; i < slots; i++) {
-    const at = offsets + ((<usize>expertOf(indices, i, experts, error)) << 2);
+    const at = offsets + ((<usize>expertOf(indices, i, experts)) << 2);
     store<i32>(at, load<i32>(at) + 1);
   }
   let start = 0;
@@ -43,7 +42,7 @@ export function expertSort(args: usize, thread: i32, threads: i32): void {
   }
   // Placing the slots moves every offset to the start of the next expert; afterwards they are moved back.
   for (let i = 0; i < slots; i++) {
-    const at = offsets + ((<usize>expertOf(indices, i, experts, error)) << 2);
+    const at = offsets + ((<usize>expertOf(indices, i, experts)) << 2);
     const place = load<i32>(at);
     store<i32>(list + ((<usize>place) << 2), i);
     store<i32>(at, place + 1);
