@@ -20,8 +20,8 @@ export function keptFormat(source: ModelWeights, name: string): FloatFormat {
 
 /** A tensor in a float type, rounded to nearest even. */
 export function inFloatType(tensor: AnyTensor, format: FloatFormat): AnyTensor {
-  if (tensor.kind === 'packed' && tensor.data.format.kind === 'float' && tensor.data.format.name === format.name)
-    return tensor;
+  const own = tensor.kind === 'packed' ? tensor.data.format : { kind: 'float', name: tensor.dtype };
+  if (own.kind === 'float' && own.name === format.name) return tensor;
   const { rows, cols } = matrixShape(tensor.shape);
   return qtensor(tensor.shape, quantize(denseF32(tensor), rows, cols, format));
 }

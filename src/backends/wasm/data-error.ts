@@ -25,8 +25,9 @@ function describe(code: number, { op, inputs, outputs }: Node): [label: string, 
       return ['a target', (op.name.startsWith('crossEntropy') ? size(1, 0) : size(0, 1)) - 1];
     case expertIndexError:
       // expertMatmul(x, weight [E, M, K], …) and its gradient; topKBackward, whose result is [N, E]; embeddingBackward,
-      // which sorts ids as experts are sorted and whose result is [V, C]
+      // which sorts ids as experts are sorted and whose result is [V, C]; gramUpdate(gram [E, K, K], …)
       if (op.name === 'embeddingBackward') return ['an id', outputs[0].type.shape[0] - 1];
+      if (op.name === 'gramUpdate') return ['an expert index', size(0, 0) - 1];
       return ['an expert index', (op.name === 'topKBackward' ? outputs[0].type.shape[1] : size(1, 0)) - 1];
     case stepError:
       return ['the step', 2 ** 31 - 1];

@@ -19,6 +19,7 @@ import { type LoadedBlock, loadBlock } from '../../models/loaded-block.ts';
 import { blockSites, type Site, type Stage, type StageValue, stages } from '../../models/stages.ts';
 import type { ModelWeights } from '../../models/weights.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
+import { inFloatType } from '../solved-model.ts';
 import { type ActivationStore, openActivations } from './activations.ts';
 import type { SiteNeeds, SiteRecord } from './site-observer.ts';
 import { type PassContext, runStage, type StageStores, type Stream } from './stage-pass.ts';
@@ -60,6 +61,7 @@ export interface BlockPreparation {
 
 export interface PreparedBlock {
   readonly layer: number;
+  readonly block: LoadedBlock;
   readonly tensors: ReadonlyMap<string, AnyTensor>;
   readonly records: ReadonlyMap<string, readonly SiteRecord[]>;
   /** Activations of the unrounded block: `hidden`, `heads`, `middle`, `gated`, `shared`. */
@@ -232,9 +234,10 @@ async function prepare(
       const found = await runStage({ ...context, step }, pass);
       for (const [name, record] of found) records.set(name, record);
     }
-    const changed = await context.profile.time('transform', () =>
+    const prepared = await context.profile.time('transform', () =>
       preparation.apply({
         layer,
+        block,
         tensors: block.tensors,
         records,
         stores,
@@ -242,11 +245,18 @@ async function prepare(
         note: (text) => void notes.push(text),
       }),
     );
+    const changed = new Map([...prepared].map(([name, tensor]) => [name, asKept(calibration, name, tensor)]));
     await block.replace(changed);
     return changed;
   } finally {
     for (const [name, store] of stores) if (name !== 'hidden') store.dispose();
   }
+}
+
+/** What is not rounded goes into the file in the model's float type, so the layers behind it see that. */
+function asKept({ weights, formats }: Calibration, name: string, tensor: AnyTensor): AnyTensor {
+  const format = weights.format(name);
+  return formats.has(name) || format.kind !== 'float' ? tensor : inFloatType(tensor, format);
 }
 
 interface TurningContext extends PassContext {
