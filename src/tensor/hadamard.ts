@@ -57,15 +57,10 @@ export function multiplyHadamard(values: Float64Array, n: number): void {
     throw new Error(`multiplyHadamard: order ${n} for ${values.length} values is not possible`);
   const { base, power } = order;
   const factor = 1 / Math.sqrt(n);
-  const matrix = Float64Array.from(baseHadamard(base));
-  const sums = new Float64Array(n);
   for (let first = 0; first < values.length; first += n) {
     const x = values.subarray(first, first + n);
     butterflies(x, power);
-    if (base > 1) {
-      multiplyBase(x, matrix, base, power, sums);
-      x.set(sums);
-    }
+    if (base > 1) multiplyBase(x, base, power);
     for (let i = 0; i < n; i++) x[i] *= factor;
   }
 }
@@ -75,21 +70,69 @@ function butterflies(x: Float64Array, power: number): void {
   for (let half = 1; half < power; half *= 2)
     for (let from = 0; from < x.length; from += 2 * half)
       for (let i = from; i < from + half; i++) {
-        const [u, v] = [x[i], x[i + half]];
+        const u = x[i];
+        const v = x[i + half];
         x[i] = u + v;
         x[i + half] = u - v;
       }
 }
 
-/** x [base, power] → y [power, base]: y[j₂, j₁] = Σ A[i₁, j₁] · x[i₁, j₂]. */
-function multiplyBase(x: Float64Array, matrix: Float64Array, base: number, power: number, y: Float64Array): void {
-  y.fill(0);
-  for (let i = 0; i < base; i++)
-    for (let j2 = 0; j2 < power; j2++) {
-      const value = x[i * power + j2];
-      const at = j2 * base;
-      for (let j = 0; j < base; j++) y[at + j] += matrix[i * base + j] * value;
+/**
+ * x [base, power] → [power, base] in place: y[j₂, j₁] = Σ A[i₁, j₁] · x[i₁, j₂]. Four rows of A at a time: up to a sign
+ * they have 8 combinations, which are added up once for all columns (a quarter of the additions).
+ */
+function multiplyBase(x: Float64Array, base: number, power: number): void {
+  const codes = combinationsOf(base);
+  const table = new Float64Array(8 * power);
+  const y = new Float64Array(x.length); // [base, power]
+  for (let group = 0; group < base / 4; group++) {
+    combine(x.subarray(4 * group * power, 4 * (group + 1) * power), power, table);
+    for (let j = 0; j < base; j++) {
+      const code = codes[group * base + j];
+      const from = (code >> 1) * power;
+      const to = j * power;
+      if (code & 1) for (let i = 0; i < power; i++) y[to + i] -= table[from + i];
+      else for (let i = 0; i < power; i++) y[to + i] += table[from + i];
     }
+  }
+  for (let j = 0; j < base; j++) for (let i = 0; i < power; i++) x[i * base + j] = y[j * power + i];
+}
+
+/** The sums a ± b ± c ± d of four rows: + + +, + − −, + + −, + − +, and the same with −b. */
+function combine(rows: Float64Array, power: number, table: Float64Array): void {
+  for (let i = 0; i < power; i++) {
+    const u = rows[i] + rows[power + i];
+    const v = rows[i] - rows[power + i];
+    const w = rows[2 * power + i] + rows[3 * power + i];
+    const z = rows[2 * power + i] - rows[3 * power + i];
+    table[i] = u + w;
+    table[power + i] = u - w;
+    table[2 * power + i] = u + z;
+    table[3 * power + i] = u - z;
+    table[4 * power + i] = v + w;
+    table[5 * power + i] = v - w;
+    table[6 * power + i] = v + z;
+    table[7 * power + i] = v - z;
+  }
+}
+
+const combinations = new Map<number, Uint8Array>();
+
+/** For each four rows and each column of the base matrix 2 · (index in the table) + (1 where it is subtracted). */
+function combinationsOf(base: number): Uint8Array {
+  const known = combinations.get(base);
+  if (known) return known;
+  const matrix = baseHadamard(base);
+  const codes = new Uint8Array((base / 4) * base);
+  for (let at = 0; at < codes.length; at++) {
+    const entry = (row: number) => matrix[(4 * Math.floor(at / base) + row) * base + (at % base)];
+    const sign = entry(0);
+    const [b, c, d] = [1, 2, 3].map((row) => entry(row) * sign);
+    const pair = c === d ? (c > 0 ? 0 : 1) : c > 0 ? 2 : 3;
+    codes[at] = 2 * ((b > 0 ? 0 : 4) + pair) + (sign > 0 ? 0 : 1);
+  }
+  combinations.set(base, codes);
+  return codes;
 }
 
 /** H of order n, ±1, row-major [n, n]. Throws when there is none. */

@@ -1,6 +1,6 @@
 // One weight matrix under a rotation: W′ = Oᵀ · (W · diag(gain) · Q₁ · Q₂ …), in float64, rounded once to f32.
 //
-// Rows are independent but for O, so a matrix without O takes one row of scratch; with O a float64 copy of the whole.
+// Rows are independent but for O, so a matrix without O takes a few rows of scratch; with O a float64 copy of the whole.
 
 import type { Orthogonal } from './orthogonal.ts';
 
@@ -13,21 +13,32 @@ export interface MatrixMap {
   readonly output?: Orthogonal;
 }
 
+/** Rows that are done at a time, so that transposing touches whole cache lines. */
+const rowBlock = 16;
+
 /** W [N, K] → W′ [N, K]. */
 export function mapMatrix(values: Float32Array, rows: number, cols: number, map: MatrixMap): Float32Array {
   const { gain, inputs = [], output } = map;
   const out = new Float32Array(values.length);
   const columns = output && new Float64Array(values.length); // [K, N]
-  const row = new Float64Array(cols);
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < cols; c++) row[c] = values[r * cols + c] * (gain ? gain[c] : 1);
-    for (const q of inputs) q.multiply(row);
-    if (columns) for (let c = 0; c < cols; c++) columns[c * rows + r] = row[c];
-    else out.set(row, r * cols);
+  const scratch = new Float64Array(rowBlock * cols);
+  for (let first = 0; first < rows; first += rowBlock) {
+    const count = Math.min(rowBlock, rows - first);
+    const block = scratch.subarray(0, count * cols);
+    block.set(values.subarray(first * cols, (first + count) * cols));
+    if (gain) for (let r = 0; r < count; r++) for (let c = 0; c < cols; c++) block[r * cols + c] *= gain[c];
+    for (const q of inputs) q.multiply(block);
+    if (!columns) out.set(block, first * cols);
+    else
+      for (let c = 0; c < cols; c++)
+        for (let r = 0; r < count; r++) columns[c * rows + first + r] = block[r * cols + c];
   }
   if (columns) {
     output.multiply(columns);
-    for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) out[r * cols + c] = columns[c * rows + r];
+    for (let first = 0; first < rows; first += rowBlock) {
+      const end = Math.min(first + rowBlock, rows);
+      for (let c = 0; c < cols; c++) for (let r = first; r < end; r++) out[r * cols + c] = columns[c * rows + r];
+    }
   }
   return out;
 }

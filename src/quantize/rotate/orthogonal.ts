@@ -19,17 +19,30 @@ export interface Orthogonal {
 /** What rotateInput of nn/hadamard.ts multiplies by: x · Q for rows x. */
 export function hadamardRotation({ size, stride = 1, seed }: Rotation): Orthogonal {
   const signs = seed === undefined ? undefined : randomSigns(size, seed);
-  const block = new Float64Array(size);
+  const flip = (values: Float64Array) => {
+    if (signs) for (let i = 0; i < values.length; i++) values[i] *= signs[i % size];
+  };
   const run = size * stride;
+  if (stride === 1)
+    return {
+      size,
+      multiply(values) {
+        flip(values);
+        multiplyHadamard(values, size);
+      },
+    };
+  const blocks = new Float64Array(run); // [stride, size]
   return {
     size: run,
     multiply(values) {
-      for (let first = 0; first < values.length; first += run)
-        for (let s = 0; s < stride; s++) {
-          for (let i = 0; i < size; i++) block[i] = values[first + i * stride + s] * (signs ? signs[i] : 1);
-          multiplyHadamard(block, size);
-          for (let i = 0; i < size; i++) values[first + i * stride + s] = block[i];
-        }
+      for (let first = 0; first < values.length; first += run) {
+        for (let i = 0; i < size; i++)
+          for (let s = 0; s < stride; s++) blocks[s * size + i] = values[first + i * stride + s];
+        flip(blocks);
+        multiplyHadamard(blocks, size);
+        for (let i = 0; i < size; i++)
+          for (let s = 0; s < stride; s++) values[first + i * stride + s] = blocks[s * size + i];
+      }
     },
   };
 }
