@@ -5,6 +5,7 @@ import { attentionCases, cacheCases, ropeCases } from './cases/attention.ts';
 import { compositeCases } from './cases/composite.ts';
 import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
+import { kvAttentionCases, kvWriteCases } from './cases/kv.ts';
 import { layoutCases } from './cases/layout.ts';
 import { lossCases, routingCases } from './cases/losses.ts';
 import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
@@ -23,6 +24,8 @@ export const opCases: readonly OpCase[] = [
   ...ropeCases,
   ...attentionCases,
   ...cacheCases,
+  ...kvWriteCases,
+  ...kvAttentionCases,
   ...matmulCases,
   ...packedMatmulCases,
   ...quantizeCases,

@@ -11,6 +11,8 @@ import { embeddingBackwardOp, embeddingOp } from './ops/embedding.ts';
 import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
 import { hadamardOp } from './ops/hadamard.ts';
+import { kvAttentionOp } from './ops/kv-attention.ts';
+import { packChannelsOp, ringWriteOp } from './ops/kv-write.ts';
 import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
 import { matmulOp } from './ops/matmul.ts';
 import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
@@ -48,6 +50,9 @@ export const opCatalog: ReadonlyMap<
     ropeOp,
     attentionOp,
     cacheWriteOp,
+    ringWriteOp,
+    packChannelsOp,
+    kvAttentionOp,
     matmulOp,
     quantizeOp,
     dequantizeOp,

@@ -5,14 +5,14 @@ import type { Node } from '../../graph/graph.ts';
 import { cacheRangeError, embeddingIdError, expertIndexError, nonFiniteError, targetError } from './kernel-ids.ts';
 
 /** What the reported number is, and the largest that is allowed. */
-function describe(code: number, { op, inputs }: Node): [label: string, high: number] {
+function describe(code: number, node: Node): [label: string, high: number] {
+  const { op, inputs } = node;
   const size = (input: number, axis: number) => inputs[input].type.shape[axis];
   switch (code) {
     case embeddingIdError:
       return ['an id', size(0, 0) - 1];
     case cacheRangeError:
-      // attention(q, k, v, start) or cacheWrite(cache, x, start)
-      return ['start', op.name === 'attention' ? size(1, 1) - size(0, 1) : size(0, 1) - size(1, 1)];
+      return ['start', lastStart(node)];
     case targetError:
       // crossEntropy(hidden, weight [V, C], …) or compareLogits(p [N, V], …)
       return ['a target', (op.name === 'crossEntropy' ? size(1, 0) : size(0, 1)) - 1];
@@ -20,6 +20,23 @@ function describe(code: number, { op, inputs }: Node): [label: string, high: num
       return ['an expert index', size(1, 0) - 1];
     default:
       throw new Error(`wasm: a kernel reported the unknown error ${code}`);
+  }
+}
+
+/** The last position at which the tokens of a run fit. */
+function lastStart({ op, inputs, attributes }: Node): number {
+  const size = (input: number, axis: number) => inputs[input].type.shape[axis];
+  switch (op.name) {
+    case 'attention':
+      return size(1, 1) - size(0, 1); // q, k, v, start
+    case 'kvAttention':
+      return size(2, 1) - size(0, 1); // q, keys, values, …
+    case 'ringWrite':
+      return 2 ** 31 - 1 - size(1, 1); // ring, x, start
+    case 'packChannels':
+      return Number(attributes.sinks) + size(0, 3) - Number(attributes.tokens); // cache, ring, start
+    default:
+      return size(0, 1) - size(1, 1); // cacheWrite: cache, x, start
   }
 }
 

@@ -3,8 +3,8 @@
 import type { OpEncoder } from './encoder.ts';
 import { attentionEncoder, ropeEncoder } from './encoders/attention.ts';
 import { affineEncoder, arithmeticEncoder, swigluEncoder, unaryEncoder } from './encoders/elementwise.ts';
+import { cacheWriteEncoder, kvAttentionEncoder, packChannelsEncoder, ringWriteEncoder } from './encoders/kv.ts';
 import {
-  cacheWriteEncoder,
   concatEncoder,
   dequantizeEncoder,
   embeddingEncoder,
@@ -47,6 +47,9 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['rope', ropeEncoder],
   ['attention', attentionEncoder],
   ['cacheWrite', cacheWriteEncoder],
+  ['ringWrite', ringWriteEncoder],
+  ['packChannels', packChannelsEncoder],
+  ['kvAttention', kvAttentionEncoder],
   ['matmul', matmulEncoder],
   ['expertMatmul', expertMatmulEncoder],
   ['quantize', quantizeEncoder],

@@ -1,9 +1,9 @@
-// Ops that move data: reshape, transpose, slice, concat, cacheWrite, embedding, dequantize.
+// Ops that move data: reshape, transpose, slice, concat, embedding, dequantize.
 
 import type { ConcatAttributes, SliceAttributes, TransposeAttributes } from '../../../graph/ops/layout.ts';
 import { elementCount } from '../../../tensor/shape.ts';
 import { type Command, dense, type OpEncoder, type Operand } from '../encoder.ts';
-import { cacheWriteKernel, copyStridedKernel, embeddingKernel } from '../kernel-ids.ts';
+import { copyStridedKernel, embeddingKernel } from '../kernel-ids.ts';
 import { decodeCommand } from '../matmul.ts';
 import { sourceWords, valuesAddress } from '../matmul-source.ts';
 import { mergeDimensions, strides } from './dimensions.ts';
@@ -50,15 +50,6 @@ export const concatEncoder: OpEncoder = {
       at += 4 * to[axis] * x.shape[axis];
       return command;
     });
-  },
-};
-
-export const cacheWriteEncoder: OpEncoder = {
-  encode({ inputs }) {
-    const [cache, x, start] = [dense(inputs, 0), dense(inputs, 1), dense(inputs, 2)];
-    const [B, S, ...row] = cache.shape;
-    const args = [cache.address, x.address, start.address, B, S, x.shape[1], elementCount(row)];
-    return [{ kernel: cacheWriteKernel, args }];
   },
 };
 

@@ -20,10 +20,12 @@ import {
   expertSortKernel,
   fillKernel,
   hadamardKernel,
+  kvAttentionKernel,
   layerNormKernel,
   matmulF32Kernel,
   matmulIntKernel,
   noopKernel,
+  packChannelsKernel,
   packIntKernel,
   quantizeByRowsKernel,
   quantizeHalvesKernel,
@@ -33,6 +35,7 @@ import {
   quantizeSpecKernel,
   reduceKernel,
   rmsNormKernel,
+  ringWriteKernel,
   ropeKernel,
   softmaxKernel,
   swigluKernel,
@@ -41,16 +44,18 @@ import {
 } from '../../kernel-ids.ts';
 import { barrier } from '../common/barrier.ts';
 import { attention } from './attention.ts';
+import { kvAttention } from './attention-kv.ts';
 import { affine, arithmetic, swiglu, unary } from './elementwise.ts';
 import { enterCommand } from './error.ts';
 import { hadamard } from './hadamard.ts';
-import { cacheWrite, copyStrided, fill } from './layout.ts';
+import { cacheWrite, copyStrided, fill, ringWrite } from './layout.ts';
 import { compareLogits, crossEntropyCombine, crossEntropyPartial } from './losses.ts';
 import { decodeRows } from './matmul-decode-rows.ts';
 import { expertMatmul, expertSort } from './matmul-expert.ts';
 import { matmulF32 } from './matmul-f32.ts';
 import { matmulInt, packInt } from './matmul-int.ts';
 import { layerNorm, rmsNorm, softmax } from './norm.ts';
+import { packChannels } from './pack-channels.ts';
 import { quantizeHalves, quantizeHif4, quantizeLegacy } from './quantize-blocks.ts';
 import { quantizeByRows } from './quantize-rows.ts';
 import { quantizeMaximum, quantizeSpec } from './quantize-spec.ts';
@@ -71,6 +76,15 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case cacheWriteKernel:
       cacheWrite(args, thread, threads);
+      return;
+    case ringWriteKernel:
+      ringWrite(args, thread, threads);
+      return;
+    case packChannelsKernel:
+      packChannels(args, thread, threads);
+      return;
+    case kvAttentionKernel:
+      kvAttention(args, thread, threads);
       return;
     case embeddingKernel:
       embedding(args, thread, threads);
