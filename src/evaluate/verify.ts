@@ -86,12 +86,13 @@ export async function verifyParity(
 }
 
 /** Logits [T, V] of one window. */
-export async function windowLogits({ model, activation }: Candidate, tokens: Int32Array): Promise<Float32Array> {
+export async function windowLogits({ model, activation, kv }: Candidate, tokens: Int32Array): Promise<Float32Array> {
   const graph = buildDecoder(model.config, model.types, {
     batch: 1,
     tokens: tokens.length,
     mode: 'logits',
     activation,
+    kv,
   });
   const executable = await model.backend.compile(graph, { params: model.buffers });
   try {

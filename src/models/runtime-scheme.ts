@@ -9,7 +9,9 @@
 import { SubbyteError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import { formatName, parseFormat } from '../formats/registry.ts';
+import type { KvScheme } from '../nn/kv-cache.ts';
 import { type Fields, problem } from './fields.ts';
+import { parseKvScheme, printKvScheme } from './kv-scheme.ts';
 
 /** Linear layers by a regular expression that is searched for in their names, and the format of their inputs. */
 export interface ActivationRule {
@@ -20,6 +22,8 @@ export interface ActivationRule {
 export interface RuntimeScheme {
   /** The last rule that matches a layer holds; none: inputs stay in f32. */
   readonly activations: readonly ActivationRule[];
+  /** How keys and values are quantized, `kv` as kv-scheme.ts prints it; absent: they are exact. */
+  readonly kv?: KvScheme;
 }
 
 /** A model that runs plainly. */
@@ -34,7 +38,18 @@ export function parseRuntime(f: Fields): RuntimeScheme {
   if (!own) return plainRuntime;
   const rules = own.optionalList('activations') ?? [];
   if (rules.length > mostRules) throw problem(own.place, 'activations', rules.length, `at most ${mostRules} rules`);
-  return { activations: rules.map((rule, i) => parseRule(rule, own, `activations[${i}]`)) };
+  return { activations: rules.map((rule, i) => parseRule(rule, own, `activations[${i}]`)), ...parseKv(own) };
+}
+
+function parseKv(own: Fields): Pick<RuntimeScheme, 'kv'> {
+  const text = own.optionalText('kv');
+  if (text === undefined) return {};
+  try {
+    return { kv: parseKvScheme(text) };
+  } catch (error) {
+    if (error instanceof SubbyteError) throw problem(own.place, 'kv', text, error.message);
+    throw error;
+  }
 }
 
 function parseRule(rule: unknown, own: Fields, field: string): ActivationRule {
@@ -51,9 +66,14 @@ function parseRule(rule: unknown, own: Fields, field: string): ActivationRule {
 }
 
 /** The object for config.json; undefined for a model that runs plainly. */
-export function printRuntime(scheme: RuntimeScheme): Record<string, unknown> | undefined {
-  if (scheme.activations.length === 0) return undefined;
-  return { activations: scheme.activations.map(({ match, format }) => ({ match, format: formatName(format) })) };
+export function printRuntime({ activations, kv }: RuntimeScheme): Record<string, unknown> | undefined {
+  const printed = {
+    ...(activations.length > 0 && {
+      activations: activations.map(({ match, format }) => ({ match, format: formatName(format) })),
+    }),
+    ...(kv && { kv: printKvScheme(kv) }),
+  };
+  return Object.keys(printed).length > 0 ? printed : undefined;
 }
 
 /** The format of a layer's input; undefined: f32. */
