@@ -14,6 +14,7 @@ const canonical = [
   'k=fp8-e4m3,v=fp8-e5m2,residual=32',
   'k=mxfp4-channel,v=mxfp4,residual=128',
   'k=int4-g32-asym,v=int4-g128-half,residual=1',
+  'k=int4-channel-g32-restricted,v=int8-restricted,residual=64',
   'k=f16,v=bf16,residual=0',
   'k=q8_0,v=q4_0,residual=16',
   'k=fp8-e4m3-channel-g32,v=fp8-e4m3-g32,residual=128',
@@ -56,8 +57,8 @@ describe('the text of a scheme', () => {
     ['k=int4,v=int4,residual=-1', /residual is no number of tokens, got "-1"/],
     ['k=int4,v=int4,sink=1e9', /sink is no number of tokens/],
     ['k=int5x,v=int4', /there is no such format/],
-    ['k=nvfp4,v=int4', /k=nvfp4 cannot be a cache: its scales cover several tokens/],
-    ['k=int4,v=fp8-e4m3-tensor', /v=fp8-e4m3-tensor cannot be a cache: its scales cover several tokens/],
+    ['k=nvfp4,v=int4', /a cache cannot be in this format: its scales cover several tokens, got k=nvfp4/],
+    ['k=int4,v=fp8-e4m3-tensor', /its scales cover several tokens, got v=fp8-e4m3-tensor/],
     ['k=int4,v=nf4-g16', /codebooks/],
     ['k=int4,v=int4-g32-mse', /its scales are searched for/],
     ['k=f32,v=f16', /the scheme "none"/],
@@ -78,7 +79,7 @@ describe('a scheme on a model', () => {
   const model = { layers: 2, kvHeads: 3, headDim: 80 };
   it('must suit the head dimension', () => {
     expect(() => checkKvScheme(parseKvScheme('k=int2-channel-g32,v=int2-g32'), model)).toThrow(
-      /v does not suit.*int2-g32-asymf for heads of 80, expected a group that divides 80; use g8, g16, g20, g40/,
+      /v does not suit.*int2-g32-asymf for heads of 80, expected a group that divides 80; use g8, g16, g20, g40, or leave the group out/,
     );
     expect(() => checkKvScheme(parseKvScheme('k=mxfp4,v=int4'), model)).toThrow(/k does not suit/);
     checkKvScheme(parseKvScheme('k=int2-channel-g32,v=int2-g16'), model);

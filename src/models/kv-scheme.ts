@@ -4,8 +4,8 @@
 //   v         values, always per token
 //   residual  R: keys are quantized in blocks of R tokens, values when R newer ones exist; 128 when absent
 //   sink      tokens at the front that stay exact; 0 when absent
-// A rounding is a format's name. Integers have a float minimum (intN-gG-asymf) unless the name says otherwise; without a
-// group one scale covers a head of a token. f16, bf16, FP8, MX formats, q8_0 and q4_0 are possible too.
+// A rounding is a format's name. Integers have a float minimum (intN-gG-asymf) unless the name says otherwise (asym,
+// half, restricted); without a group one scale covers a head of a token. f16, bf16, FP8, MX formats, q8_0 and q4_0 are possible too.
 // `nn/kv-cache.ts` says what the scheme means. Source: KIVI (arXiv:2402.02750).
 
 import { SubbyteError, userError } from '../errors.ts';
@@ -85,20 +85,20 @@ function parseRounding(key: 'k' | 'v', text: string): KvScheme['keys'] {
     );
   let format = parseFormat(tokens.filter((t) => t !== 'channel').join('-'));
   if (format.kind === 'quant') {
-    if (
-      isInt(format.element) &&
-      format.scale.format !== 'e8m0' &&
-      format.zeroPoint === 'none' &&
-      format.range === 'restricted'
-    )
-      format = { ...format, zeroPoint: 'float' };
+    if (isPlainInteger(format) && !tokens.includes('restricted')) format = { ...format, zeroPoint: 'float' };
     if (format.granularity.kind === 'tensor' && !tokens.includes('tensor'))
       format = { ...format, granularity: { kind: 'token' } };
   }
   const problem = reasonAgainst(format, perChannel);
   if (problem)
-    throw wrong(`${key}=${text} cannot be a cache: ${problem}`, formatName(format), `a rounding as in ${example}`);
+    throw wrong(`a cache cannot be in this format: ${problem}`, `${key}=${text}`, `a rounding as in ${example}`);
   return { per: perChannel ? 'channel' : 'token', format };
+}
+
+/** Symmetric integers ±(2^(b−1) − 1) with real scales, which a name gives that says nothing else. */
+function isPlainInteger(format: Format): boolean {
+  if (format.kind !== 'quant' || !isInt(format.element) || format.scale.format === 'e8m0') return false;
+  return format.zeroPoint === 'none' && format.range === 'restricted';
 }
 
 /** Why a format cannot hold keys or values, or undefined when it can. */
@@ -136,7 +136,7 @@ export function printKvScheme({ keys, values, residual, sinks }: KvScheme): stri
       .filter((t) => t !== 'channel' && t !== 'token' && t !== 'asymf');
     const at = tokens.findIndex((t) => /^g\d+$/.test(t));
     if (channel) tokens.splice(at < 0 ? tokens.length : at, 0, 'channel');
-    return tokens.join('-');
+    return [...tokens, ...(isPlainInteger(format) ? ['restricted'] : [])].join('-');
   };
   const parts = [`k=${name(keys.format, keys.per === 'channel')}`, `v=${name(values, false)}`, `residual=${residual}`];
   return [...parts, ...(sinks > 0 ? [`sink=${sinks}`] : [])].join(',');
@@ -160,7 +160,7 @@ export function checkKvScheme(scheme: KvScheme, { headDim }: KvModel): void {
         `${key} does not suit the model's head dimension`,
         `${formatName(format)} for heads of ${headDim}`,
         `a group that divides ${headDim}`,
-        groups.length > 0 ? `use ${groups.map((g) => `g${g}`).join(', ')}` : 'leave the group out',
+        `${groups.length > 0 ? `use ${groups.map((g) => `g${g}`).join(', ')}, or ` : ''}leave the group out`,
       );
     }
   };
