@@ -52,6 +52,7 @@ describe('the text of a scheme', () => {
     ['k=int4,v=int4,k=int2', /k is given twice/],
     ['k=int4,v=int4-channel-g32', /values are rounded per token, got v=int4-channel-g32/],
     ['k=int4-channel,v=int4', /keys per channel need a group of tokens/],
+    ['k=int2-channel-g8192,v=int2,residual=0', /a group has at most 4096 tokens/],
     ['k=int3-channel-g4,v=int4,residual=4', /a group must fill whole bytes/],
     ['k=int2-channel-g32,v=int2,residual=48', /whole groups of keys, got residual=48, expected a multiple of 32/],
     ['k=int4,v=int4,residual=-1', /residual is no number of tokens, got "-1"/],

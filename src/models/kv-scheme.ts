@@ -13,13 +13,16 @@ import { hasIndependentRows, partBytes } from '../formats/empty.ts';
 import type { Format } from '../formats/format.ts';
 import { formatName, parseFormat } from '../formats/registry.ts';
 import { elementBits, isInt, isMinifloat } from '../formats/table.ts';
-import { type KvScheme, keyGroup, kvStateTypes } from '../nn/kv-cache.ts';
+import { type KvScheme, keyGroup, ringTokens } from '../nn/kv-cache.ts';
 
 /** A scheme, `none` for exact keys and values, or undefined for what the model's own file says. */
 export type KvChoice = KvScheme | 'none' | undefined;
 
 const defaultResidual = 128;
-const mostTokens = 2 ** 16;
+const mostResidual = 2 ** 16;
+const mostSinks = 2 ** 12;
+/** A group of more tokens would never be complete. */
+const mostGroup = 2 ** 12;
 const example = 'k=int2-channel-g32,v=int2-g32,residual=128';
 
 const wrong = (problem: string, got: string, expected: string, fix?: string) =>
@@ -52,8 +55,8 @@ export function parseKvScheme(text: string): KvScheme {
   };
   const keys = rounding('k');
   const values = rounding('v');
-  const residual = parseTokens(parts, 'residual', defaultResidual);
-  const sinks = parseTokens(parts, 'sink', 0);
+  const residual = parseTokens(parts, 'residual', defaultResidual, mostResidual);
+  const sinks = parseTokens(parts, 'sink', 0, mostSinks);
   const scheme: KvScheme = { keys, values: values.format, residual, sinks };
   const group = keyGroup(scheme);
   if (residual % group !== 0)
@@ -65,12 +68,12 @@ export function parseKvScheme(text: string): KvScheme {
   return scheme;
 }
 
-function parseTokens(parts: ReadonlyMap<string, string>, key: string, absent: number): number {
+function parseTokens(parts: ReadonlyMap<string, string>, key: string, absent: number, most: number): number {
   const value = parts.get(key);
   if (value === undefined) return absent;
   const n = Number(value);
-  if (/^\d+$/.test(value) && n <= mostTokens) return n;
-  throw wrong(`${key} is no number of tokens`, JSON.stringify(value), `0 to ${mostTokens}`);
+  if (/^\d+$/.test(value) && n <= most) return n;
+  throw wrong(`${key} is no number of tokens`, JSON.stringify(value), `0 to ${most}`);
 }
 
 function parseRounding(key: 'k' | 'v', text: string): KvScheme['keys'] {
@@ -123,6 +126,7 @@ function reasonAgainst(format: Format, perChannel: boolean): string | undefined 
   if (format.rounding !== 'nearest-even') return 'a cache rounds to nearest';
   if (!perChannel) return undefined;
   if (format.granularity.kind !== 'group') return 'keys per channel need a group of tokens, as in int2-channel-g32';
+  if (format.granularity.size > mostGroup) return `a group has at most ${mostGroup} tokens`;
   return (format.granularity.size * elementBits(format.element)) % 8 === 0
     ? undefined
     : 'a group must fill whole bytes';
@@ -187,10 +191,9 @@ export function kvBytes(scheme: KvScheme | 'none', model: KvModel): KvBytes {
   const group = keyGroup(scheme);
   const { format, per } = scheme.keys;
   const keys = per === 'channel' ? (headDim * total(format, group)) / group : total(format, headDim);
-  const { shape } = kvStateTypes(scheme, { batch: 1, kvHeads, headDim }, 1, 1).recentKeys;
   return {
     perToken: layers * kvHeads * (keys + total(scheme.values, headDim)),
     ...plain,
-    fixed: 4 * values * shape[1],
+    fixed: 4 * values * ringTokens(scheme, Infinity, 1),
   };
 }

@@ -69,6 +69,13 @@ const attributesOf = (scheme: KvScheme, scale: number, window: number): KvAttent
   sinks: scheme.sinks,
 });
 
+/** Rows of the rings of exact tokens for a cache of `tokens` that is written at most `most` at a time. */
+export function ringTokens(scheme: KvScheme, tokens: number, most: number): number {
+  const { block, residual, sinks } = attributesOf(scheme, 1, 0);
+  // What a group needs that the new tokens complete, and what their queries see exactly, all tokens at most.
+  return Math.max(sinks + keyGroup(scheme) - 1 + most, Math.min(tokens, sinks + Math.max(block - 1, residual) + most));
+}
+
 /**
  * Types of a layer's states for S tokens that are written at most `most` at a time, as KvStates names them.
  */
@@ -78,11 +85,10 @@ export function kvStateTypes(
   tokens: number,
   most: number,
 ): Record<'keys' | 'values' | 'recentKeys' | 'recentValues', ValueType> {
-  const { block, residual, sinks } = attributesOf(scheme, 1, 0);
   const group = keyGroup(scheme);
-  const columns = Math.max(1, Math.ceil((tokens - sinks) / group)) * group;
+  const columns = Math.max(1, Math.ceil((tokens - scheme.sinks) / group)) * group;
   const rows = [batch, tokens, kvHeads, headDim];
-  const ring = f32([batch, sinks + Math.max(block - 1, residual) + most, kvHeads, headDim]);
+  const ring = f32([batch, ringTokens(scheme, tokens, most), kvHeads, headDim]);
   const perChannel = scheme.keys.per === 'channel';
   return {
     keys: packed(perChannel ? [batch, kvHeads, headDim, columns] : rows, scheme.keys.format),
