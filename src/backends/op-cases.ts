@@ -7,6 +7,7 @@ import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
 import { gradientOpCases } from './cases/gradients.ts';
 import { gramCases } from './cases/gram.ts';
+import { kvAttentionCases, kvWriteCases } from './cases/kv.ts';
 import { layoutCases } from './cases/layout.ts';
 import { lossCases, routingCases } from './cases/losses.ts';
 import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
@@ -26,6 +27,8 @@ export const opCases: readonly OpCase[] = [
   ...ropeCases,
   ...attentionCases,
   ...cacheCases,
+  ...kvWriteCases,
+  ...kvAttentionCases,
   ...matmulCases,
   ...packedMatmulCases,
   ...quantizeCases,

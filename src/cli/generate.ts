@@ -3,8 +3,11 @@
 import { Option } from 'commander';
 import { generate } from '../evaluate/generate.ts';
 import { loadTokenizer } from '../io/tokenizer.ts';
+import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseCount, parseNumber } from './command.ts';
+import { kvLine, kvOption, reportKv } from './kv-option.ts';
 import { deviceOption, loadOn, openBackend, openModel } from './open-model.ts';
+import { humanBytes } from './progress.ts';
 
 interface GenerateCommandOptions {
   prompt: string;
@@ -13,6 +16,7 @@ interface GenerateCommandOptions {
   topK: number;
   topP: number;
   device: string;
+  kv?: KvChoice;
 }
 
 const definition: CommandDefinition = {
@@ -25,15 +29,18 @@ const definition: CommandDefinition = {
     new Option('--temperature <t>', '0 takes the most likely token').default(0.8).argParser(parseNumber),
     new Option('--top-k <n>', 'draw from the n most likely tokens; 0: all').default(40).argParser(parseCount),
     new Option('--top-p <p>', 'draw from the smallest set with this probability').default(0.95).argParser(parseNumber),
+    kvOption(),
     deviceOption(),
   ],
   examples: [
     'subbyte generate models/qwen3-6m --prompt "The index is"',
     'subbyte generate out/model.gguf -p "Once" -n 50 --temperature 0',
+    'subbyte generate out/model.gguf -p "Once" --kv k=int4-channel-g32,v=int4-g32,residual=64',
   ],
   async run(session, [reference], raw) {
     const options = raw as unknown as GenerateCommandOptions;
     const model = await openModel(session, reference);
+    const cache = reportKv(model.weights.config, options.kv);
     const tokenizer = await loadTokenizer(model.checkpoint);
     const backend = await openBackend(session, options.device);
     try {
@@ -48,6 +55,7 @@ const definition: CommandDefinition = {
         topK: options.topK || undefined,
         topP: options.topP,
         seed: session.options.seed,
+        kv: options.kv,
         signal: session.signal,
         onToken: (id) => {
           if (live && made.length === 0) process.stdout.write(options.prompt);
@@ -63,7 +71,8 @@ const definition: CommandDefinition = {
       session.note(
         `  prompt ${prompt.length} tokens in ${result.promptSeconds.toFixed(2)} s, then ${(1 / result.secondsPerToken).toFixed(1)} tokens/s, ended by ${result.reason}`,
       );
-      session.result({ prompt: options.prompt, text: tokenizer.decode(result.tokens), ...result });
+      session.note(`  cache        ${kvLine(cache)}; ${humanBytes(result.cacheBytes)} in all`);
+      session.result({ prompt: options.prompt, text: tokenizer.decode(result.tokens), ...result, kv: cache });
     } finally {
       backend.dispose();
       await model.checkpoint.close();

@@ -7,14 +7,17 @@ import { Option } from 'commander';
 import { modelError, userError } from '../errors.ts';
 import { measureDivergence } from '../evaluate/divergence.ts';
 import { enforceGates, parseGate, requireFigures } from '../evaluate/gate.ts';
-import { verifyParity } from '../evaluate/verify.ts';
+import { parityThresholds, roundingThresholds, verifyParity } from '../evaluate/verify.ts';
+import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
+import { kvLine, kvOption, reportKv } from './kv-option.ts';
 import { loadOn, loadTokens, openBackend, openModel, type TextOptions, textOptions } from './open-model.ts';
 
 interface VerifyOptions extends TextOptions {
   against?: string;
   on: string;
   failIf?: string[];
+  kv?: KvChoice;
 }
 
 const definition: CommandDefinition = {
@@ -24,6 +27,7 @@ const definition: CommandDefinition = {
   options: [
     ...textOptions(64).map((o) => (o.long === '--window' ? o.default(64) : o)),
     new Option('--against <model>', 'the original: also report KL, top-1 agreement and perplexity change'),
+    kvOption(),
     new Option('--on <a,b>', 'the two backends to compare').default('reference,wasm'),
     new Option('--fail-if <condition>', "exit with 4 when it holds: 'kl>0.05'").argParser(parseRepeated),
   ],
@@ -38,25 +42,28 @@ const definition: CommandDefinition = {
     const [first, second] = parseBackends(options.on);
     const model = await openModel(session, reference);
     const original = options.against ? await openModel(session, options.against) : undefined;
+    const cache = reportKv(model.weights.config, options.kv);
     const { tokens, file } = await loadTokens(session, model, options);
     const backends = [await openBackend(session, first), await openBackend(session, second)];
     try {
       const loaded = [];
       for (const backend of backends) loaded.push(await loadOn(session, model.weights, backend));
-      const parity = await verifyParity({ model: loaded[0] }, { model: loaded[1] }, tokens.subarray(0, options.window));
+      const { kv } = options;
+      const [a, b] = loaded.map((on) => ({ model: on, kv }));
+      const thresholds = cache.scheme === 'none' ? parityThresholds : roundingThresholds;
+      const parity = await verifyParity(a, b, tokens.subarray(0, options.window), thresholds);
       session.print(`${first} and ${second} on ${parity.tokens} tokens of ${file}`);
       session.print(`cosine      ${parity.cosine.toFixed(8)} (smallest of all positions)`);
       session.print(`max error   ${parity.maxError.toExponential(2)} (largest of all logits)`);
       session.print(`KL          ${parity.kl.toExponential(2)} nats a token`);
       session.print(`top-1       ${(100 * parity.top1).toFixed(2)} %`);
+      if (cache.scheme !== 'none') session.print(`kv cache    ${kvLine(cache)}`);
       const divergence = original
         ? (
-            await measureDivergence(
-              await loadOn(session, original.weights, backends[1]),
-              [{ model: loaded[1] }],
-              tokens,
-              { window: options.window, signal: session.signal },
-            )
+            await measureDivergence(await loadOn(session, original.weights, backends[1]), [b], tokens, {
+              window: options.window,
+              signal: session.signal,
+            })
           )[0]
         : undefined;
       if (divergence) {
@@ -64,7 +71,14 @@ const definition: CommandDefinition = {
           `original    KL ${divergence.kl.toExponential(2)}, top-1 ${(100 * divergence.top1).toFixed(2)} %, perplexity ${divergence.originalPerplexity.toFixed(3)} → ${divergence.perplexity.toFixed(3)}`,
         );
       }
-      session.result({ ...parity, backends: [first, second], against: options.against, divergence, text: file });
+      session.result({
+        ...parity,
+        backends: [first, second],
+        against: options.against,
+        divergence,
+        text: file,
+        kv: cache,
+      });
       if (!parity.pass)
         throw modelError({
           code: 'parity',

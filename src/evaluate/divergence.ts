@@ -17,6 +17,7 @@ import { trace } from '../graph/trace.ts';
 import { i32 } from '../graph/value-type.ts';
 import type { ActivationFormat } from '../models/block.ts';
 import { decoderBody } from '../models/decoder.ts';
+import type { KvChoice } from '../models/kv-scheme.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { notFinite } from './perplexity.ts';
 import { type EvaluationOptions, progressMeter } from './progress.ts';
@@ -26,6 +27,8 @@ import { planWindows } from './tokens.ts';
 export interface Candidate {
   model: LoadedDecoder;
   activation?: ActivationFormat;
+  /** How its keys and values are quantized; as its own file says when absent. */
+  kv?: KvChoice;
 }
 
 export interface Divergence {
@@ -148,6 +151,7 @@ function compareGraph(
         tokens,
         mode: 'logits',
         activation: c.activation,
+        kv: c.kv,
       }),
     );
     const parts = qs.map((): ReturnType<typeof compareLogits>[] => []);

@@ -1,7 +1,8 @@
 // Text generation with a key/value cache.
 //
-// Method: two graphs share weights and caches. The prompt runs in chunks of `chunk` tokens (the last one filled up with
-// padding whose cache rows are overwritten before any query sees them), then one token a run. Draws come from the
+// Method: graphs share weights and caches. The prompt runs in chunks of `chunk` tokens (the last one filled up with
+// padding whose cache rows are overwritten before any query sees them; under a quantizing scheme, whose cache is only
+// appended to, it runs in a graph of its own length), then one token a run. Draws come from the
 // counter-based generator, indexed by position, so a seed gives the same text on every backend. With temperature 0 the
 // tokens are those of running the whole text anew for each token.
 // It does not do: batches, beam search, repetition penalties; a text longer than the cache is an error, not a shift.
@@ -9,8 +10,9 @@
 import type { Buffer, Executable } from '../backends/backend.ts';
 import { userError } from '../errors.ts';
 import { uniformSource } from '../formats/random.ts';
-import type { ActivationFormat } from '../models/block.ts';
-import { buildDecoder, cacheType } from '../models/decoder.ts';
+import { type ActivationFormat, chosenKv } from '../models/block.ts';
+import { buildDecoder, cacheStates } from '../models/decoder.ts';
+import type { KvChoice } from '../models/kv-scheme.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { checkSampling, type SamplingOptions, sampleToken } from './sampling.ts';
 import { takingTurns } from './yield.ts';
@@ -23,6 +25,8 @@ export interface GenerateOptions extends SamplingOptions {
   /** Ids that end the text (they are not part of the result); the config's end-of-text ids by default. */
   stopIds?: readonly number[];
   activation?: ActivationFormat;
+  /** How keys and values are quantized; as the model's own file says when absent. */
+  kv?: KvChoice;
   /** Called with each new token as soon as it is drawn. */
   onToken?: (id: number) => void;
   signal?: AbortSignal;
@@ -35,6 +39,8 @@ export interface Generation {
   reason: 'stop' | 'length';
   promptSeconds: number;
   secondsPerToken: number;
+  /** Bytes of the cache, for all tokens that it has room for. */
+  cacheBytes: number;
 }
 
 const chunk = 32;
@@ -57,32 +63,40 @@ export async function generate(
   const stopIds = new Set(options.stopIds ?? config.stopIds);
   checkPrompt(model, prompt, maxTokens);
   checkSampling(options);
+  const { activation, kv } = options;
+  const scheme = chosenKv(config, kv);
   const padded = Math.ceil(prompt.length / chunk) * chunk;
-  const cacheTokens = Math.max(padded, prompt.length + maxTokens);
+  const cacheTokens = scheme ? prompt.length + maxTokens : Math.max(padded, prompt.length + maxTokens);
   const states = new Map<string, Buffer>();
   const executables: Executable[] = [];
   try {
-    const type = cacheType(config, 1, cacheTokens);
-    for (let layer = 0; layer < config.layers; layer++)
-      for (const what of ['keys', 'values']) states.set(`layers.${layer}.${what}`, backend.allocate(type));
+    const cache = { batch: 1, cacheTokens, mostTokens: chunk, kv };
+    for (const [name, type] of cacheStates(config, cache)) states.set(name, backend.allocate(type));
+    const cacheBytes = [...states.values()].reduce((n, b) => n + b.byteLength, 0);
     const compile = async (tokens: number) => {
-      const { activation } = options;
-      const graph = buildDecoder(config, model.types, { batch: 1, tokens, mode: 'decode', cacheTokens, activation });
+      const graph = buildDecoder(config, model.types, { ...cache, tokens, mode: 'decode', activation });
       const executable = await backend.compile(graph, { params: model.buffers, states });
       executables.push(executable);
       return executable;
     };
     const logits = new Float32Array(config.vocabSize);
     const started = performance.now();
-    const prefill = await compile(chunk);
+    const compiled = new Map<number, Executable>();
+    const executableFor = async (tokens: number) => {
+      const run = compiled.get(tokens) ?? (await compile(tokens));
+      compiled.set(tokens, run);
+      return run;
+    };
     const turn = takingTurns(options.signal);
     for (let at = 0; at < prompt.length; at += chunk) {
       await turn();
       const part = prompt.slice(at, at + chunk);
-      await runTokens(prefill, part, at, chunk, at + chunk >= prompt.length ? logits : undefined);
+      const size = scheme ? part.length : chunk;
+      const prefill = await executableFor(size);
+      await runTokens(prefill, part, at, size, at + chunk >= prompt.length ? logits : undefined);
     }
     const prompted = performance.now();
-    const step = maxTokens > 1 ? await compile(1) : undefined;
+    const step = maxTokens > 1 ? await executableFor(1) : undefined;
     const uniform = uniformSource(options.seed ?? 0, 0);
     const tokens: number[] = [];
     let reason: Generation['reason'] = 'length';
@@ -98,7 +112,7 @@ export async function generate(
       if (step && tokens.length < maxTokens) await runTokens(step, [id], prompt.length + tokens.length - 1, 1, logits);
     }
     const secondsPerToken = (performance.now() - prompted) / 1000 / Math.max(tokens.length, 1);
-    return { tokens, reason, promptSeconds: (prompted - started) / 1000, secondsPerToken };
+    return { tokens, reason, promptSeconds: (prompted - started) / 1000, secondsPerToken, cacheBytes };
   } finally {
     for (const executable of executables) executable.dispose();
     for (const buffer of states.values()) buffer.dispose();

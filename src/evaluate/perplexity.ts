@@ -8,6 +8,7 @@
 import { modelError } from '../errors.ts';
 import type { ActivationFormat } from '../models/block.ts';
 import { buildDecoder } from '../models/decoder.ts';
+import type { KvChoice } from '../models/kv-scheme.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { type EvaluationOptions, progressMeter } from './progress.ts';
 import { planWindows } from './tokens.ts';
@@ -15,6 +16,8 @@ import { planWindows } from './tokens.ts';
 export interface PerplexityOptions extends EvaluationOptions {
   /** Formats of the linear layers' inputs; none by default. */
   activation?: ActivationFormat;
+  /** How keys and values are quantized; as the model's own file says when absent. */
+  kv?: KvChoice;
 }
 
 export interface PerplexityResult {
@@ -43,7 +46,8 @@ export async function measurePerplexity(
 ): Promise<PerplexityResult> {
   const { config, types, buffers, backend } = model;
   const { window, batch, windows, batches } = planWindows(tokens, config.vocabSize, options);
-  const graph = buildDecoder(config, types, { batch, tokens: window, mode: 'nll', activation: options.activation });
+  const { activation, kv } = options;
+  const graph = buildDecoder(config, types, { batch, tokens: window, mode: 'nll', activation, kv });
   const executable = await backend.compile(graph, { params: buffers });
   const meter = progressMeter(windows * window, options);
   let sum = 0;

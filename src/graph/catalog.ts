@@ -13,6 +13,8 @@ import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
 import { gramUpdateOp } from './ops/gram.ts';
 import { hadamardOp } from './ops/hadamard.ts';
+import { kvAttentionOp } from './ops/kv-attention.ts';
+import { packChannelsOp, ringWriteOp } from './ops/kv-write.ts';
 import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
 import { matmulOp } from './ops/matmul.ts';
 import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
@@ -52,6 +54,9 @@ export const opCatalog: ReadonlyMap<
     ropeOp,
     attentionOp,
     cacheWriteOp,
+    ringWriteOp,
+    packChannelsOp,
+    kvAttentionOp,
     matmulOp,
     quantizeOp,
     dequantizeOp,

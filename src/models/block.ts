@@ -19,11 +19,13 @@ import {
   selfAttention,
 } from '../nn/attention.ts';
 import { type ExpertParams, type SparseParams, sparseMlp } from '../nn/experts.ts';
+import type { KvScheme } from '../nn/kv-cache.ts';
 import type { LinearParams } from '../nn/linear.ts';
 import { gatedMlp, type MlpParams } from '../nn/mlp.ts';
 import { hadamardBlock } from '../tensor/hadamard.ts';
 import { tensorF32, tensorI32 } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './config.ts';
+import { checkKvScheme, type KvChoice } from './kv-scheme.ts';
 import { inverseFrequencies, ropeMagnitude } from './rope.ts';
 import { activationFormat, inputRotation } from './runtime-scheme.ts';
 import { expertNames, type MlpNames } from './tensors.ts';
@@ -70,6 +72,8 @@ export interface BlockOptions {
   tokens: number;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
   activation?: ActivationFormat;
+  /** How keys and values are quantized; as the model's own file says when absent. */
+  kv?: KvChoice;
 }
 
 /** The parts of layer `layer`, over parameters that `source` declares. */
@@ -106,6 +110,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
       window: config.windows[layer],
       ropeMagnitude: ropeMagnitude(config.rope),
       queryKey: config.runtime.online.queryKey ? { size: hadamardBlock(config.headDim) } : undefined,
+      kv: chosenKv(config, options.kv),
     },
     norm: (x, which) => rmsNorm(x, param(`${name}.${which}.weight`), { epsilon }),
     attention: () => ({
@@ -134,6 +139,13 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
     },
     isSparse: experts?.sparse[layer] ?? false,
   };
+}
+
+/** The scheme that holds for a model: the one asked for, or that of its own file. */
+export function chosenKv(config: DecoderConfig, choice: KvChoice): KvScheme | undefined {
+  const scheme = choice === undefined ? config.runtime.kv : choice === 'none' ? undefined : choice;
+  if (scheme) checkKvScheme(scheme, config);
+  return scheme;
 }
 
 /** h [B·T, C] through the whole block; `scope` is the layer's path in messages. */

@@ -16,8 +16,10 @@ import { rmsNorm } from '../graph/ops/norm.ts';
 import { type GraphBuilder, trace } from '../graph/trace.ts';
 import { f32, i32 } from '../graph/value-type.ts';
 import type { Cache } from '../nn/attention.ts';
+import { kvStateTypes } from '../nn/kv-cache.ts';
 import {
   type ActivationFormat,
+  chosenKv,
   openBlock,
   type ParamSource,
   type ParamTypes,
@@ -27,6 +29,7 @@ import {
   writtenPositions,
 } from './block.ts';
 import type { DecoderConfig } from './config.ts';
+import type { KvChoice } from './kv-scheme.ts';
 
 export interface DecoderOptions {
   /** B */
@@ -37,11 +40,15 @@ export interface DecoderOptions {
    * nll: inputs `ids` [B, T], `targets` [B·T] (below 0: ignored); output `nll` [B·T], nothing of size V is kept.
    * logits: input `ids`; output `logits` [B·T, V].
    * decode: inputs `ids`, `positions` [B, T], `start` [1] (row of the first new token in the cache) and `last` [B]
-   *   (row of B·T whose successor is wanted); states `layers.L.keys|values` [B, S, G, D]; output `logits` [B, V].
+   *   (row of B·T whose successor is wanted); states as cacheStates() has them; output `logits` [B, V].
    */
   mode: 'nll' | 'logits' | 'decode';
   /** S, rows of the cache; decode only. */
   cacheTokens?: number;
+  /** Most tokens that a graph over the same states appends in one run; decode with a scheme only. T when absent. */
+  mostTokens?: number;
+  /** How keys and values are quantized; as the model's own file says when absent. */
+  kv?: KvChoice;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
   activation?: ActivationFormat;
   /** For training: a block's values are computed again for the backward pass (GraphBuilder.checkpoint). */
@@ -108,11 +115,33 @@ function layerCache(
   options: DecoderOptions,
   start: Value,
 ): Cache {
-  const type = cacheType(config, options.batch, options.cacheTokens ?? config.maxPositions);
-  return { keys: g.state(`layers.${layer}.keys`, type), values: g.state(`layers.${layer}.values`, type), start };
+  const { batch, tokens, cacheTokens = config.maxPositions, mostTokens = tokens } = options;
+  const types = cacheTypes(config, { batch, cacheTokens, mostTokens, kv: options.kv });
+  const state = (part: string) => g.state(`layers.${layer}.${part}`, types[part]);
+  const plain = { keys: state('keys'), values: state('values'), start };
+  if (!types.recentKeys) return plain;
+  return { ...plain, recentKeys: state('recentKeys'), recentValues: state('recentValues') };
 }
 
-/** f32 [B, S, G, D], keys or values of one layer. */
-export function cacheType(config: DecoderConfig, batch: number, cacheTokens: number): ValueType {
-  return f32([batch, cacheTokens, config.kvHeads, config.headDim]);
+export type CacheOptions = Required<Pick<DecoderOptions, 'batch' | 'cacheTokens' | 'mostTokens'>> &
+  Pick<DecoderOptions, 'kv'>;
+
+/** keys and values f32 [B, S, G, D], or those of the model's scheme with their rings; of one layer. */
+function cacheTypes(config: DecoderConfig, options: CacheOptions): Record<string, ValueType> {
+  const { batch, cacheTokens, mostTokens } = options;
+  const { kvHeads, headDim } = config;
+  const scheme = chosenKv(config, options.kv);
+  if (scheme) return kvStateTypes(scheme, { batch, kvHeads, headDim }, cacheTokens, mostTokens);
+  const type = f32([batch, cacheTokens, kvHeads, headDim]);
+  return { keys: type, values: type };
+}
+
+/** Names and types of all states of the decode graphs. */
+export function cacheStates(config: DecoderConfig, options: CacheOptions): Map<string, ValueType> {
+  const types = Object.entries(cacheTypes(config, options));
+  return new Map(
+    Array.from({ length: config.layers }, (_, layer) =>
+      types.map(([part, type]): [string, ValueType] => [`layers.${layer}.${part}`, type]),
+    ).flat(),
+  );
 }

@@ -7,19 +7,22 @@
 //
 //   "subbyte": {
 //     "activations": [{ "match": "proj$", "format": "int8-token" }],
-//     "online": { "inputs": [{ "match": "down_proj$", "size": 1024, "stride": 1, "seed": 7 }], "queryKey": true }
+//     "online": { "inputs": [{ "match": "down_proj$", "size": 1024, "stride": 1, "seed": 7 }], "queryKey": true },
+//     "kv": "k=int4-channel-g32,v=int4-g32,residual=128"
 //   }
 //
 // `online.inputs` are rotations of layers' inputs (nn/hadamard.ts), before they are quantized; `online.queryKey` rotates
-// each head of q and k after RoPE. Layers are named as the graph names them: experts by their stack, `…experts.down`.
+// each head of q and k after RoPE; `kv` says how keys and values are quantized (kv-scheme.ts). Layers are named as the graph names them: experts by their stack, `…experts.down`.
 // It does not do: the corresponding entries of compressed-tensors, which its own reader and writer translate.
 
 import { SubbyteError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import { formatName, parseFormat } from '../formats/registry.ts';
 import type { Rotation } from '../nn/hadamard.ts';
+import type { KvScheme } from '../nn/kv-cache.ts';
 import { hadamardOrder } from '../tensor/hadamard.ts';
 import { Fields, problem } from './fields.ts';
+import { parseKvScheme, printKvScheme } from './kv-scheme.ts';
 
 /** Linear layers by a regular expression that is searched for in their names, and the format of their inputs. */
 export interface ActivationRule {
@@ -44,6 +47,8 @@ export interface RuntimeScheme {
   /** The last rule that matches a layer holds; none: inputs stay in f32. */
   readonly activations: readonly ActivationRule[];
   readonly online: OnlineRotations;
+  /** How keys and values are quantized, `kv` as kv-scheme.ts prints it; absent: they are exact. */
+  readonly kv?: KvScheme;
 }
 
 /** Nothing is rotated. */
@@ -63,7 +68,19 @@ export function parseRuntime(f: Fields): RuntimeScheme {
   return {
     activations: readRules(own, 'activations').map((rule, i) => parseActivation(rule, own, `activations[${i}]`)),
     online: parseOnline(own.object('online')),
+    ...parseKv(own),
   };
+}
+
+function parseKv(own: Fields): Pick<RuntimeScheme, 'kv'> {
+  const text = own.optionalText('kv');
+  if (text === undefined) return {};
+  try {
+    return { kv: parseKvScheme(text) };
+  } catch (error) {
+    if (error instanceof SubbyteError) throw problem(own.place, 'kv', text, error.message);
+    throw error;
+  }
 }
 
 function readRules(f: Fields, name: string): unknown[] {
@@ -129,7 +146,7 @@ function refuseUnknown(f: Fields, known: readonly string[]): void {
 }
 
 /** The object for config.json; undefined for a model that runs plainly. */
-export function printRuntime({ activations, online }: RuntimeScheme): Record<string, unknown> | undefined {
+export function printRuntime({ activations, online, kv }: RuntimeScheme): Record<string, unknown> | undefined {
   const printed = {
     ...(activations.length > 0 && {
       activations: activations.map(({ match, format }) => ({ match, format: formatName(format) })),
@@ -140,6 +157,7 @@ export function printRuntime({ activations, online }: RuntimeScheme): Record<str
         ...(online.queryKey && { queryKey: true }),
       },
     }),
+    ...(kv && { kv: printKvScheme(kv) }),
   };
   return Object.keys(printed).length > 0 ? printed : undefined;
 }

@@ -48,6 +48,38 @@ describe('commands', () => {
     expect((greedy.tokens as number[]).length).toBeLessThanOrEqual(12);
   });
 
+  it('eval, verify and generate quantize keys and values, and say what that saves', async () => {
+    const scheme = 'k=int2-channel-g32,v=int2-g40,residual=32';
+    const args = ['--tokens', '512', '--window', '256'];
+    const exact = await json(['eval', shippedModel, ...args]);
+    const result = await json(['eval', shippedModel, ...args, '--kv', scheme]);
+    const change = (result.perplexity as number) / (exact.perplexity as number) - 1;
+    expect(change).toBeGreaterThan(0.005);
+    expect(change).toBeLessThan(0.2);
+    // 7 layers, 2 heads of 80: keys 2 bits and 4 bytes for 32 tokens, values 2 bits and 4 bytes for 40 channels.
+    const perToken = 14 * (80 * (2 / 8 + 4 / 32) + 80 * (2 / 8 + 4 / 40));
+    expect((result.protocol as { kv: unknown }).kv).toMatchObject({ scheme, perToken, perTokenF32: 14 * 160 * 4 });
+    const against = await json(['eval', shippedModel, ...args, '--reference', shippedModel, '--kv', scheme]);
+    expect(against.perplexity as number).toBeCloseTo(result.perplexity as number, 3);
+    expect(against.originalPerplexity as number).toBeCloseTo(exact.perplexity as number, 3);
+    const parity = await json(['verify', shippedModel, '--tokens', '64', '--kv', scheme]);
+    expect(parity).toMatchObject({ pass: true, kv: { scheme } });
+    const text = await json(['generate', shippedModel, '--prompt', 'The index is', '-n', '8', '--kv', scheme]);
+    expect(text).toMatchObject({ kv: { scheme } });
+    expect((text.tokens as number[]).length).toBeLessThanOrEqual(8);
+  });
+
+  it('a scheme that cannot be is one sentence', async () => {
+    const bad = await subbyte(['eval', shippedModel, '--kv', 'k=int2-channel-g32,v=int2-g32']);
+    expect(bad.code).toBe(1);
+    expect(bad.stderr.trim().split('\n').at(-1)).toMatch(
+      /^subbyte: kv: v does not suit the model's head dimension, got .* use g8/,
+    );
+    const worse = await subbyte(['generate', shippedModel, '-p', 'x', '--kv', 'int4']);
+    expect(worse.code).toBe(1);
+    expect(worse.stderr).toMatch(/a part of the scheme has no meaning, got "int4"/);
+  });
+
   it('inspect lists tensors and, with --format, errors', async () => {
     const plain = await json(['inspect', shippedModel]);
     expect(plain).toMatchObject({ container: 'safetensors', values: 6_034_272, bytes: 12_068_544 });

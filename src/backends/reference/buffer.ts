@@ -1,10 +1,11 @@
 // Memory of the reference backend: a host tensor.
 
 import { userError } from '../../errors.ts';
+import { emptyQuantized } from '../../formats/empty.ts';
 import type { ValueType } from '../../graph/graph.ts';
 import { printType, typeOfTensor } from '../../graph/value-type.ts';
 import { elementCount } from '../../tensor/shape.ts';
-import { type AnyTensor, type Tensor, tensorBytes } from '../../tensor/tensor.ts';
+import { type AnyTensor, qtensor, type Tensor, tensorBytes } from '../../tensor/tensor.ts';
 import type { Buffer } from '../backend.ts';
 
 export type Precision = 'f32' | 'f64';
@@ -52,9 +53,16 @@ export function denseTensor(type: ValueType, precision: Precision, memory?: Arra
   return { kind: 'dense', shape: type.shape, dtype, data };
 }
 
+/** Memory that outlives runs, zero-filled: dense, or packed with codes and scales of zero. */
+export function stateTensor(type: ValueType, precision: Precision): AnyTensor {
+  if (type.dtype !== 'packed') return denseTensor(type, precision);
+  const cols = type.shape[type.shape.length - 1];
+  return qtensor(type.shape, emptyQuantized(type.format, elementCount(type.shape) / cols, cols));
+}
+
 /** A private copy of a host tensor, widened to f64 under precision 'f64'. */
 export function copyTensor(tensor: AnyTensor, precision: Precision): AnyTensor {
-  if (tensor.kind === 'packed') return tensor; // packed tensors are never written to
+  if (tensor.kind === 'packed') return tensor; // weights are never written to
   const copy = denseTensor(typeOfTensor(tensor), precision);
   copy.data.set(tensor.data);
   return copy;

@@ -11,7 +11,7 @@ import { valueBytes } from '../../graph/value-bytes.ts';
 import type { AnyTensor, Tensor } from '../../tensor/tensor.ts';
 import type { Bindings, Executable } from '../backend.ts';
 import { checkLength, findBoundary } from '../bindings.ts';
-import { copyTensor, denseTensor, type Precision, referenceTensor } from './buffer.ts';
+import { copyTensor, denseTensor, type Precision, referenceTensor, stateTensor } from './buffer.ts';
 import type { Kernel } from './kernel.ts';
 import { kernels } from './kernels.ts';
 
@@ -83,7 +83,7 @@ export class ReferenceExecutable implements Executable {
       this.#tensors.set(value, referenceTensor(`parameter ${name}`, params.get(name)!));
     for (const [name, value] of this.#graph.states) {
       const buffer = states?.get(name);
-      const tensor = buffer ? referenceTensor(`state ${name}`, buffer) : denseTensor(value.type, this.#precision);
+      const tensor = buffer ? referenceTensor(`state ${name}`, buffer) : stateTensor(value.type, this.#precision);
       this.#tensors.set(value, tensor);
     }
     for (const [value, tensor] of this.#graph.constants) this.#tensors.set(value, copyTensor(tensor, this.#precision));

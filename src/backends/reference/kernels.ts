@@ -2,7 +2,7 @@
 
 import { attention } from './attention.ts';
 import { attentionBackward } from './attention-backward.ts';
-import { cacheWrite } from './cache-write.ts';
+import { cacheWrite, packChannels, ringWrite } from './cache-write.ts';
 import { compareLogits, crossEntropy } from './cross-entropy.ts';
 import { compareLogitsBackward, crossEntropyBackward } from './cross-entropy-backward.ts';
 import { add, affine, div, mul, sub, swiglu, unary } from './elementwise.ts';
@@ -13,6 +13,7 @@ import { dgeBackward, fakeQuantize, fakeQuantizeBackward } from './fake-quantize
 import { gramUpdate } from './gram.ts';
 import { hadamard } from './hadamard.ts';
 import type { Kernel } from './kernel.ts';
+import { kvAttention } from './kv-attention.ts';
 import { concat, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
@@ -55,6 +56,9 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     rope,
     attention,
     cacheWrite,
+    ringWrite,
+    packChannels,
+    kvAttention,
     matmul,
     quantize,
     dequantize,

@@ -5,7 +5,7 @@ import type { Graph, ValueType } from '../../graph/graph.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import type { Backend, Bindings, Buffer } from '../backend.ts';
 import { checkBindings, checkKernels } from '../bindings.ts';
-import { copyTensor, denseTensor, type Precision, ReferenceBuffer } from './buffer.ts';
+import { copyTensor, type Precision, ReferenceBuffer, stateTensor } from './buffer.ts';
 import { ReferenceExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
 
@@ -38,7 +38,7 @@ export function createReferenceBackend({ precision = 'f32' }: ReferenceOptions =
       return new ReferenceBuffer(copyTensor(tensor, precision));
     },
     allocate(type: ValueType): Buffer {
-      return new ReferenceBuffer(denseTensor(type, precision));
+      return new ReferenceBuffer(stateTensor(type, precision));
     },
     async compile(graph: Graph, bindings: Bindings): Promise<ReferenceExecutable> {
       checkKernels(graph, 'reference', (op) => kernels.has(op));

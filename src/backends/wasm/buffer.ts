@@ -8,7 +8,7 @@ import type { AnyTensor } from '../../tensor/tensor.ts';
 import type { Buffer } from '../backend.ts';
 import type { Allocator } from './allocator.ts';
 import type { Operand } from './encoder.ts';
-import { packedOperand, storedBytes, writePacked } from './packed-layout.ts';
+import { clearValue, packedOperand, storedBytes, writePacked } from './packed-layout.ts';
 
 export class WasmBuffer implements Buffer {
   readonly type: ValueType;
@@ -22,7 +22,7 @@ export class WasmBuffer implements Buffer {
     this.byteLength = storedBytes(type);
     this.#allocator = allocator;
     this.#address = allocator.allocate(this.byteLength, purpose);
-    new Uint8Array(allocator.memory.buffer, this.#address, this.byteLength).fill(0);
+    clearValue(allocator.memory.buffer, this.#address, type);
   }
 
   /** Address in `allocator`'s memory; throws when the buffer lies in another memory or was disposed. */

@@ -12,14 +12,14 @@ import {
 } from './kernel-ids.ts';
 
 /** What the reported number is, and the largest that is allowed. */
-function describe(code: number, { op, inputs, outputs }: Node): [label: string, high: number] {
+function describe(code: number, node: Node): [label: string, high: number] {
+  const { op, inputs, outputs } = node;
   const size = (input: number, axis: number) => inputs[input].type.shape[axis];
   switch (code) {
     case embeddingIdError:
       return ['an id', size(0, 0) - 1];
     case cacheRangeError:
-      // attention(q, k, v, …) and its gradient, or cacheWrite(cache, x, start)
-      return ['start', op.name.startsWith('attention') ? size(1, 1) - size(0, 1) : size(0, 1) - size(1, 1)];
+      return ['start', lastStart(node)];
     case targetError:
       // crossEntropy(hidden, weight [V, C], …) or compareLogits(p [N, V], …), and their gradients
       return ['a target', (op.name.startsWith('crossEntropy') ? size(1, 0) : size(0, 1)) - 1];
@@ -33,6 +33,23 @@ function describe(code: number, { op, inputs, outputs }: Node): [label: string, 
       return ['the step', 2 ** 31 - 1];
     default:
       throw new Error(`wasm: a kernel reported the unknown error ${code}`);
+  }
+}
+
+/** The last position at which the tokens of a run fit. */
+function lastStart({ op, inputs, attributes }: Node): number {
+  const size = (input: number, axis: number) => inputs[input].type.shape[axis];
+  switch (op.name) {
+    case 'attention':
+      return size(1, 1) - size(0, 1); // q, k, v, start
+    case 'kvAttention':
+      return size(2, 1) - size(0, 1); // q, keys, values, …
+    case 'ringWrite':
+      return 2 ** 31 - 1 - size(1, 1); // ring, x, start
+    case 'packChannels':
+      return Number(attributes.sinks) + size(0, 3) - Number(attributes.tokens); // cache, ring, start
+    default:
+      return size(0, 1) - size(1, 1); // cacheWrite: cache, x, start
   }
 }
 

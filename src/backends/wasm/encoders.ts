@@ -15,9 +15,9 @@ import {
   unaryBackwardEncoder,
 } from './encoders/elementwise-backward.ts';
 import { gramUpdateEncoder } from './encoders/gram.ts';
+import { cacheWriteEncoder, kvAttentionEncoder, packChannelsEncoder, ringWriteEncoder } from './encoders/kv.ts';
 import {
   broadcastToEncoder,
-  cacheWriteEncoder,
   concatEncoder,
   dequantizeEncoder,
   embeddingEncoder,
@@ -75,6 +75,9 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['rope', ropeEncoder],
   ['attention', attentionEncoder],
   ['cacheWrite', cacheWriteEncoder],
+  ['ringWrite', ringWriteEncoder],
+  ['packChannels', packChannelsEncoder],
+  ['kvAttention', kvAttentionEncoder],
   ['matmul', matmulEncoder],
   ['expertMatmul', expertMatmulEncoder],
   ['gramUpdate', gramUpdateEncoder],

@@ -16,7 +16,7 @@ import { errorAddress } from './control.ts';
 import { dataError } from './data-error.ts';
 import type { Command } from './encoder.ts';
 import { encoders } from './encoders.ts';
-import { storedBytes } from './packed-layout.ts';
+import { clearValue, storedBytes } from './packed-layout.ts';
 import type { Pool } from './pool.ts';
 import { programBytes, writeProgram } from './program.ts';
 
@@ -120,9 +120,8 @@ export class WasmExecutable implements Executable {
   }
 
   #allocateRoot(value: Value, purpose: string): number {
-    const bytes = storedBytes(value.type);
-    const address = this.#take(bytes, purpose);
-    new Uint8Array(this.#pool.memory.buffer, address, bytes).fill(0);
+    const address = this.#take(storedBytes(value.type), purpose);
+    clearValue(this.#pool.memory.buffer, address, value.type);
     this.#roots.set(value, address);
     return address;
   }

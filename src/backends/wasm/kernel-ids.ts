@@ -33,6 +33,11 @@ export const crossEntropyPartialKernel = 32;
 export const crossEntropyCombineKernel = 33;
 export const compareLogitsKernel = 34;
 
+// Quantized key/value caches.
+export const ringWriteKernel = 36;
+export const packChannelsKernel = 37;
+export const kvAttentionKernel = 38;
+
 // The op quantize.
 export const quantizeMaximumKernel = 40;
 export const quantizeSpecKernel = 41;

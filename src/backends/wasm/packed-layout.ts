@@ -4,12 +4,8 @@
 // format has none), each part at a multiple of 64. Sizes follow from format and shape alone, so that the memory plan
 // knows them before any value exists.
 
+import { partBytes } from '../../formats/empty.ts';
 import type { Format, Quantized } from '../../formats/format.ts';
-import { scaleLayout } from '../../formats/layout.ts';
-import { packedRowBytes } from '../../formats/packing.ts';
-import { formatBytes } from '../../formats/registry.ts';
-import { scaleBytes } from '../../formats/scale-format.ts';
-import { elementBits } from '../../formats/table.ts';
 import type { ValueType } from '../../graph/graph.ts';
 import { elementCount } from '../../tensor/shape.ts';
 import { alignedBytes } from './allocator.ts';
@@ -26,26 +22,6 @@ export interface PackedLayout {
   readonly byteLength: number;
 }
 
-/** Bytes of codes, scales and zero points of a [rows, cols] matrix. */
-function partBytes(format: Format, rows: number, cols: number): [codes: number, scales: number, zeroPoints: number] {
-  switch (format.kind) {
-    case 'float':
-    case 'ggml':
-      return [formatBytes(format, rows, cols), 0, 0];
-    case 'hif4': {
-      const blocks = (rows * cols) / 64;
-      return [32 * blocks, 4 * blocks, 0];
-    }
-    case 'quant': {
-      const { scaleRows, scaleCols } = scaleLayout(format.granularity, rows, cols);
-      const scale = scaleBytes(format.scale.format);
-      const zero = { none: 0, integer: 1, float: scale }[format.zeroPoint];
-      const codes = rows * packedRowBytes(elementBits(format.element), cols);
-      return [codes, scaleRows * scaleCols * scale, scaleRows * scaleCols * zero];
-    }
-  }
-}
-
 export function packedLayout(format: Format, rows: number, cols: number): PackedLayout {
   const [codesBytes, scalesBytes, zeroPointsBytes] = partBytes(format, rows, cols);
   const scales = alignedBytes(codesBytes);
@@ -59,6 +35,14 @@ export function packedLayout(format: Format, rows: number, cols: number): Packed
 export function storedBytes(type: ValueType): number {
   if (type.dtype !== 'packed') return alignedBytes(4 * elementCount(type.shape));
   return packedLayout(type.format, ...rowsAndColumns(type.shape)).byteLength;
+}
+
+/** Fills the memory of a value with zeros; packed values decode to what zero codes and scales mean. */
+export function clearValue(memory: ArrayBufferLike, address: number, type: ValueType): void {
+  new Uint8Array(memory, address, storedBytes(type)).fill(0);
+  if (type.dtype !== 'packed') return;
+  const { tensorScale } = packedLayout(type.format, ...rowsAndColumns(type.shape));
+  new Float32Array(memory, address + tensorScale, 1)[0] = 1;
 }
 
 /** The operand of a packed value at `address`. */

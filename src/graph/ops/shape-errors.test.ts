@@ -17,6 +17,8 @@ import { embedding } from './embedding.ts';
 import { expertMatmul } from './expert-matmul.ts';
 import { fakeQuantize } from './fake-quantize.ts';
 import { hadamard } from './hadamard.ts';
+import { kvAttention } from './kv-attention.ts';
+import { packChannels, ringWrite } from './kv-write.ts';
 import { concat, pad, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
@@ -32,6 +34,16 @@ import { silu } from './unary.ts';
 
 const mxfp4 = parseFormat('mxfp4');
 const cacheTypes = [f32([1, 8, 2, 4]), f32([1, 9, 2, 4]), i32([1])];
+const keys8 = parseFormat('int2-g8-asymf');
+const kvView = { scale: 1, keys: 'channel', block: 8, residual: 8, sinks: 0, window: 0 } as const;
+/** q, keys, values, recent keys and values of a cache of 24 tokens. */
+const kvTypes = (columns: number, ring: number): ValueType[] => [
+  f32([1, 3, 4, 4]),
+  packed([1, 2, 4, columns], keys8),
+  packed([1, 24, 2, 4], parseFormat('int2-channel-asymf')),
+  f32([1, ring, 2, 4]),
+  f32([1, ring, 2, 4]),
+];
 const half = { style: 'half' } as const;
 
 type Case = [message: string, types: ValueType[], call: (...values: Value[]) => unknown];
@@ -192,6 +204,62 @@ const cases: Case[] = [
     'cacheWrite: x has the wrong shape, got [1, 2, 2, 5], expected [1, 2, 2, 4]',
     [cacheTypes[0], f32([1, 2, 2, 5]), i32([1])],
     cacheWrite,
+  ],
+  [
+    'cacheWrite: x is stored in another format than the cache, got f32[1, 2, 2, 32], expected mxfp4[1, 8, 2, 32]',
+    [packed([1, 8, 2, 32], mxfp4), f32([1, 2, 2, 32]), i32([1])],
+    cacheWrite,
+  ],
+  [
+    'cacheWrite: rows of this format share scales, got fp8-e4m3-tensor[1, 8, 2, 4]',
+    [packed([1, 8, 2, 4], parseFormat('fp8')), packed([1, 2, 2, 4], parseFormat('fp8')), i32([1])],
+    cacheWrite,
+  ],
+  [
+    'ringWrite: x has more tokens than the ring, got 3 tokens, expected at most 2; allocate a longer ring',
+    [f32([1, 4, 2, 4]), f32([1, 3, 2, 4]), i32([1])],
+    (ring, x, start) => ringWrite(ring, x, start, { sinks: 2 }),
+  ],
+  [
+    'ringWrite: bad number of sinks, got 4, expected 0 … 3',
+    [f32([1, 4, 2, 4]), f32([1, 3, 2, 4]), i32([1])],
+    (ring, x, start) => ringWrite(ring, x, start, { sinks: 4 }),
+  ],
+  [
+    'packChannels: the ring does not hold the groups that the new tokens complete, got 9 tokens after the sinks, expected at least 11',
+    [packed([1, 2, 4, 32], keys8), f32([1, 9, 2, 4]), i32([1])],
+    (cache, ring, start) => packChannels(cache, ring, start, { tokens: 4, sinks: 0 }),
+  ],
+  [
+    'packChannels: keys per channel need scales of groups that fill whole bytes, got int3-channel[1, 2, 4, 32]',
+    [packed([1, 2, 4, 32], parseFormat('int3-channel')), f32([1, 9, 2, 4]), i32([1])],
+    (cache, ring, start) => packChannels(cache, ring, start, { tokens: 1, sinks: 0 }),
+  ],
+  [
+    'packChannels: the cache has the wrong shape, got [1, 4, 2, 32], expected [1, 2, 4, 32]',
+    [packed([1, 4, 2, 32], keys8), f32([1, 9, 2, 4]), i32([1])],
+    (cache, ring, start) => packChannels(cache, ring, start, { tokens: 1, sinks: 0 }),
+  ],
+  [
+    'kvAttention: the keys are too short, got int2-g8-asymf[1, 2, 4, 8], expected 16 tokens; allocate a longer cache',
+    kvTypes(8, 24),
+    (q, keys, values, k, v) => kvAttention(q, { keys, values, recentKeys: k, recentValues: v }, kvView),
+  ],
+  [
+    'kvAttention: the ring of exact tokens is too short, got 10 rows, expected at least 11; allocate a longer ring',
+    kvTypes(16, 10),
+    (q, keys, values, k, v) => kvAttention(q, { keys, values, recentKeys: k, recentValues: v }, kvView),
+  ],
+  [
+    'kvAttention: bad attributes, got {"scale":1,"keys":"channel","block":0',
+    kvTypes(16, 24),
+    (q, keys, values, k, v) =>
+      kvAttention(q, { keys, values, recentKeys: k, recentValues: v }, { ...kvView, block: 0 }),
+  ],
+  [
+    'kvAttention: values must be packed row by row, got f32[1, 24, 2, 4]',
+    kvTypes(16, 24).map((t, i) => (i === 2 ? f32([1, 24, 2, 4]) : t)),
+    (q, keys, values, k, v) => kvAttention(q, { keys, values, recentKeys: k, recentValues: v }, kvView),
   ],
   ['cacheWrite: start must be i32', [cacheTypes[0], f32([1, 2, 2, 4]), f32([1])], cacheWrite],
   [

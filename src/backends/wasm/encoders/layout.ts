@@ -1,4 +1,4 @@
-// Ops that move data: reshape, transpose, slice, concat, pad, broadcastTo, cacheWrite, embedding, dequantize.
+// Ops that move data: reshape, transpose, slice, concat, pad, broadcastTo, embedding, dequantize.
 
 import type {
   ConcatAttributes,
@@ -8,7 +8,7 @@ import type {
 } from '../../../graph/ops/layout.ts';
 import { elementCount } from '../../../tensor/shape.ts';
 import { type Command, dense, type OpEncoder, type Operand } from '../encoder.ts';
-import { cacheWriteKernel, copyStridedKernel, embeddingKernel, fillKernel } from '../kernel-ids.ts';
+import { copyStridedKernel, embeddingKernel, fillKernel } from '../kernel-ids.ts';
 import { decodeCommand } from '../matmul.ts';
 import { sourceWords, valuesAddress } from '../matmul-source.ts';
 import { broadcastStrides, mergeDimensions, strides } from './dimensions.ts';
@@ -74,15 +74,6 @@ export const broadcastToEncoder: OpEncoder = {
   encode({ inputs, outputs }) {
     const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
     return [copy(x.address, y.address, y.shape, [broadcastStrides(x.shape, y.shape), strides(y.shape)])];
-  },
-};
-
-export const cacheWriteEncoder: OpEncoder = {
-  encode({ inputs }) {
-    const [cache, x, start] = [dense(inputs, 0), dense(inputs, 1), dense(inputs, 2)];
-    const [B, S, ...row] = cache.shape;
-    const args = [cache.address, x.address, start.address, B, S, x.shape[1], elementCount(row)];
-    return [{ kernel: cacheWriteKernel, args }];
   },
 };
 

@@ -71,7 +71,7 @@ function hasKernel(format: Format): boolean {
 }
 
 /** The words of a format in kernels/engine/quantize-spec.ts, from number 11 on. */
-function formatWords(spec: QuantSpec, rows: number, cols: number, seed: number, stream: number): Word[] {
+export function formatWords(spec: QuantSpec, rows: number, cols: number, seed: number, stream: number): Word[] {
   const { element, scale } = spec;
   const codec = elementCodec(spec);
   const minifloat = isMinifloat(element) ? minifloats[element] : undefined;

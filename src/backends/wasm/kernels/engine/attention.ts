@@ -16,13 +16,13 @@ import { reportError } from './error';
 import { packAcross, packLines6, packLines8 } from './matmul-panels';
 import { tileF32 } from './matmul-tile';
 
-const blockRows: i32 = 60;
-const blockKeys: i32 = 64;
-const lineBytes: usize = 256;
-const fewRows: i32 = 8;
+export const blockRows: i32 = 60;
+export const blockKeys: i32 = 64;
+export const lineBytes: usize = 256;
+export const fewRows: i32 = 8;
 
 /** Scores of few rows, keys read in place: p[m][s] = q[m] · k[s]. */
-function scoresInPlace(q: usize, qBytes: usize, rows: i32, k: usize, kBytes: usize, keys: i32, size: i32, p: usize): void {
+export function scoresInPlace(q: usize, qBytes: usize, rows: i32, k: usize, kBytes: usize, keys: i32, size: i32, p: usize): void {
   const vectors = ((<usize>size) & ~3) << 2;
   const bytes = (<usize>size) << 2;
   let s = 0;
@@ -68,7 +68,7 @@ function scoresInPlace(q: usize, qBytes: usize, rows: i32, k: usize, kBytes: usi
 }
 
 /** O[m] += Σ_s p[m][s] v[s] for few rows, values read in place. */
-function valuesInPlace(p: usize, rows: i32, v: usize, vBytes: usize, keys: i32, size: i32, o: usize, oBytes: usize): void {
+export function valuesInPlace(p: usize, rows: i32, v: usize, vBytes: usize, keys: i32, size: i32, o: usize, oBytes: usize): void {
   const bytes = (<usize>size) << 2;
   for (let m = 0; m < rows; m++) {
     const weights = p + <usize>m * lineBytes;
@@ -102,7 +102,7 @@ function valuesInPlace(p: usize, rows: i32, v: usize, vBytes: usize, keys: i32, 
 }
 
 /** P = Q Kᵀ for a block; rows are rounded up to 6, keys to 8 (their lines exist). */
-function scoresPacked(q: usize, rows: i32, k: usize, keys: i32, size: i32, p: usize): void {
+export function scoresPacked(q: usize, rows: i32, k: usize, keys: i32, size: i32, p: usize): void {
   const panelQ = <usize>size * 24;
   const panelK = <usize>size * 32;
   for (let m = 0; m < rows; m += 6) {
@@ -116,7 +116,7 @@ function scoresPacked(q: usize, rows: i32, k: usize, keys: i32, size: i32, p: us
 }
 
 /** O += P V for a block; `panel` holds six rows of P. */
-function valuesPacked(p: usize, rows: i32, v: usize, keys: i32, size: i32, o: usize, oBytes: usize, panel: usize): void {
+export function valuesPacked(p: usize, rows: i32, v: usize, keys: i32, size: i32, o: usize, oBytes: usize, panel: usize): void {
   const panelV = <usize>keys << 5;
   for (let m = 0; m < rows; m += 6) {
     packLines6(p + <usize>m * lineBytes, lineBytes, 6, keys, panel);
@@ -138,7 +138,7 @@ function exp1(x: f32): f32 {
  * One row of a score block: masks scores outside keys low … high−1 (relative to the block), updates maximum and sum,
  * turns scores into weights and rescales the row of O. Weights up to the next multiple of 8 are set.
  */
-function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usize, o: usize, oBytes: usize): void {
+export function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usize, o: usize, oBytes: usize): void {
   const width = (keys + 7) & ~7;
   for (let s = 0; s < low; s++) store<f32>(at(p, s), -Infinity);
   for (let s = max(high, low); s < width; s++) store<f32>(at(p, s), -Infinity);
@@ -166,6 +166,67 @@ function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usize, o: 
     store<f32>(stats, most);
   }
   store<f32>(stats, total + sumLanes(sum), 4);
+}
+
+/**
+ * Queries firstRow … of a key head, scaled, as lines of q (padded to a multiple of 8), and their statistics reset.
+ * `head`: index of the first query's first head in q [B, T, H, D].
+ */
+export function loadRows(
+  from: usize,
+  head: i32,
+  heads: i32,
+  share: i32,
+  firstRow: i32,
+  rows: i32,
+  size: i32,
+  scale: v128,
+  q: usize,
+  stats: usize,
+): void {
+  const headBytes = (<usize>size) << 2;
+  const line8 = (<usize>((size + 7) & ~7)) << 2;
+  for (let m = 0; m < rows; m++) {
+    const line = q + <usize>m * line8;
+    const r = firstRow + m;
+    memory.copy(line, from + <usize>(head + (r / share) * heads + (r % share)) * headBytes, headBytes);
+    if (line8 != headBytes) memory.fill(line + headBytes, 0, line8 - headBytes);
+    for (let i: usize = 0; i < line8; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), scale));
+    store<f32>(stats + (<usize>m << 3), -Infinity);
+    store<f32>(stats + (<usize>m << 3), 0, 4);
+  }
+}
+
+/** Lines of q as panels of six. */
+export function packRows(q: usize, rows: i32, size: i32, qp: usize): void {
+  const line8 = (<usize>((size + 7) & ~7)) << 2;
+  for (let m = 0; m < rows; m += 6)
+    packLines6(q + <usize>m * line8, line8, min(6, rows - m), size, qp + ((<usize>(m * size)) << 2));
+}
+
+/** O / l to the rows of the result. */
+export function storeRows(
+  to: usize,
+  head: i32,
+  heads: i32,
+  share: i32,
+  firstRow: i32,
+  rows: i32,
+  size: i32,
+  o: usize,
+  stats: usize,
+): void {
+  const headBytes = (<usize>size) << 2;
+  const line8 = (<usize>((size + 7) & ~7)) << 2;
+  for (let m = 0; m < rows; m++) {
+    const r = firstRow + m;
+    const total = load<f32>(stats + (<usize>m << 3), 4);
+    const inverse = total > 0 ? <f32>1 / total : <f32>0;
+    const line = o + <usize>m * line8;
+    const f = f32x4.splat(inverse);
+    for (let i: usize = 0; i < line8; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), f));
+    memory.copy(to + <usize>(head + (r / share) * heads + (r % share)) * headBytes, line, headBytes);
+  }
 }
 
 /** Words: q, k, v, start (address of one i32; 0: none), out, B, T, H, D, S, G, scale, causal, window, scratch, scratch bytes of a thread. */
@@ -217,20 +278,10 @@ export function attention(args: usize, thread: i32, threads: i32): void {
     const keyStart = window > 0 ? max(0, firstPosition - window + 1) : 0;
     const inPlace = rows <= fewRows;
 
-    for (let m = 0; m < rows; m++) {
-      const line = q + <usize>m * line8;
-      const r = firstRow + m;
-      const from = address(args, 0) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
-      memory.copy(line, from, headBytes);
-      if (size8 != size) memory.fill(line + headBytes, 0, line8 - headBytes);
-      for (let i: usize = 0; i < line8; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), scale));
-      store<f32>(stats + (<usize>m << 3), -Infinity);
-      store<f32>(stats + (<usize>m << 3), 0, 4);
-    }
+    const head = b * tokens * heads + g * share;
+    loadRows(address(args, 0), head, heads, share, firstRow, rows, size, scale, q, stats);
     memory.fill(o, 0, line8 * blockRows);
-    if (!inPlace)
-      for (let m = 0; m < rows; m += 6)
-        packLines6(q + <usize>m * line8, line8, min(6, rows - m), size, qp + ((<usize>(m * size)) << 2));
+    if (!inPlace) packRows(q, rows, size, qp);
 
     for (let s = keyStart; s < keyEnd; s += blockKeys) {
       const keys = min(blockKeys, keyEnd - s);
@@ -257,15 +308,6 @@ export function attention(args: usize, thread: i32, threads: i32): void {
       }
     }
 
-    for (let m = 0; m < rows; m++) {
-      const r = firstRow + m;
-      const total = load<f32>(stats + (<usize>m << 3), 4);
-      const inverse = total > 0 ? <f32>1 / total : <f32>0;
-      const to = address(args, 4) + <usize>((b * tokens + r / share) * heads + g * share + (r % share)) * headBytes;
-      const line = o + <usize>m * line8;
-      const f = f32x4.splat(inverse);
-      for (let i: usize = 0; i < line8; i += 16) v128.store(line + i, f32x4.mul(v128.load(line + i), f));
-      memory.copy(to, line, headBytes);
-    }
+    storeRows(address(args, 4), head, heads, share, firstRow, rows, size, o, stats);
   }
 }

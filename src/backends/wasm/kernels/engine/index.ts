@@ -22,10 +22,12 @@ import {
   gramKernel,
   firstBackwardKernel,
   hadamardKernel,
+  kvAttentionKernel,
   layerNormKernel,
   matmulF32Kernel,
   matmulIntKernel,
   noopKernel,
+  packChannelsKernel,
   packIntKernel,
   quantizeByRowsKernel,
   quantizeHalvesKernel,
@@ -35,6 +37,7 @@ import {
   quantizeSpecKernel,
   reduceKernel,
   rmsNormKernel,
+  ringWriteKernel,
   ropeKernel,
   softmaxKernel,
   swigluKernel,
@@ -44,17 +47,19 @@ import {
 import { barrier } from '../common/barrier.ts';
 import { attention } from './attention.ts';
 import { dispatchBackward } from './backward.ts';
+import { kvAttention } from './attention-kv.ts';
 import { affine, arithmetic, swiglu, unary } from './elementwise.ts';
 import { enterCommand } from './error.ts';
 import { gram } from './gram.ts';
 import { hadamard } from './hadamard.ts';
-import { cacheWrite, copyStrided, fill } from './layout.ts';
+import { cacheWrite, copyStrided, fill, ringWrite } from './layout.ts';
 import { compareLogits, crossEntropyCombine, crossEntropyPartial } from './losses.ts';
 import { decodeRows } from './matmul-decode-rows.ts';
 import { expertMatmul, expertSort } from './matmul-expert.ts';
 import { matmulF32 } from './matmul-f32.ts';
 import { matmulInt, packInt } from './matmul-int.ts';
 import { layerNorm, rmsNorm, softmax } from './norm.ts';
+import { packChannels } from './pack-channels.ts';
 import { quantizeHalves, quantizeHif4, quantizeLegacy } from './quantize-blocks.ts';
 import { quantizeByRows } from './quantize-rows.ts';
 import { quantizeMaximum, quantizeSpec } from './quantize-spec.ts';
@@ -75,6 +80,15 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case cacheWriteKernel:
       cacheWrite(args, thread, threads);
+      return;
+    case ringWriteKernel:
+      ringWrite(args, thread, threads);
+      return;
+    case packChannelsKernel:
+      packChannels(args, thread, threads);
+      return;
+    case kvAttentionKernel:
+      kvAttention(args, thread, threads);
       return;
     case embeddingKernel:
       embedding(args, thread, threads);

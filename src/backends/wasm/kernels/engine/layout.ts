@@ -78,7 +78,7 @@ function copyRow(from: usize, fromStep: i32, to: usize, toStep: i32, count: i32)
   }
 }
 
-/** Writes rows start … start+T−1 of a cache. Words: cache, x, start (address of one i32), B, S, T, row elements. */
+/** Writes rows start … start+T−1 of a cache. Words: cache, x, start (address of one i32), B, S, T, row bytes. */
 export function cacheWrite(args: usize, thread: i32, threads: i32): void {
   const cache = address(args, 0);
   const x = address(args, 1);
@@ -86,7 +86,7 @@ export function cacheWrite(args: usize, thread: i32, threads: i32): void {
   const batch = word(args, 3);
   const capacity = word(args, 4);
   const tokens = word(args, 5);
-  const rowBytes = (<usize>word(args, 6)) << 2;
+  const rowBytes = <usize>word(args, 6);
   if (start < 0 || start > capacity - tokens) {
     if (thread == 0) reportError(cacheRangeError, start);
     return;
@@ -97,4 +97,35 @@ export function cacheWrite(args: usize, thread: i32, threads: i32): void {
     const to = (r / tokens) * capacity + start + (r % tokens);
     memory.copy(cache + <usize>to * rowBytes, x + <usize>r * rowBytes, rowBytes);
   }
+}
+
+/**
+ * Writes tokens start … start+T−1 of a ring: token s to row s below `sinks`, else to sinks + (s − sinks) mod
+ * (W − sinks). Words: ring, x, start (address of one i32), B, W, T, row bytes, sinks.
+ */
+export function ringWrite(args: usize, thread: i32, threads: i32): void {
+  const ring = address(args, 0);
+  const x = address(args, 1);
+  const start = load<i32>(address(args, 2));
+  const width = word(args, 4);
+  const tokens = word(args, 5);
+  const rowBytes = <usize>word(args, 6);
+  const sinks = word(args, 7);
+  if (start < 0 || start > i32.MAX_VALUE - tokens) {
+    if (thread == 0) reportError(cacheRangeError, start);
+    return;
+  }
+  const rows = word(args, 3) * tokens;
+  const end = shareEnd(rows, 1, thread, threads);
+  for (let r = shareStart(rows, 1, thread, threads); r < end; r++) {
+    const to = (r / tokens) * width + ringRow(start + (r % tokens), width, sinks);
+    memory.copy(ring + <usize>to * rowBytes, x + <usize>r * rowBytes, rowBytes);
+  }
+}
+
+/** Row of token s in a ring. */
+// @ts-ignore: decorator
+@inline
+export function ringRow(s: i32, width: i32, sinks: i32): i32 {
+  return s < sinks ? s : sinks + ((s - sinks) % (width - sinks));
 }

@@ -300,6 +300,19 @@ function multiply(dst: usize, length: i32, factor: f32): void {
   }
 }
 
+function increase(dst: usize, length: i32, term: f32): void {
+  const t = f32x4.splat(term);
+  let i = 0;
+  for (; i + 4 <= length; i += 4) {
+    const at = dst + ((<usize>i) << 2);
+    v128.store(at, f32x4.add(v128.load(at), t));
+  }
+  for (; i < length; i++) {
+    const at = dst + ((<usize>i) << 2);
+    store<f32>(at, load<f32>(at) + term);
+  }
+}
+
 function decodeHalves(from: usize, length: i32, brain: bool, dst: usize): void {
   let i = 0;
   if (brain) {
@@ -394,13 +407,7 @@ export function decodeRow(d: usize, row: i32, start: i32, length: i32, dst: usiz
       unpack(codes, bits, start + i, count, bytes);
       lookUp(bytes, count, table, scale, out);
     }
-    if (zeroKind == 2) {
-      const minimum = scaleAt(d, load<usize>(d + zerosAt), index);
-      for (let j = i; j < end; j++) {
-        const at = dst + ((<usize>j) << 2);
-        store<f32>(at, load<f32>(at) + minimum);
-      }
-    }
+    if (zeroKind == 2) increase(out, count, scaleAt(d, load<usize>(d + zerosAt), index));
     i = end;
   }
   if (tensorScale != 1) multiply(dst, length, tensorScale);

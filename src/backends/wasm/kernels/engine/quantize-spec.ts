@@ -156,7 +156,7 @@ function symmetricStep(args: usize, index: i32, covered: f32, tensorScale: f32):
 }
 
 /** Scale, minimum and zero point of a tile of [height, width] values at x. `tile`: step, minimum, zero, spare. */
-function fitTile(args: usize, x: usize, rowBytes: usize, height: i32, width: i32, index: i32, g: f32, tile: usize): bool {
+export function fitTile(args: usize, x: usize, rowBytes: usize, height: i32, width: i32, index: i32, g: f32, tile: usize): bool {
   const zeroKind = word(args, wZeroKind);
   let low: f32 = zeroKind == 1 ? 0 : Infinity;
   let high: f32 = zeroKind == 1 ? 0 : -Infinity;
@@ -203,7 +203,7 @@ function fitTile(args: usize, x: usize, rowBytes: usize, height: i32, width: i32
 }
 
 /** Codes of `width` values from column `first` of row `r`, one a byte. */
-function encodeTileRow(args: usize, x: usize, r: i32, first: i32, width: i32, tile: usize, out: usize): void {
+export function encodeTileRow(args: usize, x: usize, r: i32, first: i32, width: i32, tile: usize, out: usize): void {
   const zeroKind = word(args, wZeroKind);
   const rounding = word(args, wRounding);
   const lowest = word(args, wLowest);
@@ -226,7 +226,7 @@ function encodeTileRow(args: usize, x: usize, r: i32, first: i32, width: i32, ti
 }
 
 /** Packs code bytes into a bit stream, lowest bits first. */
-function packRow(from: usize, count: i32, bits: i32, to: usize): void {
+export function packRow(from: usize, count: i32, bits: i32, to: usize): void {
   let buffer: u32 = 0;
   let held = 0;
   for (let i = 0; i < count; i++) {
