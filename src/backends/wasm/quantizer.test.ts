@@ -89,6 +89,9 @@ const names = [
     'int4-tile16x32',
     'int4-g32-clip0.8',
     'int8-asym-clip0.9',
+    'int8-g32-clip0.9-f32s',
+    'int8-g32-asymf-clip0.7-f32s',
+    'nvfp4-onelevel-clip0.85',
   ],
   ...['mxfp4', 'mxfp6-e2m3', 'mxfp6-e3m2', 'mxfp8-e4m3', 'mxfp8-e5m2', 'mxint8', 'mxint4'].flatMap((e) =>
     ['', '-ceil', '-even', '-rceil', '-g16'].map((r) => e + r),
