@@ -73,12 +73,13 @@ function symmetricCandidates(
 ): number[] {
   const { format, rule } = spec.scale;
   const block = statistics(x, n, rule === 'quest');
-  block.amax = Math.fround(block.amax * spec.clip);
+  const clip = Math.fround(spec.clip);
+  block.amax = Math.fround(block.amax * clip);
   if (format === 'e8m0') {
     const code = e8m0Code(rule, block, spec.element, codec.max);
     return isSearch(rule) ? [code, Math.min(code + 1, 254), Math.max(code - 1, 0)] : [code];
   }
-  const top = spec.range === 'signed-max' ? Math.fround(signedMax(x, n) * spec.clip) : block.amax;
+  const top = spec.range === 'signed-max' ? Math.fround(signedMax(x, n) * clip) : block.amax;
   const covered = rule === 'absmean' ? Math.fround(meanMagnitude(x, n)) : top;
   const divisor = Math.fround(codec.max * tensorScale);
   if (!isSearch(rule)) return [encodeScale(format, Math.fround(covered / divisor))];
@@ -145,6 +146,7 @@ function asymmetricEncoder(spec: QuantSpec): BlockEncoder {
   const searching = isSearch(rule);
   const fractions = searching ? searchFractions : [1];
   const integer = spec.zeroPoint === 'integer';
+  const clip = Math.fround(spec.clip);
   return {
     bits: codec.bits,
     encode(x, n, codes, u) {
@@ -157,7 +159,7 @@ function asymmetricEncoder(spec: QuantSpec): BlockEncoder {
       lo += 0; // −0 becomes 0
       const result = { scale: 0, zero: 0 };
       best(fractions.length, (i) => {
-        const p = Math.fround(fractions[i]! * spec.clip);
+        const p = Math.fround(fractions[i]! * clip);
         const low = Math.fround(lo * p);
         const range = Math.fround(Math.fround(hi * p) - low);
         result.scale = range === 0 ? 0 : encodeScale(format, Math.fround(range / qmax));

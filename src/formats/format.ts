@@ -84,7 +84,7 @@ export interface QuantSpec {
   /** Symmetric integers only: ±(2^(b−1)−1) | scale amax/((2^b−1)/2) | signed maximum to −2^(b−1). */
   range: 'restricted' | 'half-range' | 'signed-max';
   rounding: Rounding;
-  /** The scale covers clip × amax; 1 does not clip. */
+  /** The scale covers clip × amax, clip rounded to float32; 1 does not clip. */
   clip: number;
   /**
    * Per-block choice between two encodings, kept when its error is smaller (measure: scale.rule). four-over-six: the

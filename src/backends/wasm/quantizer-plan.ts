@@ -3,8 +3,9 @@
 // Kernels exist for integers and the OCP minifloats under uniform rules: round to nearest even; f32, f16 and bf16
 // scales by absmax (symmetric restricted or half-range, integer zero point, float minimum); E8M0 scales by floor, ceil,
 // even or rceil; E4M3 and UE5M3 scales, one or two levels, by absmax; NVFP4 as compressed-tensors, Transformer Engine
-// and modelopt compute it. Widths that share a scale must be multiples of 16. Searches, stochastic rounding, codebooks,
-// other library conventions and per-block choices take the reference codec.
+// and modelopt compute it; all of the first three families by the search `mse` where rows do not share scales. Widths
+// that share a scale must be multiples of 16. Other searches, stochastic rounding, codebooks, other library conventions
+// and per-block choices take the reference codec.
 
 import { f32Bits } from '../../formats/bits.ts';
 import { elementCodec, integerUnit } from '../../formats/element.ts';
@@ -26,6 +27,8 @@ import {
 const scaleIds = { f32: 0, f16: 1, bf16: 2, e8m0: 3, e4m3: 4, ue5m3: 5 } as const;
 const e8m0Rules = { floor: 0, ceil: 1, even: 2, rceil: 3 } as const;
 const floatRules = { absmax: 4, 'compressed-tensors': 5, 'transformer-engine': 6, modelopt: 7 } as const;
+/** Candidates of a search and what else stands before the values of its tile: kernels/quantize/search.ts. */
+const searchBytes = 64 + 80 * 32;
 
 const has = <T extends object>(record: T, key: PropertyKey): key is keyof T => Object.hasOwn(record, key);
 
@@ -41,8 +44,13 @@ export function hasQuantizeKernel(format: Format, cols: number): format is Quant
   // zero points of a whole tensor or tile need the range of many rows
   if (format.zeroPoint !== 'none' && (g.kind === 'tensor' || (g.kind === 'tile' && g.rows > 1))) return false;
   if (!has(scaleIds, scale.format)) return false;
+  // a search looks at one row at a time
+  if (isSearched(format)) return g.kind !== 'tensor' && bandRows(format) === 1;
   return has(scale.format === 'e8m0' ? e8m0Rules : floatRules, scale.rule);
 }
+
+/** Whether the kernels search the scales of this format. */
+export const isSearched = (spec: QuantSpec): boolean => spec.scale.rule === 'mse';
 
 /** Height of the bands that share a scale: rows are independent where it is 1. */
 export function bandRows(spec: QuantSpec): number {
@@ -57,11 +65,13 @@ export function bandCols(spec: QuantSpec, cols: number): number {
 
 /**
  * Bytes of scratch memory of one thread of quantizeRows: 64 spare bytes, five words a tile (padded to four tiles), code
- * bytes, packed codes and their overrun.
+ * bytes, packed codes and their overrun, for a search its candidates and the values of a tile.
  */
 export function kernelScratchBytes(spec: QuantSpec, cols: number): number {
   const tiles = Math.ceil(cols / bandCols(spec, cols));
-  return 64 * Math.ceil((64 + 20 * (tiles + 3) + cols + packedRowBytes(elementBits(spec.element), cols) + 16) / 64);
+  const search = isSearched(spec) ? 16 + searchBytes + 4 * bandCols(spec, cols) : 0;
+  const row = cols + packedRowBytes(elementBits(spec.element), cols) + 16;
+  return 64 * Math.ceil((64 + 20 * (tiles + 3) + row + search) / 64);
 }
 
 /** A float argument word, as its bits. */
@@ -78,6 +88,14 @@ function twoLevels(spec: QuantSpec, tensorScale: number, tensorAmax: number): [d
     default:
       return [elementCodec(spec).max * tensorScale, tensorScale];
   }
+}
+
+/** A search starts from the simplest rule of its scales. */
+function ruleId({ scale }: QuantSpec): number {
+  const rule = scale.rule === 'mse' ? (scale.format === 'e8m0' ? 'floor' : 'absmax') : scale.rule;
+  return scale.format === 'e8m0'
+    ? e8m0Rules[rule as keyof typeof e8m0Rules]
+    : floatRules[rule as keyof typeof floatRules];
 }
 
 /** Words 4 … 21 of the argument block. `tensorScale`: second-level scale; `tensorAmax`: for the rules of libraries. */
@@ -98,9 +116,7 @@ export function specWords(spec: QuantSpec, cols: number, tensorScale: number, te
     bandRows(spec),
     bandCols(spec, cols),
     scaleIds[scale.format as keyof typeof scaleIds],
-    scale.format === 'e8m0'
-      ? e8m0Rules[scale.rule as keyof typeof e8m0Rules]
-      : floatRules[scale.rule as keyof typeof floatRules],
+    ruleId(spec),
     elementEmax(element),
     2 ** (22 - elementMantissaBits(element)),
     real(1 / codec.max),

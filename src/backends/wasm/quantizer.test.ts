@@ -89,6 +89,9 @@ const names = [
     'int4-tile16x32',
     'int4-g32-clip0.8',
     'int8-asym-clip0.9',
+    'int8-g32-clip0.9-f32s',
+    'int8-g32-asymf-clip0.7-f32s',
+    'nvfp4-onelevel-clip0.85',
   ],
   ...['mxfp4', 'mxfp6-e2m3', 'mxfp6-e3m2', 'mxfp8-e4m3', 'mxfp8-e5m2', 'mxint8', 'mxint4'].flatMap((e) =>
     ['', '-ceil', '-even', '-rceil', '-g16'].map((r) => e + r),
@@ -98,6 +101,24 @@ const names = [
     ['tensor', 'channel', 'token', 'tile128x128', 'tile1x128', 'tile16x32', 'g64-f16s'].map((g) => `fp8-${e}-${g}`),
   ),
   ...['fp4-e1m2-g32-f16s', 'fp8-e4m3ieee-channel'],
+  ...['int4', 'int8', 'int3', 'int2'].flatMap((e) =>
+    ['g128', 'channel', 'g16', 'g64-asym', 'g32-asymf', 'channel-asym', 'g32-half', 'g32-f32s', 'g32-asym-clip0.9'].map(
+      (g) => `${e}-${g}-mse`,
+    ),
+  ),
+  ...['mxfp4', 'mxfp6-e2m3', 'mxfp6-e3m2', 'mxfp8-e4m3', 'mxfp8-e5m2', 'mxint8', 'mxint4', 'mxfp4-g16'].map(
+    (e) => `${e}-mse`,
+  ),
+  ...[
+    'nvfp4',
+    'nvfp4-onelevel',
+    'nvfp4-ue5m3',
+    'nvint4',
+    'fp8-e4m3-channel',
+    'fp8-e5m2-g64-bf16s',
+    'fp4-e2m1-g64-f16s',
+  ].map((e) => `${e}-mse`),
+  'fp8-e4m3-tile1x48-mse',
 ];
 
 describe.each([1, 2])('%d threads', (threads) => {
@@ -242,11 +263,20 @@ describe('limits', () => {
     },
   );
 
-  test.each(['nf4-g64', 'mxfp4-mse', 'mxfp4-sr', 'int4-g32-signed', 'nvfp4-46', 'q4_0', 'int4-g8', 'hif4', 'f16'])(
-    '%s has no kernel and says so',
-    (name) => {
-      const [matrix] = inputs[0]!;
-      expect(() => quantizer.quantize(matrix, parseFormat(name))).toThrow('no WASM kernel encodes');
-    },
-  );
+  test.each([
+    'nf4-g64',
+    'mxfp4-mae',
+    'int4-tensor-mse',
+    'nvfp4-2d-mse',
+    'mxfp4-sr',
+    'int4-g32-signed',
+    'nvfp4-46',
+    'q4_0',
+    'int4-g8',
+    'hif4',
+    'f16',
+  ])('%s has no kernel and says so', (name) => {
+    const [matrix] = inputs[0]!;
+    expect(() => quantizer.quantize(matrix, parseFormat(name))).toThrow('no WASM kernel encodes');
+  });
 });

@@ -19,7 +19,7 @@ import { elementCount } from '../../tensor/shape.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import { createPool, type Pool, type PoolOptions } from './pool.ts';
 import { bytesOf, copyBytes, uninitializedBytes } from './quantizer-copy.ts';
-import { bandRows, hasQuantizeKernel, kernelScratchBytes, specWords } from './quantizer-plan.ts';
+import { bandRows, hasQuantizeKernel, isSearched, kernelScratchBytes, specWords } from './quantizer-plan.ts';
 
 /** A row-major matrix as a checkpoint stores it, little-endian. */
 export interface StoredMatrix {
@@ -59,7 +59,7 @@ const dtypeIds = { f32: 0, bf16: 1, f16: 2 } as const;
 /** Source and codes of a strip stay in the caches. */
 const threadStripBytes = 1 << 20;
 const mostStripBytes = 8 << 20;
-const argumentWords = 30;
+const argumentWords = 31;
 
 /**
  * Starts the threads.
@@ -157,7 +157,10 @@ function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSp
   };
   const setWords = (tensorScale: number, tensorAmax: number, fixedAmax: number) => {
     words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale, tensorAmax)]);
-    words.set([codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax], 22);
+    words.set(
+      [codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax, isSearched(spec) ? 1 : 0],
+      22,
+    );
   };
 
   let amax = 0;

@@ -309,3 +309,29 @@ test.each([
   single.free();
   forms.free();
 });
+
+test.each([
+  [7, 64, 16],
+  [5, 640, 128],
+  [400, 96, 32],
+  [3, 1100, 1100],
+  [6, 1280, 640],
+])('errors of %d rows of %d features in blocks of %d', (rows, cols, span) => {
+  const x = correlatedInputs(30, cols, 2);
+  const gram = moments(x, x, cols);
+  const d = gaussianMatrix(rows, cols, 4);
+  const forms = threads.errors(gram, undefined, cols);
+  const blocks = forms.blocks(d, rows, span);
+  forms.free();
+  const single = solver.errors(gram, undefined, cols);
+  expect(single.blocks(d, rows, span)).toEqual(blocks);
+  expect(() => single.blocks(d, rows, 12)).toThrow('blocks of 12');
+  single.free();
+  for (let i = 0; i < blocks.length; i += 7) {
+    const [r, b] = [Math.floor((i * span) / cols), i % (cols / span)];
+    const inBlock = (m: Float32Array, n: number) =>
+      Float32Array.from({ length: n * span }, (_, k) => m[Math.floor(k / span) * cols + b * span + (k % span)]!);
+    const expected = outputError(inBlock(d.subarray(r * cols), 1), inBlock(x, 30), span);
+    expect(blocks[i]! / expected).toBeCloseTo(1, 4);
+  }
+});

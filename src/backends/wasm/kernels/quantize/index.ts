@@ -21,6 +21,7 @@ import {
 import { countable, encodeRowByCounting } from './count';
 import { encodeRowFloat, encodeRowInt, prepareSteps } from './encode';
 import { packBytes } from './pack';
+import { loadTile, searchRange, searchScale, Tile } from './search';
 import {
   decodeScale,
   e8m0Code,
@@ -65,6 +66,7 @@ const wScratch = 26;
 const wScratchBytes = 27; // of one thread
 const wStatus = 28; // one i32 a thread
 const wFixedAmax = 29; // float bits of the amax of the whole tensor for a tensor scale, or −1
+const wSearch = 30; // 1: the rule `mse`
 
 /** amaxBits for a dtype known at run time. */
 function storedAmax(dtype: i32, x: usize, count: i32): i32 {
@@ -152,6 +154,36 @@ function symmetricScales(args: usize, index: i32, count: i32, steps: usize): voi
   }
 }
 
+/** Tile t of a row at `x`, with the parameters of its search. */
+function searchedTile(dtype: i32, args: usize, x: usize, t: i32, scratch: usize): Tile {
+  const first = t * word(args, wTileCols);
+  const count = min(word(args, wTileCols), word(args, wCols) - first);
+  const tile = loadTile(dtype, x + <usize>first * valueBytes(dtype), count, scratch);
+  tile.isFloat = word(args, wIsFloat) != 0;
+  tile.mantissaBits = word(args, wMantissaBits);
+  tile.bias = word(args, wBias);
+  tile.last = word(args, wLast);
+  tile.lowest = word(args, wLowest);
+  tile.unit = real(args, wUnit);
+  tile.tensorScale = real(args, wTensorScale);
+  return tile;
+}
+
+/** symmetricScales for one row under the rule `mse`. */
+function searchedScales(dtype: i32, args: usize, x: usize, index: i32, count: i32, steps: usize, scratch: usize): void {
+  const format = word(args, wScaleFormat);
+  const emax = word(args, wEmax);
+  const divisor = real(args, wDivisor);
+  const clip = real(args, wClip);
+  const factor = real(args, wTensorScale);
+  for (let t = 0; t < count; t++, steps += 4) {
+    const tile = searchedTile(dtype, args, x, t, scratch);
+    const code = searchScale(tile, scratch, format, load<f32>(steps) * clip, emax, divisor);
+    storeScale(format, address(args, wScales), index + t, code);
+    store<f32>(steps, decodeScale(format, code) * factor * tile.unit);
+  }
+}
+
 /** Whether a float32 is neither infinite nor NaN. */
 // @ts-ignore: decorator
 @inline
@@ -175,6 +207,7 @@ function asymmetricScales(
   minimums: usize,
   zeros: usize,
   spare: usize,
+  search: usize,
 ): bool {
   const cols = word(args, wCols);
   const tileCols = word(args, wTileCols);
@@ -182,27 +215,35 @@ function asymmetricScales(
   const format = word(args, wScaleFormat);
   const last = <f32>word(args, wLast);
   const clip = real(args, wClip);
+  const row = x;
   for (let t = 0; t < count; t++) {
     const n = min(tileCols, cols - t * tileCols);
     storeRange(dtype, x, n, integer ? <f32>0 : <f32>Infinity, integer ? <f32>0 : -<f32>Infinity, spare);
     x += <usize>n * valueBytes(dtype);
     if (dtype == dtypeBf16 && !(finite(load<f32>(spare)) && finite(load<f32>(spare, 4)))) return false;
     // adding 0 turns -0 into 0
-    const low = (load<f32>(spare) + <f32>0) * clip;
-    const width = load<f32>(spare, 4) * clip - low;
-    const code = width == 0 ? 0 : encodeScale(format, width / last);
+    const start = load<f32>(spare) + <f32>0;
+    const end = load<f32>(spare, 4);
+    let code: u32;
+    let zeroCode: u32 = 0;
+    if (search != 0) {
+      const tile = searchedTile(dtype, args, row, t, search);
+      searchRange(tile, search, format, start, end, clip, integer, spare);
+      code = load<u32>(spare);
+      zeroCode = load<u32>(spare, 4);
+    } else {
+      const low = start * clip;
+      const width = end * clip - low;
+      code = width == 0 ? 0 : encodeScale(format, width / last);
+      if (!integer) zeroCode = encodeScale(format, low);
+      else if (code != 0) zeroCode = <u32>min(max(nearest(-low / decodeScale(format, code)), 0), last);
+    }
     const scale = decodeScale(format, code);
     storeScale(format, address(args, wScales), index + t, code);
-    let zero: i32 = 0;
-    let minimum: f32 = 0;
-    if (integer) {
-      if (scale != 0) zero = <i32>min(max(nearest(-low / scale), 0), last);
-      store<u8>(address(args, wZeroPoints) + <usize>(index + t), <u8>zero);
-    } else {
-      const minimumCode = encodeScale(format, low);
-      storeScale(format, address(args, wZeroPoints), index + t, minimumCode);
-      minimum = decodeScale(format, minimumCode);
-    }
+    if (integer) store<u8>(address(args, wZeroPoints) + <usize>(index + t), <u8>zeroCode);
+    else storeScale(format, address(args, wZeroPoints), index + t, zeroCode);
+    const zero: i32 = integer ? zeroCode : 0;
+    const minimum: f32 = integer ? 0 : decodeScale(format, zeroCode);
     const at = <usize>t << 2;
     store<f32>(steps + at, scale);
     store<f32>(minimums + at, minimum);
@@ -293,6 +334,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const zeros = minimums + words;
   const bytes = zeros + words;
   const packed = bytes + <usize>cols;
+  const search: usize = word(args, wSearch) != 0 ? (packed + rowBytes + 31) & ~15 : 0;
   const direct = bits == 8 || bits == 4;
   const rule = word(args, wRule);
   const mayCount = countableElement(args);
@@ -315,7 +357,9 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
           return;
         }
       }
-      if (!asymmetric) symmetricScales(args, scaleIndex, scaleCols, steps);
+      if (!asymmetric && search != 0)
+        searchedScales(dtype, args, source + <usize>band * sourceBytes, scaleIndex, scaleCols, steps, search);
+      else if (!asymmetric) symmetricScales(args, scaleIndex, scaleCols, steps);
     }
     const counts = mayCount && countable(rule, steps, scaleCols);
     for (let r = band; r < bandEnd; r++) {
@@ -329,12 +373,12 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
       const nibbles = bits == 4;
       if (asymmetric) {
         if (dtype == dtypeBf16) {
-          if (!asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare)) {
+          if (!asymmetricScales(dtypeBf16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare, search)) {
             store<i32>(status, r + 1);
             return;
           }
-        } else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
-        else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare);
+        } else if (dtype == dtypeF16) asymmetricScales(dtypeF16, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare, search);
+        else asymmetricScales(dtypeF32, args, x, scaleIndex, scaleCols, steps, minimums, zeros, spare, search);
       }
       if (asymmetric || r == band) prepareSteps(rule, steps, inverses, limits, scaleCols);
       const m = asymmetric ? minimums : 0;

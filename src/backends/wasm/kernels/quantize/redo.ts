@@ -12,6 +12,16 @@ export function midpoint(code: i32, mantissaBits: i32, bias: i32): f32 {
   return (f32(integer) + 0.5) * reinterpret<f32>((max(field, 1) - bias - mantissaBits + 127) << 23);
 }
 
+/** Values of magnitude codes. */
+export function elementValues(codes: v128, mantissaBits: i32, bias: i32): v128 {
+  const one = i32x4.splat(1);
+  const field = i32x4.shr_u(codes, mantissaBits);
+  const fraction = v128.and(codes, i32x4.splat((1 << mantissaBits) - 1));
+  const hidden = v128.and(i32x4.ge_s(field, one), i32x4.splat(1 << mantissaBits));
+  const exponent = i32x4.add(i32x4.max_s(field, one), i32x4.splat(127 - bias - mantissaBits));
+  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.add(fraction, hidden)), i32x4.shl(exponent, 23));
+}
+
 /** i ± 1 where |x| = a lies beyond the midpoint above or below i (in units of `step`), or on it and i is odd. */
 // @ts-ignore: decorator
 @inline
