@@ -30,6 +30,8 @@ export interface LayerTask {
   /** Name of the weight tensor. */
   readonly name: string;
   readonly weight: AnyTensor;
+  /** Its values with narrower ranges, [N, K], where clipping found some: what scales are to be fitted to. */
+  readonly clipped?: Float32Array;
   readonly format: Format;
   readonly record: SiteRecord;
 }

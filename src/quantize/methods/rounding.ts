@@ -3,6 +3,7 @@
 //
 //   gptq      second moments of the inputs; with asymmetry also those of the unrounded model (gptq/)
 //   imatrix   mean squares of the inputs weigh the searches of ggml types (io/imatrix.ts reads and writes them)
+//   hqq       nothing: zero points fitted to the weights (../hqq.ts)
 //   rtn       nothing: rounding to nearest, for the layers that other steps left changed
 //
 // Layers that too few calibration tokens reached (experts) are rounded plainly: fewer than 0.5 % of all tokens says
@@ -12,7 +13,7 @@ import type { Solver } from '../../backends/wasm/solver.ts';
 import { formatName } from '../../formats/registry.ts';
 import { denseF32 } from '../../models/stack.ts';
 import type { Site } from '../../models/stages.ts';
-import { qtensor } from '../../tensor/tensor.ts';
+import { qtensor, tensorF32 } from '../../tensor/tensor.ts';
 import type { CalibrationMethod, LayerResult, LayerTask } from '../calibration/calibrate.ts';
 import type { Profile } from '../calibration/profile.ts';
 import type { SiteRecord } from '../calibration/site-observer.ts';
@@ -20,6 +21,7 @@ import { type Fit, quantizerFit } from '../gptq/fit.ts';
 import { type PreparedHessian, prepareHessian } from '../gptq/hessian.ts';
 import type { GptqOptions } from '../gptq/options.ts';
 import { solveLayer } from '../gptq/solve-layer.ts';
+import { defaultHqqOptions, type HqqOptions, quantizeHqq } from '../hqq.ts';
 import { matrixShape, type TensorQuantizer } from '../tensor-quantizer.ts';
 
 export interface RoundingTools {
@@ -31,7 +33,7 @@ export interface RoundingTools {
   readonly tokens: number;
 }
 
-type Rounding = Omit<CalibrationMethod, 'preparation'>;
+export type Rounding = Omit<CalibrationMethod, 'preparation'>;
 
 const fewTokens = 0.005;
 
@@ -53,7 +55,10 @@ export function plainRounding(tools: RoundingTools): Rounding {
 }
 
 /** Rounds with weights of the error by the mean squares of the inputs, measured on the model as it was. */
-export function importanceRounding(tools: RoundingTools, keep: (name: string, record: SiteRecord) => void): Rounding {
+export function importanceRounding(
+  tools: RoundingTools,
+  keep: (name: string, record: SiteRecord) => void = () => undefined,
+): Rounding {
   return {
     needs: () => ({ moments: true }),
     round: async (_, tasks) => {
@@ -71,14 +76,37 @@ export function importanceRounding(tools: RoundingTools, keep: (name: string, re
   };
 }
 
+/** Fits zero points; needs no text. */
+export function hqqRounding(options: Pick<HqqOptions, 'iterations' | 'p'>, tools: RoundingTools): Rounding {
+  const fit = quantizerFit(tools.quantizer, tools.seed);
+  const all = { ...defaultHqqOptions, ...options };
+  return {
+    needs: () => undefined,
+    async round(_, tasks) {
+      const results: LayerResult[] = [];
+      for (const { name, weight, clipped, format } of tasks) {
+        const { rows, cols } = matrixShape(weight.shape);
+        const values = clipped ?? denseF32(weight);
+        const solve = () => quantizeHqq(values, rows, cols, format, fit, name, all);
+        const tensor = qtensor(weight.shape, await tools.profile.time('solve', solve));
+        results.push({ tensor, report: { name, format: formatName(format), tokens: 0, notes: [] } });
+      }
+      return results;
+    },
+    propagate: 'rounded',
+    floatStream: false,
+  };
+}
+
 async function roundPlainly(
-  { name, weight, format, record }: LayerTask,
+  { name, weight, clipped, format, record }: LayerTask,
   { quantizer, seed, streams, profile }: RoundingTools,
   notes: readonly string[],
   importance?: Float32Array,
 ): Promise<LayerResult> {
   const options = { seed, stream: streams.get(name) ?? 0, name, importance };
-  const tensor = await profile.time('round', () => quantizer.quantize(weight, format, options));
+  const values = clipped ? tensorF32(weight.shape, clipped) : weight;
+  const tensor = await profile.time('round', () => quantizer.quantize(values, format, options));
   return { tensor, report: { name, format: formatName(format), tokens: record.tokens, notes } };
 }
 
@@ -104,7 +132,7 @@ async function solveSite(
   const prepared = new Map<SiteRecord, PreparedHessian>();
   const results: LayerResult[] = [];
   for (const task of tasks) {
-    const { name, weight, format, record } = task;
+    const { name, weight, clipped, format, record } = task;
     const { gram, cross, tokens, features } = record;
     if (!gram || starved(record, tools.tokens)) {
       const note = `only ${tokens} of ${tools.tokens} calibration tokens reached the layer: it is rounded plainly`;
@@ -116,7 +144,10 @@ async function solveSite(
     const hessian = prepared.get(record) ?? prepareHessian({ tokens, features, gram, cross }, own, solver, name);
     prepared.set(record, hessian);
     const { rows, cols } = matrixShape(weight.shape);
-    const solved = await solveLayer(hessian, denseF32(weight), rows, cols, format, { solver, fit }, name);
+    const values = denseF32(weight);
+    // clipping chooses the scales; the codes approximate the weights as they are
+    const ranged: Fit = (part, ...rest) => fit(clipped && part.length === values.length ? clipped : part, ...rest);
+    const solved = await solveLayer(hessian, values, rows, cols, format, { solver, fit: ranged }, name);
     const { quantized, error, rtnError, energy, fallback, note } = solved;
     results.push({
       tensor: qtensor(weight.shape, quantized),

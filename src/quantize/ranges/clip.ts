@@ -1,6 +1,6 @@
 // AWQ's clip search (arXiv 2306.00978; ptq-core 3.1): how far to cut the extremes of each group of weights.
 //
-// For p = 1 − i/20, i = 0 … 9: clamp every group of every row to p times its range, quantize, and measure the error that
+// For p = 1 − i/20, i = 0 … 9 (grid 20, at most half of the range cut off): clamp every group of every row to p times its range, quantize, and measure the error that
 // the group alone causes in the outputs, ‖(w − ŵ) X_group‖² = d G_gg dᵀ with d the difference to the weight before
 // clamping and G = Σ xᵀx. Every (row, group) takes its best p, of equal ones the largest; the clamped weight is what is
 // to be quantized afterwards. Symmetric formats get the bounds ± p · max|w|, formats with offsets p · min and p · max:
@@ -27,8 +27,15 @@ export interface ClippedWeight {
   plainError: number;
 }
 
-const grid = 20;
-const candidates = 10;
+export interface ClipOptions {
+  /** Steps from the whole range to none. */
+  grid: number;
+  /** Share of the range that may be cut off. */
+  maxShrink: number;
+}
+
+export const defaultClipOptions: Readonly<ClipOptions> = { grid: 20, maxShrink: 0.5 };
+
 const rowsAtOnce = 384;
 
 /**
@@ -47,6 +54,7 @@ export async function searchClip(
   gram: Float32Array,
   tools: { solver: Solver; fit: Fit },
   name: string,
+  { grid, maxShrink }: ClipOptions = defaultClipOptions,
 ): Promise<ClippedWeight> {
   refuseWithoutGrid(format, 'clip', name);
   checkGranularity(format, name);
@@ -61,7 +69,7 @@ export async function searchClip(
   let plainError = 0;
   const forms = tools.solver.errors(gram, undefined, cols);
   try {
-    for (let i = 0; i < candidates; i++) {
+    for (let i = 0; i < Math.max(1, grid * maxShrink); i++) {
       const p = 1 - i / grid;
       const clamp = () => clampGroups(weight, ranges, span, () => p);
       const quantized = i === 0 ? plain : await tools.fit(clamp(), rows, cols, format);

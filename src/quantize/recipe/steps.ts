@@ -57,7 +57,6 @@ const awq = {
 const clip = {
   grid: wholeField(20, { least: 1, most: 1000 }, 'steps from the whole range to none'),
   maxShrink: numberField(0.5, { least: 0, most: 1, above: true }, 'share of the range that may be cut off'),
-  tokens: wholeField(512, { least: 1, most }, 'tokens on which a range is judged'),
 };
 
 const gptq = {
