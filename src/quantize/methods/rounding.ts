@@ -126,7 +126,7 @@ async function solveSite(
   tasks: readonly LayerTask[],
   options: GptqOptions,
   solver: Solver,
-  fit: Fit,
+  scalesOf: Fit,
   tools: RoundingTools,
 ): Promise<LayerResult[]> {
   const prepared = new Map<SiteRecord, PreparedHessian>();
@@ -146,7 +146,7 @@ async function solveSite(
     const { rows, cols } = matrixShape(weight.shape);
     const values = denseF32(weight);
     // clipping chooses the scales; the codes approximate the weights as they are
-    const ranged: Fit = (part, ...rest) => fit(clipped && part.length === values.length ? clipped : part, ...rest);
+    const ranged: Fit = (part, ...rest) => scalesOf(clipped && part.length === values.length ? clipped : part, ...rest);
     const solved = await solveLayer(hessian, values, rows, cols, format, { solver, fit: ranged }, name);
     const { quantized, error, rtnError, energy, fallback, note } = solved;
     results.push({
