@@ -9,7 +9,6 @@ import { type Document, documentOf, type FieldOptions, recordError } from './dat
 import { fetchDatasetFile, parseDatasetReference } from './datasets-hub.ts';
 import type { HubOptions } from './hub.ts';
 import { type RecordAt, readJsonl } from './jsonl.ts';
-import { readParquet } from './parquet.ts';
 import { streamText } from './text.ts';
 
 /** Between two documents of text. */
@@ -37,7 +36,7 @@ export async function openText(reference: string, options: TextOptions = {}): Pr
   // in the cache a name ends as in the repository
   const kind = kindOf(path);
   if (kind === 'text') return { source, stream: () => streamText(path) };
-  const records = kind === 'jsonl' ? () => readJsonl(path) : () => readParquet(path, options.field);
+  const records = kind === 'jsonl' ? () => readJsonl(path) : () => parquetRows(path, options.field);
   return { source, stream: () => joinDocuments(documents(records(), options)) };
 }
 
@@ -51,6 +50,12 @@ function kindOf(path: string): 'text' | 'jsonl' | 'parquet' {
     problem: 'a Parquet file cannot be read compressed',
     fix: 'unpack it',
   });
+}
+
+/** Loaded late: most texts are no Parquet. */
+async function* parquetRows(path: string, field: string | undefined): AsyncGenerator<RecordAt> {
+  const { readParquet } = await import('./parquet.ts');
+  yield* readParquet(path, field);
 }
 
 async function* documents(records: AsyncGenerator<RecordAt>, options: FieldOptions): AsyncGenerator<Document> {

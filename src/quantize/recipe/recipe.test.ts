@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { RecipeOverrides } from './entries.ts';
 import { parseRecipe } from './load.ts';
 import { recipeNotes } from './notes.ts';
-import { createRecipe, findStep, mergeRecipe, needsText, printRecipe, recipeDigest } from './recipe.ts';
+import { printRecipe } from './print.ts';
+import { createRecipe, findStep, mergeRecipe, needsText, recipeDigest } from './recipe.ts';
 
 const whole = (min: number, max: number) => fc.integer({ min, max });
 const share = fc.double({ min: 0, max: 1, noNaN: true });
