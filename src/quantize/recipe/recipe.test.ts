@@ -48,7 +48,7 @@ const solver = fc.oneof(
       staticGroups: fc.boolean(),
       blockSize: whole(1, 65536),
       asymmetry: share,
-    }),
+    }).filter(({ order, staticGroups }) => order !== 'activation' || staticGroups !== false),
   ),
   optional('hqq', some({ iterations: whole(1, 100), norm: positive })),
 );
