@@ -14,7 +14,7 @@ export function encodeText(encode: (text: string) => ArrayLike<number>, text: st
   const parts: ArrayLike<number>[] = [];
   let count = 0;
   for (let at = 0; at < text.length && count < limit; ) {
-    const end = advance(text, at, chunkCharacters);
+    const end = chunkEnd(text, at);
     const ids = encode(text.slice(at, end));
     parts.push(ids);
     count += ids.length;
@@ -30,10 +30,10 @@ export function encodeText(encode: (text: string) => ArrayLike<number>, text: st
   return all;
 }
 
-/** The index `count` code points further; JavaScript strings count UTF-16 units. */
-function advance(text: string, from: number, count: number): number {
+/** Where the tokenizer call that begins at `from` ends. Code points are counted; JavaScript strings have UTF-16 units. */
+export function chunkEnd(text: string, from: number): number {
   let at = from;
-  for (let n = 0; n < count && at < text.length; n++) at += text.codePointAt(at)! > 0xffff ? 2 : 1;
+  for (let n = 0; n < chunkCharacters && at < text.length; n++) at += text.codePointAt(at)! > 0xffff ? 2 : 1;
   return at;
 }
 

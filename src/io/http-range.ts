@@ -103,12 +103,13 @@ async function request(url: string, begin: number, end: number | undefined, opti
   throw statusError(url, status, response.headers.get('x-error-message') ?? undefined);
 }
 
-/** A refused request as a sentence. */
+/** A refused request as a sentence; addresses of the hub say whether a model or a data set is meant. */
 export function statusError(url: string, status: number, message?: string): SubbyteError {
+  const what = /\bdatasets\//.test(url) ? 'data set' : 'model';
   const known: Record<number, [string, string]> = {
-    401: ['the server asks for a token', 'set HF_TOKEN to a token that may read the model'],
-    403: ['access is refused', 'accept the conditions on the page of the model, or set HF_TOKEN'],
-    404: ['there is no such model, revision or file', 'check the name'],
+    401: ['the server asks for a token', `set HF_TOKEN to a token that may read the ${what}`],
+    403: ['access is refused', `accept the conditions on the page of the ${what}, or set HF_TOKEN`],
+    404: [`there is no such ${what}, revision or file`, 'check the name'],
     416: ['the file on the server is shorter than expected', 'remove the partial download and run again'],
   };
   const [problem, fix] = known[status] ?? ['the server refuses the request', 'try again later'];

@@ -1,6 +1,7 @@
-// Where downloaded models lie: the cache layout of the Python client, so that files are shared with it.
+// Where downloaded models and data sets lie: the cache layout of the Python client, so that files are shared with it.
 //
-// <cache>/models--org--name/{blobs/<etag>, refs/<revision> (holds a commit), snapshots/<commit>/<file> → ../../blobs/…}
+// A repository is `org/name` for a model, `datasets/org/name` for a data set.
+// <cache>/models--org--name/ or <cache>/datasets--org--name/ hold {blobs/<etag>, refs/<revision> (holds a commit), snapshots/<commit>/<file> → ../../blobs/…}
 // The cache is HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
 // ~/.cache/huggingface/hub. Node only.
 
@@ -19,16 +20,19 @@ export function hubCacheFolder(env: Environment = process.env): string {
 
 const expandHome = (path: string) => (path.startsWith('~/') ? join(homedir(), path.slice(2)) : path);
 
-/** Folder of one model in the cache. */
-export function modelFolder(cache: string, name: string): string {
-  return join(cache, ['models', ...name.split('/')].join('--'));
+/** Whether a repository holds a data set. */
+export const isDataset = (repository: string) => repository.split('/').length === 3;
+
+/** Folder of one repository in the cache. */
+export function repositoryFolder(cache: string, name: string): string {
+  return join(cache, (isDataset(name) ? name : `models/${name}`).split('/').join('--'));
 }
 
 const commitPattern = /^[0-9a-f]{40}$/;
 
 /** The snapshot of a revision (branch, tag or commit) that is in the cache, or undefined. */
 export async function cachedSnapshot(cache: string, name: string, revision: string): Promise<string | undefined> {
-  const folder = modelFolder(cache, name);
+  const folder = repositoryFolder(cache, name);
   const ref = await readFile(join(folder, 'refs', revision), 'utf8').catch(() => undefined);
   const commit = commitPattern.test(revision) ? revision : ref?.trim();
   if (commit === undefined) return undefined;
@@ -39,7 +43,7 @@ export async function cachedSnapshot(cache: string, name: string, revision: stri
 /** Notes which commit a branch or tag stands for. */
 export async function rememberRevision(cache: string, name: string, revision: string, commit: string): Promise<void> {
   if (revision === commit) return;
-  const path = join(modelFolder(cache, name), 'refs', revision);
+  const path = join(repositoryFolder(cache, name), 'refs', revision);
   await makeFolder(dirname(path));
   await writeFile(`${path}.new`, commit);
   await rename(`${path}.new`, path);

@@ -1,10 +1,10 @@
-// What a revision of a model on the hub holds: its commit, and its files with sizes and hashes.
+// What a revision of a model or a data set on the hub holds: its commit, and its files with sizes and hashes.
 //
 // @huggingface/hub asks the hub's interface. HF_ENDPOINT names another hub, HF_TOKEN lets in.
 
 import { deviceError, SubbyteError } from '../errors.ts';
 import { networkReason, statusError } from './http-range.ts';
-import type { Environment } from './hub-cache.ts';
+import { type Environment, isDataset } from './hub-cache.ts';
 import type { HubFile } from './hub-download.ts';
 
 export interface HubRevision {
@@ -20,7 +20,7 @@ export interface HubRevision {
 /**
  * Asks the hub which commit a branch, tag or commit stands for and what it holds.
  *
- * Throws a user error for a model that does not exist or may not be read, a device error with code `hub-unreachable`
+ * Throws a user error for a repository that does not exist or may not be read, a device error with code `hub-unreachable`
  * when the hub does not answer, `interrupted` when the signal aborts.
  *
  * @example const { commit } = await findRevision('Qwen/Qwen3-0.6B', 'main', process.env);
@@ -33,12 +33,12 @@ export async function findRevision(
 ): Promise<HubRevision> {
   const endpoint = (env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
   const headers: Record<string, string> = env.HF_TOKEN ? { Authorization: `Bearer ${env.HF_TOKEN}` } : {};
-  const { commit, files } = await listModel(name, revision, endpoint, headers, signal);
+  const { commit, files } = await listRepository(name, revision, endpoint, headers, signal);
   const encode = (path: string) => path.split('/').map(encodeURIComponent).join('/');
   return { commit, files, headers, url: (path) => `${endpoint}/${name}/resolve/${commit}/${encode(path)}` };
 }
 
-async function listModel(
+async function listRepository(
   name: string,
   revision: string,
   endpoint: string,
@@ -46,14 +46,17 @@ async function listModel(
   signal: AbortSignal | undefined,
 ): Promise<{ commit: string; files: Map<string, HubFile> }> {
   // Loaded late: most runs work on local files.
-  const { listFiles, modelInfo } = await import('@huggingface/hub');
+  const { datasetInfo, listFiles, modelInfo } = await import('@huggingface/hub');
   const authorized: typeof fetch = (input, init) =>
     fetch(input, { ...init, headers: { ...(init?.headers as Record<string, string>), ...headers }, signal });
   try {
     const common = { hubUrl: endpoint, fetch: authorized };
-    const { sha } = await modelInfo({ ...common, name, revision, additionalFields: ['sha'] });
+    const id = name.replace(/^datasets\//, '');
+    const wanted = { ...common, name: id, revision, additionalFields: ['sha' as const] };
+    const { sha } = await (isDataset(name) ? datasetInfo(wanted) : modelInfo(wanted));
+    const repo = { type: isDataset(name) ? ('dataset' as const) : ('model' as const), name: id };
     const files = new Map<string, HubFile>();
-    for await (const entry of listFiles({ ...common, repo: name, revision: sha, recursive: true })) {
+    for await (const entry of listFiles({ ...common, repo, revision: sha, recursive: true })) {
       if (entry.type !== 'file' || !isSafePath(entry.path)) continue;
       const etag = entry.lfs?.oid ?? entry.oid;
       if (!etag || !/^[0-9a-f]{40,64}$/.test(etag)) continue;
@@ -70,8 +73,11 @@ async function listModel(
 const isSafePath = (path: string) =>
   !path.includes('\\') && !/^[a-z]:/i.test(path) && !path.split('/').some((p) => p === '' || p === '.' || p === '..');
 
+/** What errors say was tried. */
+export const openVerb = (repository: string) => (isDataset(repository) ? 'open data set' : 'open model');
+
 function hubError(name: string, endpoint: string, cause: unknown, signal: AbortSignal | undefined): SubbyteError {
-  const details = { op: 'open model', file: `hf:${name}` };
+  const details = { op: openVerb(name), file: `hf:${name}` };
   if (signal?.aborted)
     return new SubbyteError('interrupted', { ...details, code: 'hub-interrupted', problem: 'interrupted' }, { cause });
   const status = (cause as { statusCode?: unknown } | null)?.statusCode;

@@ -1,4 +1,4 @@
-// Models from the Hugging Face hub into the shared cache.
+// Models, and files of data sets, from the Hugging Face hub into the shared cache.
 //
 // @huggingface/hub lists the files of a commit (hub-revision.ts); the downloads themselves are ours (hub-download.ts),
 // because the library's start over when a connection breaks. Only the files that the model needs are fetched (hub-files.ts).
@@ -12,12 +12,12 @@ import {
   type Environment,
   hubCacheFolder,
   linkBlob,
-  modelFolder,
   rememberRevision,
+  repositoryFolder,
 } from './hub-cache.ts';
 import { downloadBlob } from './hub-download.ts';
 import { selectFiles } from './hub-files.ts';
-import { findRevision, type HubRevision } from './hub-revision.ts';
+import { findRevision, type HubRevision, openVerb } from './hub-revision.ts';
 import { parseShardIndex } from './safetensors-index.ts';
 
 /** `org/name`, at a branch, tag or commit, optionally one file of it. */
@@ -80,7 +80,7 @@ export async function hubOrCache<T>(
     if (snapshot) return await cached(snapshot);
     throw userError({
       code: 'hub-offline',
-      op: 'open model',
+      op: openVerb(name),
       problem: `HF_HUB_OFFLINE is set and revision ${revision} is not in the cache ${cache}`,
       file: `hf:${name}`,
       fix: 'unset HF_HUB_OFFLINE to download it',
@@ -97,25 +97,36 @@ export async function hubOrCache<T>(
   return await online(found, cache);
 }
 
-async function download(
-  { name, revision, file: wanted }: HubReference,
+/** One file of a revision into the cache: its path there. */
+export async function downloadFile(
+  { name }: HubReference,
   { commit, files, url, headers }: HubRevision,
+  cache: string,
+  path: string,
+  options: HubOptions,
+): Promise<string> {
+  const folder = repositoryFolder(cache, name);
+  const file = files.get(path);
+  if (!file)
+    throw userError({ code: 'hub-file', op: openVerb(name), problem: `${path} is missing`, file: `hf:${name}` });
+  const blob = join(folder, 'blobs', file.etag);
+  const http = { headers, signal: options.signal, pause: options.pause };
+  const onBytes = (done: number) => options.onProgress?.({ file: path, done, total: file.size });
+  await downloadBlob(url(path), blob, file, http, onBytes);
+  const pointer = join(folder, 'snapshots', commit, path);
+  await linkBlob(blob, pointer);
+  return pointer;
+}
+
+async function download(
+  reference: HubReference,
+  found: HubRevision,
   cache: string,
   options: HubOptions,
 ): Promise<string> {
-  const folder = modelFolder(cache, name);
-  const snapshot = join(folder, 'snapshots', commit);
-  const get = async (path: string) => {
-    const file = files.get(path);
-    if (!file)
-      throw userError({ code: 'hub-file', op: 'open model', problem: `${path} is missing`, file: `hf:${name}` });
-    const blob = join(folder, 'blobs', file.etag);
-    const http = { headers, signal: options.signal, pause: options.pause };
-    const onBytes = (done: number) => options.onProgress?.({ file: path, done, total: file.size });
-    await downloadBlob(url(path), blob, file, http, onBytes);
-    await linkBlob(blob, join(snapshot, path));
-    return join(snapshot, path);
-  };
+  const { name, revision, file: wanted } = reference;
+  const { commit, files } = found;
+  const get = (path: string) => downloadFile(reference, found, cache, path, options);
   const selection = selectFiles([...files.keys()], name, wanted);
   for (const path of selection.sidecars) await get(path);
   if (selection.index) {
@@ -124,5 +135,5 @@ async function download(
   }
   for (const path of selection.weights) await get(path);
   await rememberRevision(cache, name, revision, commit);
-  return snapshot;
+  return join(repositoryFolder(cache, name), 'snapshots', commit);
 }

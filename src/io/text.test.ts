@@ -1,10 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
-import { readText } from './text.ts';
-import { firstInvalidByte } from './utf8.ts';
+import { readText, streamText } from './text.ts';
+import { streamLines } from './text-lines.ts';
+import { firstInvalidByte, unfinishedBytes } from './utf8.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'subbyte-text-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -56,6 +58,82 @@ describe('readText', () => {
   it('says that a path is wrong', async () => {
     await expect(readText(join(folder, 'absent.txt'))).rejects.toThrow(/no such file.*absent\.txt/);
     await expect(readText(folder)).rejects.toThrow(/is a folder/);
+  });
+});
+
+/** 6 MB; characters of one to four bytes at all offsets from the ends of pieces. */
+const long = Array.from({ length: 150_000 }, (_, i) => `${i} Größe, naïve, 日本語 🙂 ${'x'.repeat(i % 7)}\n`).join('');
+const packed = gzipSync(long, { level: 1 });
+
+const openFiles = () =>
+  readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  });
+
+describe('streamText', () => {
+  it('gives the text in pieces that end between characters', async () => {
+    const path = write('long.txt', long);
+    const pieces: string[] = [];
+    for await (const piece of streamText(path)) pieces.push(piece);
+    expect(pieces.length).toBeGreaterThan(50);
+    expect(pieces.every((piece) => piece.isWellFormed() && !piece.includes('\ufffd'))).toBe(true);
+    expect(pieces.join('') === long).toBe(true);
+    expect((await readText(write('long.txt.gz', packed))) === long).toBe(true);
+  });
+
+  it('reads and decompresses no more than it is asked for', async () => {
+    // the second half is damaged, which only a reader of the whole text notices
+    const path = write('half.txt.gz', Buffer.concat([packed.subarray(0, packed.length / 2), Buffer.alloc(1000, 7)]));
+    let text = '';
+    for await (const piece of streamText(path)) if ((text += piece).length > 500_000) break;
+    expect(long.startsWith(text)).toBe(true);
+    expect(text.length).toBeLessThan(700_000);
+    await expect(readText(path)).rejects.toThrow(/damaged or cut off.*half\.txt\.gz/);
+    await setTimeout(20);
+    if (process.platform === 'linux') expect(openFiles()).not.toContain(path);
+  });
+
+  it('counts positions of wrong bytes from the start of the file', async () => {
+    const bytes = Buffer.from(long);
+    bytes[3_000_001] = 0xff;
+    await expect(readText(write('wrong.txt', bytes))).rejects.toThrow(/got byte 0xff at position 3000001 /);
+    await expect(readText(write('end.txt', Buffer.from('abcü').subarray(0, 4)))).rejects.toThrow(/0xc3 at position 3 /);
+    const marks = `${'a'.repeat(2 ** 16 - 1)}\ufeff\ufeffb`;
+    expect(await readText(write('marks.txt', `\ufeff${marks}`))).toBe(marks);
+  });
+});
+
+describe('streamLines', () => {
+  it('gives numbered lines, whatever they end with', async () => {
+    const lines: string[] = [];
+    for await (const { text, number } of streamLines(write('l.txt', 'a\r\n\nb\rc\nlast')))
+      lines.push(`${number} ${text}`);
+    expect(lines).toEqual(['1 a', '2 ', '3 b\rc', '4 last']);
+    let count = 0;
+    for await (const { text, number } of streamLines(write('lines.txt.gz', packed)))
+      if (text.startsWith(`${number - 1} Größe`)) count++;
+    expect(count).toBe(150_000);
+  });
+
+  it('refuses a line without end', async () => {
+    const path = write('endless.txt.gz', gzipSync(Buffer.alloc(2 ** 26 + 2, 97), { level: 1 }));
+    await expect(async () => {
+      for await (const _ of streamLines(path));
+    }).rejects.toThrow(/line 1 is too long.*endless\.txt\.gz:1/);
+  });
+});
+
+describe('unfinishedBytes', () => {
+  it('counts what a sequence at the end has of itself', () => {
+    const bytes = Buffer.from('aü日🙂');
+    const whole = [0, 1, 3, 6, 10];
+    for (let end = 0; end <= 10; end++)
+      expect(unfinishedBytes(bytes.subarray(0, end)), `${end}`).toBe(end - whole.findLast((w) => w <= end)!);
+    expect(unfinishedBytes(Uint8Array.of(0x80, 0x80, 0x80, 0x80))).toBe(0);
   });
 });
 

@@ -16,6 +16,18 @@ export function firstInvalidByte(bytes: Uint8Array): number {
   return -1;
 }
 
+/** Bytes at the end that begin a sequence whose rest is missing, at most 3. */
+export function unfinishedBytes(bytes: Uint8Array): number {
+  const end = bytes.length;
+  for (let back = 1; back <= Math.min(3, end); back++) {
+    const byte = bytes[end - back];
+    if ((byte & 0xc0) === 0x80) continue;
+    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1;
+    return length > back ? back : 0;
+  }
+  return 0;
+}
+
 /** Bytes of the well-formed sequence at `i`, 0 when there is none. */
 function sequenceLength(bytes: Uint8Array, i: number): number {
   const lead = bytes[i];

@@ -7,6 +7,8 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Checkpoint } from '../../src/io/checkpoint.ts';
+import { openText } from '../../src/io/datasets.ts';
+import { chooseFile, parseDatasetReference } from '../../src/io/datasets-hub.ts';
 import { writeGguf } from '../../src/io/gguf-writer.ts';
 import { parseHubReference } from '../../src/io/hub.ts';
 import { hubCacheFolder } from '../../src/io/hub-cache.ts';
@@ -41,14 +43,15 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   if (failure) return void response.writeHead(failure).end();
   const json = (value: unknown) =>
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
-  const info = /^\/api\/models\/(\w+\/\w+)\/revision\/(.+)$/.exec(path);
-  if (info && repositories.has(info[1]) && ['main', 'v1', commit].includes(info[2]))
-    return void json({ _id: '1', id: info[1], sha: commit, lastModified: '2026-01-01' });
-  if (path.startsWith('/api/models/secret/')) return void response.writeHead(401).end();
-  const tree = /^\/api\/models\/(\w+\/\w+)\/tree\/(.+)$/.exec(path);
-  if (tree && tree[2] === commit)
+  const info = /^\/api\/(?:models\/(\w+\/\w+)|(datasets\/\w+\/\w+))\/revision\/(.+)$/.exec(path);
+  const known = info && (info[1] ?? info[2]);
+  if (known && repositories.has(known) && ['main', 'v1', 'refs/convert/parquet', commit].includes(info[3]))
+    return void json({ _id: '1', id: known, sha: commit, lastModified: '2026-01-01' });
+  if (/^\/api\/(models|datasets)\/secret\//.test(path)) return void response.writeHead(401).end();
+  const tree = /^\/api\/(?:models\/(\w+\/\w+)|(datasets\/\w+\/\w+))\/tree\/(.+)$/.exec(path);
+  if (tree && tree[3] === commit)
     return void json(
-      [...repositories.get(tree[1])!].map(([name, b]) => ({
+      [...repositories.get(tree[1] ?? tree[2])!].map(([name, b]) => ({
         type: 'file',
         path: name,
         size: b.byteLength,
@@ -56,7 +59,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
         ...(b.byteLength > 200_000 ? { lfs: { oid: sha256(b), size: b.byteLength, pointerSize: 130 } } : {}),
       })),
     );
-  const file = /^\/(\w+\/\w+)\/resolve\/(\w+)\/(.+)$/.exec(path);
+  const file = /^\/((?:datasets\/)?\w+\/\w+)\/resolve\/(\w+)\/(.+)$/.exec(path);
   const bytes = file && repositories.get(file[1])?.get(file[3]);
   if (!bytes) return void response.writeHead(404).end();
   send(request, response, bytes, file[3], cuts.get(file[3])?.shift());
@@ -374,6 +377,113 @@ describe('a model that stays on the hub', () => {
     expect(listed.bytes).toBe(bytes);
     expect(remote.formats[0]).toMatchObject({ format: 'as stored', weightBytes: bytes });
   }, 30_000);
+});
+
+describe('data sets', () => {
+  const jsonl = Array.from({ length: 20_000 }, (_, i) => `{"text":"row ${i}"}\n`).join('');
+  const readAll = async (reference: string, env: Record<string, string>) => {
+    const { source, stream } = await openText(reference, { env, pause: 1 });
+    let text = '';
+    for await (const piece of stream()) text += piece;
+    return { source, text };
+  };
+  beforeAll(() => {
+    repositories.set(
+      'datasets/org/chats',
+      new Map([
+        ['README.md', Buffer.from('# x')],
+        ['data/test.jsonl', Buffer.from('{"text":"test"}')],
+        ['data/train-00001-of-00002.jsonl', Buffer.from('{"text":"second"}')],
+        ['data/train-00000-of-00002.jsonl', Buffer.from(jsonl)],
+      ]),
+    );
+    repositories.set('datasets/org/plain', new Map([['corpus.txt', Buffer.from('plain text')]]));
+    repositories.set('datasets/org/csv', new Map([['train.csv', Buffer.from('a,b')]]));
+  });
+
+  it('names parse', () => {
+    const main = { name: 'datasets/org/na.me', revision: 'main' };
+    expect(parseDatasetReference('hf:datasets/org/na.me')).toEqual(main);
+    expect(parseDatasetReference('hf:datasets/org/na.me/a/b.txt')).toEqual({ ...main, file: 'a/b.txt' });
+    expect(parseDatasetReference('hf:datasets/org/na.me@v1/a/b.txt')).toEqual({
+      ...main,
+      revision: 'v1',
+      file: 'a/b.txt',
+    });
+    const converted = { ...main, revision: 'refs/convert/parquet', file: 'default/train/0000.parquet' };
+    const path = 'default/train/0000.parquet';
+    expect(parseDatasetReference(`hf:datasets/org/na.me@refs/convert/parquet/${path}`)).toEqual(converted);
+    expect(parseDatasetReference(`hf:datasets/org/na.me@refs%2Fconvert%2Fparquet/${path}`)).toEqual(converted);
+    for (const bad of ['hf:datasets/org', 'hf:datasets/../x', 'hf:datasets/a/b/../../c', 'hf:datasets/a/b@../c', 'x'])
+      expect(() => parseDatasetReference(bad), bad).toThrow(/names no data set.*hf:datasets\/org\/name/);
+  });
+
+  it('choose the first file of the train split', () => {
+    const choose = (...names: string[]) => chooseFile(names, { name: 'datasets/o/n', revision: 'main' });
+    expect(choose('test.jsonl', 'train-1.jsonl', 'train-0.jsonl')).toBe('train-0.jsonl');
+    expect(choose('plain_text/train/0000.parquet', 'plain_text/test/0000.parquet')).toBe(
+      'plain_text/train/0000.parquet',
+    );
+    expect(choose('en_train.jsonl.gz', 'a.txt')).toBe('en_train.jsonl.gz');
+    expect(choose('b.txt', 'a.txt', 'README.txt', 'LICENSE.txt', '.x.txt')).toBe('a.txt');
+    expect(() => choose('trainer.txt', 'test.txt')).toThrow(
+      /no file names the train split, got test\.txt, trainer\.txt/,
+    );
+    expect(() => choose('train.csv', 'x.bin')).toThrow(/no file is JSONL, text or Parquet, got train\.csv, x\.bin/);
+    expect(() => choose()).toThrow(/got no files/);
+  });
+
+  it('come into the cache in the Python layout, only the file that is needed, and work offline', async () => {
+    const env = freshEnv({ HF_TOKEN: 'hf_test' });
+    const { source, text } = await readAll('hf:datasets/org/chats', env);
+    expect(source).toBe(`hf:datasets/org/chats@${commit}/data/train-00000-of-00002.jsonl`);
+    expect(text.startsWith('row 0\n\nrow 1\n\n')).toBe(true);
+    expect(text.endsWith('\n\nrow 19999')).toBe(true);
+    expect([...served.keys()]).toEqual(['data/train-00000-of-00002.jsonl']);
+    expect(requests.every((r) => r.token === 'Bearer hf_test')).toBe(true);
+    const root = join(env.HF_HUB_CACHE, 'datasets--org--chats');
+    expect(readFileSync(join(root, 'refs/main'), 'utf8')).toBe(commit);
+    expect(readlinkSync(join(root, 'snapshots', commit, 'data/train-00000-of-00002.jsonl'))).toBe(
+      `../../../blobs/${sha256(Buffer.from(jsonl))}`,
+    );
+    requests = [];
+    expect(await readAll('hf:datasets/org/chats', { ...env, HF_HUB_OFFLINE: '1' })).toEqual({ source, text });
+    expect(await readAll(source, { ...env, HF_HUB_OFFLINE: '1' })).toEqual({ source, text });
+    expect(requests).toEqual([]);
+    expect(await readAll('hf:datasets/org/chats', { ...env, HF_ENDPOINT: 'http://127.0.0.1:9' })).toEqual({
+      source,
+      text,
+    });
+    const converted = await readAll('hf:datasets/org/chats@refs/convert/parquet/data/test.jsonl', env);
+    expect(converted.text).toBe('test');
+    expect((await readAll('hf:datasets/org/plain', env)).text).toBe('plain text');
+  });
+
+  it('go on after a connection that breaks', async () => {
+    const env = freshEnv();
+    const name = 'data/train-00000-of-00002.jsonl';
+    cuts.set(name, [100_000]);
+    const { text } = await readAll('hf:datasets/org/chats', env);
+    expect(text.endsWith('row 19999')).toBe(true);
+    const begins = asked(name).map((r) => Number(/bytes=(\d+)-/.exec(r.range!)![1]));
+    expect(begins).toHaveLength(2);
+    expect(begins[1]).toBeGreaterThan(0);
+  });
+
+  it('say what is wrong with a name or what there is', async () => {
+    const read = (reference: string, more = {}) => readAll(reference, freshEnv(more));
+    await expect(read('hf:datasets/org/absent')).rejects.toThrow(
+      /no such data set, revision or file.*hf:datasets\/org\/absent/,
+    );
+    await expect(read('hf:datasets/secret/x')).rejects.toThrow(/HF_TOKEN to a token that may read the data set/);
+    await expect(read('hf:datasets/org/chats/data/tran.jsonl')).rejects.toThrow(
+      /no such file, got data\/tran\.jsonl, expected one of data\/test\.jsonl, .*did you mean data\/test\.jsonl/,
+    );
+    await expect(read('hf:datasets/org/csv')).rejects.toThrow(/no file is JSONL, text or Parquet, got train\.csv/);
+    await expect(read('hf:datasets/org/chats', { HF_HUB_OFFLINE: '1' })).rejects.toThrow(
+      /^open data set: HF_HUB_OFFLINE is set/,
+    );
+  });
 });
 
 describe('reading by URL', () => {

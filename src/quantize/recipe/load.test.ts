@@ -123,6 +123,7 @@ steps:
     ['steps: [rotate: { residual: hadamrd }]', /no choice "hadamrd" for steps\[0\]\.rotate\.residual.*"hadamard"/],
     ['steps: [rotate: { block: 96 }]', /block is wrong, got 96, expected a power of two.*r\.yaml:1:26/],
     ['steps: [rotate: { block: 64, down: online }]', /block rotates the input of every layer.*down.*r\.yaml:1:36/],
+    ['steps: [gptq: { order: activation, staticGroups: false }]', /by activation needs static groups.*r\.yaml:1:50/],
     ['steps: [gptq, smooth]', /smooth stands after gptq but runs before it.*r\.yaml:1:15.*move smooth up/],
     ['steps: [awq, rotate]', /rotate stands after awq/],
     ['steps: [gptq, clip]', /clip stands after gptq/],

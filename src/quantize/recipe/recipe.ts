@@ -5,7 +5,6 @@
 // It does not know how any of it is carried out.
 
 import { createHash } from 'node:crypto';
-import { stringify } from 'yaml';
 import {
   type CalibrationOptions,
   calibrationFields,
@@ -70,12 +69,6 @@ export function needsText(recipe: Recipe): boolean {
   return recipe.steps.some(
     (step) => stepRule(stepName(step)).calibrated && !('imatrix' in step && step.imatrix.file !== undefined),
   );
-}
-
-/** A recipe as a file; loading it gives the same recipe. */
-export function printRecipe(recipe: Recipe, syntax: 'yaml' | 'json'): string {
-  if (syntax === 'json') return `${JSON.stringify(recipe, undefined, 2)}\n`;
-  return stringify(recipe, { lineWidth: 0, aliasDuplicateObjects: false });
 }
 
 /** SHA-256, in hex, of everything that a recipe says; the order of keys does not count. */

@@ -106,7 +106,13 @@ export const steps = {
     calibrated: true,
   },
   clip: { phase: 'clip', doc: 'narrows ranges by output error (AWQ)', fields: clip, calibrated: true },
-  gptq: { phase: 'solve', doc: 'rounds column by column and corrects the rest', fields: gptq, calibrated: true },
+  gptq: {
+    phase: 'solve',
+    doc: 'rounds column by column and corrects the rest',
+    fields: gptq,
+    calibrated: true,
+    settle: settleOrder,
+  },
   hqq: {
     phase: 'solve',
     doc: 'fits zero points to a sparse norm of the error; no text needed',
@@ -131,6 +137,15 @@ export type Step = { readonly [N in StepName]: { readonly [K in N]: StepOptions[
 
 export const stepRule = (name: StepName): StepRule => steps[name];
 export const stepName = (step: Step): StepName => Object.keys(step)[0] as StepName;
+
+/** By importance alone columns leave their groups, whose scales must then be there before. */
+function settleOrder(given: Record<string, unknown>, place: Place): void {
+  if (given.order !== 'activation' || given.staticGroups !== false) return;
+  throw wrongAt(inside(place, 'staticGroups'), {
+    problem: 'the order by activation needs static groups',
+    fix: 'leave out staticGroups, or take the order group',
+  });
+}
 
 /** Blocks on every layer's input leave nothing for the other rotations. */
 function settleRotation(given: Record<string, unknown>, place: Place): void {
