@@ -74,20 +74,20 @@ describe('subbyte quantize', () => {
 
   it('a killed run leaves nothing under the final name and resumes to the same bytes', async () => {
     await inTemporaryFolder(async (folder) => {
-      // a searched format without a kernel: slow enough to be killed half-way
+      // a format without a kernel: slow enough to be killed half-way
       const args = (out: string) => [
-        ...['quantize', shippedModel, '-f', 'nvfp4-46', '--to', 'gguf', '-o', out, '--no-eval', '--no-verify'],
+        ...['quantize', shippedModel, '-f', 'nvfp4-46-sr', '--to', 'gguf', '-o', out, '--no-eval', '--no-verify'],
         ...['--exclude', 'model.layers.{3,4,5,6}.*'],
       ];
       const whole = path.join(folder, 'whole');
       expect((await subbyte(args(whole))).code).toBe(0);
       const out = path.join(folder, 'killed');
-      await killHalfWay(args(out), path.join(out, 'qwen3-6m-nvfp4-46.gguf.partial'), 500_000);
-      expect(existsSync(path.join(out, 'qwen3-6m-nvfp4-46.gguf'))).toBe(false);
-      expect(existsSync(path.join(out, 'qwen3-6m-nvfp4-46.gguf.partial'))).toBe(true);
+      await killHalfWay(args(out), path.join(out, 'qwen3-6m-nvfp4-46-sr.gguf.partial'), 500_000);
+      expect(existsSync(path.join(out, 'qwen3-6m-nvfp4-46-sr.gguf'))).toBe(false);
+      expect(existsSync(path.join(out, 'qwen3-6m-nvfp4-46-sr.gguf.partial'))).toBe(true);
       const again = await subbyte(args(out));
       expect(again.code).toBe(0);
-      const file = 'qwen3-6m-nvfp4-46.gguf';
+      const file = 'qwen3-6m-nvfp4-46-sr.gguf';
       expect((await readFile(path.join(out, file))).equals(await readFile(path.join(whole, file)))).toBe(true);
       expect(readdirSync(out)).toEqual([file]);
       // a third run finds the work done
@@ -99,14 +99,14 @@ describe('subbyte quantize', () => {
   it('Ctrl-C ends with 130 and a run that can be continued', async () => {
     await inTemporaryFolder(async (out) => {
       const run = await killHalfWay(
-        ['quantize', shippedModel, '-f', 'nvfp4-46', '--to', 'gguf', '-o', out, '--no-eval', '--no-verify'],
-        path.join(out, 'qwen3-6m-nvfp4-46.gguf.partial'),
+        ['quantize', shippedModel, '-f', 'nvfp4-46-sr', '--to', 'gguf', '-o', out, '--no-eval', '--no-verify'],
+        path.join(out, 'qwen3-6m-nvfp4-46-sr.gguf.partial'),
         500_000,
         'SIGINT',
       );
       expect(run.code).toBe(130);
       expect(run.stderr).toMatch(/run the same command again to continue/);
-      expect(existsSync(path.join(out, 'qwen3-6m-nvfp4-46.gguf'))).toBe(false);
+      expect(existsSync(path.join(out, 'qwen3-6m-nvfp4-46-sr.gguf'))).toBe(false);
     });
   });
 });

@@ -3,9 +3,9 @@
 // Kernels exist for integers and the OCP minifloats under uniform rules: round to nearest even; f32, f16 and bf16
 // scales by absmax (symmetric restricted or half-range, integer zero point, float minimum); E8M0 scales by floor, ceil,
 // even or rceil; E4M3 and UE5M3 scales, one or two levels, by absmax; NVFP4 as compressed-tensors, Transformer Engine
-// and modelopt compute it; all of the first three families by the search `mse` where rows do not share scales. Widths
-// that share a scale must be multiples of 16. Other searches, stochastic rounding, codebooks, other library conventions
-// and per-block choices take the reference codec.
+// and modelopt compute it, and four-over-six; all of the first three families by the search `mse` where rows do not share
+// scales. Widths that share a scale must be multiples of 16. Other searches and choices, stochastic rounding, codebooks
+// and other library conventions take the reference codec.
 
 import { f32Bits } from '../../formats/bits.ts';
 import { elementCodec, integerUnit } from '../../formats/element.ts';
@@ -38,7 +38,8 @@ export function hasQuantizeKernel(format: Format, cols: number): format is Quant
   const { element, scale, granularity: g } = format;
   const width = g.kind === 'group' ? g.size : g.kind === 'tile' ? Math.min(g.cols, cols) : cols;
   if (width % 16 !== 0 || cols % 16 !== 0 || (g.kind === 'group' && cols % g.size !== 0)) return false;
-  if (format.rounding !== 'nearest-even' || format.choice !== 'none' || format.range === 'signed-max') return false;
+  if (format.rounding !== 'nearest-even' || format.range === 'signed-max') return false;
+  if (format.choice !== 'none') return format.choice === 'four-over-six' && g.kind === 'group';
   if (!isInt(element) && !(isMinifloat(element) && minifloats[element].specials !== 'fnuz')) return false;
   if (isMinifloat(element) && minifloats[element].mantissaBits === 0) return false;
   // zero points of a whole tensor or tile need the range of many rows
@@ -50,7 +51,15 @@ export function hasQuantizeKernel(format: Format, cols: number): format is Quant
 }
 
 /** Whether the kernels search the scales of this format. */
-export const isSearched = (spec: QuantSpec): boolean => spec.scale.rule === 'mse';
+export const isSearched = (spec: QuantSpec): boolean => spec.scale.rule === 'mse' && spec.choice === 'none';
+
+/** Words 30 … 33 of the argument block: whether scales are searched, the measure of a choice (0: none) and its factors. */
+export function selectionWords(spec: QuantSpec, tensorAmax: number): number[] {
+  const { choice, scale } = spec;
+  const measure = choice === 'none' ? 0 : { mse: 1, mae: 2, absmax: 3 }[scale.rule as 'mse' | 'mae' | 'absmax'];
+  const multiplier = tensorAmax > 0 ? Math.min(Math.fround(1536 / tensorAmax), 3.4028234663852886e38) : 1;
+  return [isSearched(spec) ? 1 : 0, measure, real(tensorAmax), real(multiplier)];
+}
 
 /** Height of the bands that share a scale: rows are independent where it is 1. */
 export function bandRows(spec: QuantSpec): number {
@@ -69,7 +78,7 @@ export function bandCols(spec: QuantSpec, cols: number): number {
  */
 export function kernelScratchBytes(spec: QuantSpec, cols: number): number {
   const tiles = Math.ceil(cols / bandCols(spec, cols));
-  const search = isSearched(spec) ? 16 + searchBytes + 4 * bandCols(spec, cols) : 0;
+  const search = isSearched(spec) || spec.choice !== 'none' ? 16 + searchBytes + 4 * bandCols(spec, cols) : 0;
   const row = cols + packedRowBytes(elementBits(spec.element), cols) + 16;
   return 64 * Math.ceil((64 + 20 * (tiles + 3) + row + search) / 64);
 }
@@ -80,7 +89,7 @@ const real = (x: number) => f32Bits(x) | 0;
 /** Divisor of block maxima and factor of steps, or their counterparts under a library's rule (formats/nvfp4.ts). */
 function twoLevels(spec: QuantSpec, tensorScale: number, tensorAmax: number): [divisor: number, factor: number] {
   const encodeScale = tensorAmax > 0 ? Math.min(Math.fround(2688 / tensorAmax), 3.4028234663852886e38) : 1;
-  switch (spec.scale.rule) {
+  switch (spec.choice === 'none' ? spec.scale.rule : 'absmax') {
     case 'compressed-tensors':
       return [encodeScale, encodeScale];
     case 'transformer-engine':
@@ -90,8 +99,9 @@ function twoLevels(spec: QuantSpec, tensorScale: number, tensorAmax: number): [d
   }
 }
 
-/** A search starts from the simplest rule of its scales. */
-function ruleId({ scale }: QuantSpec): number {
+/** A search starts from the simplest rule of its scales; after a choice a product is rounded, as Transformer Engine does. */
+function ruleId({ scale, choice }: QuantSpec): number {
+  if (choice !== 'none') return floatRules['transformer-engine'];
   const rule = scale.rule === 'mse' ? (scale.format === 'e8m0' ? 'floor' : 'absmax') : scale.rule;
   return scale.format === 'e8m0'
     ? e8m0Rules[rule as keyof typeof e8m0Rules]

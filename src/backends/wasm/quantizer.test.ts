@@ -101,7 +101,7 @@ const names = [
     ['tensor', 'channel', 'token', 'tile128x128', 'tile1x128', 'tile16x32', 'g64-f16s'].map((g) => `fp8-${e}-${g}`),
   ),
   ...['fp4-e1m2-g32-f16s', 'fp8-e4m3ieee-channel'],
-  ...['int4', 'int8', 'int3', 'int2'].flatMap((e) =>
+  ...['int4', 'int2'].flatMap((e) =>
     ['g128', 'channel', 'g16', 'g64-asym', 'g32-asymf', 'channel-asym', 'g32-half', 'g32-f32s', 'g32-asym-clip0.9'].map(
       (g) => `${e}-${g}-mse`,
     ),
@@ -118,7 +118,9 @@ const names = [
     'fp8-e5m2-g64-bf16s',
     'fp4-e2m1-g64-f16s',
   ].map((e) => `${e}-mse`),
+  ...['int8-g128-mse', 'int8-channel-asym-mse', 'int3-g64-asymf-mse', 'int6-g32-half-mse'],
   'fp8-e4m3-tile1x48-mse',
+  ...['nvfp4-46', 'nvfp4-46-mae', 'nvfp4-46-absmax', 'nvfp4-46-g32'],
 ];
 
 describe.each([1, 2])('%d threads', (threads) => {
@@ -244,6 +246,15 @@ describe('limits', () => {
     }
   });
 
+  test('four-over-six of tiny tensors and of blocks that round to zero', () => {
+    const format = parseFormat('nvfp4-46');
+    for (const size of [2 ** -110, 2 ** -140, 2 ** -99, 1]) {
+      const x = Float32Array.from({ length: 256 }, (_, i) => size * (i < 16 ? 1 : 2 ** -20) * Math.sin(i * 1.7));
+      const ours = quantizer.quantize(stored(x, 'f32', 2, 128)[0], format);
+      expect(ours).toEqual(quantize(x, 2, 128, format));
+    }
+  });
+
   test.each(['mxfp4', 'fp8-e4m3-tensor', 'fp8-e4m3-tile128x128', 'int4-g64-asym'])(
     '%s: NaN and infinity are found',
     (name) => {
@@ -270,7 +281,8 @@ describe('limits', () => {
     'nvfp4-2d-mse',
     'mxfp4-sr',
     'int4-g32-signed',
-    'nvfp4-46',
+    'nvfp4-2d-46',
+    'if4',
     'q4_0',
     'int4-g8',
     'hif4',

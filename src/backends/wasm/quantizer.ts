@@ -11,7 +11,7 @@ import type { Format, Quantized, QuantSpec } from '../../formats/format.ts';
 import { scaleLayout } from '../../formats/layout.ts';
 import { nvfp4TensorScale, usesNvfp4Codec } from '../../formats/nvfp4.ts';
 import { packedRowBytes } from '../../formats/packing.ts';
-import { nonFiniteValue } from '../../formats/quantize.ts';
+import { dequantize, nonFiniteValue, quantize } from '../../formats/quantize.ts';
 import { formatName } from '../../formats/registry.ts';
 import { scaleBytes } from '../../formats/scale-format.ts';
 import { elementBits } from '../../formats/table.ts';
@@ -19,7 +19,7 @@ import { elementCount } from '../../tensor/shape.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import { createPool, type Pool, type PoolOptions } from './pool.ts';
 import { bytesOf, copyBytes, uninitializedBytes } from './quantizer-copy.ts';
-import { bandRows, hasQuantizeKernel, isSearched, kernelScratchBytes, specWords } from './quantizer-plan.ts';
+import { bandRows, hasQuantizeKernel, kernelScratchBytes, selectionWords, specWords } from './quantizer-plan.ts';
 
 /** A row-major matrix as a checkpoint stores it, little-endian. */
 export interface StoredMatrix {
@@ -59,7 +59,9 @@ const dtypeIds = { f32: 0, bf16: 1, f16: 2 } as const;
 /** Source and codes of a strip stay in the caches. */
 const threadStripBytes = 1 << 20;
 const mostStripBytes = 8 << 20;
-const argumentWords = 31;
+const argumentWords = 34;
+/** Below this largest magnitude the reciprocals of four-over-six leave the range of float32. */
+const smallestChoice = 2 ** -100;
 
 /**
  * Starts the threads.
@@ -157,10 +159,8 @@ function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSp
   };
   const setWords = (tensorScale: number, tensorAmax: number, fixedAmax: number) => {
     words.set([source, dtypeIds[dtype], 0, cols, ...specWords(spec, cols, tensorScale, tensorAmax)]);
-    words.set(
-      [codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax, isSearched(spec) ? 1 : 0],
-      22,
-    );
+    words.set([codesAt, rowBytes, scalesAt, zerosAt, scratch, scratchBytes, status, fixedAmax], 22);
+    words.set(selectionWords(spec, tensorAmax), 30);
   };
 
   let amax = 0;
@@ -174,6 +174,8 @@ function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSp
       }
     }
   }
+  if (spec.choice !== 'none' && amax > 0 && amax < smallestChoice)
+    return quantize(valuesOf(matrix), rows, cols, spec, { tensor });
   const tensorScale = usesNvfp4Codec(spec) ? nvfp4TensorScale(spec, amax) : tensorScaleOf(spec, amax);
   setWords(tensorScale, amax, wholeTensor ? f32Bits(amax) : -1);
 
@@ -191,6 +193,13 @@ function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSp
     if (zeroPoints) copyBytes(heap, zerosAt, zerosAt + scaleCount * perZero, zeroPoints, firstScale * perZero);
   }
   return { format: spec, rows, cols, codes, scales, zeroPoints, tensorScale };
+}
+
+/** The float32 values of a stored matrix. */
+function valuesOf({ bytes, dtype, rows, cols }: StoredMatrix): Float32Array {
+  const none = new Uint8Array(0);
+  const format = { kind: 'float', name: dtype } as const;
+  return dequantize({ format, rows, cols, codes: bytes, scales: none, zeroPoints: undefined, tensorScale: 1 });
 }
 
 /** The error that names the first NaN or infinity of a strip of rows. */

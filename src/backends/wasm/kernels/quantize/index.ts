@@ -18,6 +18,7 @@ import {
   storeRange,
   valueBytes,
 } from './convert';
+import { fourOverSix } from './choose';
 import { countable, encodeRowByCounting } from './count';
 import { encodeRowFloat, encodeRowInt, prepareSteps } from './encode';
 import { packBytes } from './pack';
@@ -67,6 +68,9 @@ const wScratchBytes = 27; // of one thread
 const wStatus = 28; // one i32 a thread
 const wFixedAmax = 29; // float bits of the amax of the whole tensor for a tensor scale, or −1
 const wSearch = 30; // 1: the rule `mse`
+const wChoice = 31; // four-over-six: its measure, or 0
+const wTensorAmax = 32; // for a choice
+const wMultiplier = 33; // fl(1536 / tensorAmax), for a choice
 
 /** amaxBits for a dtype known at run time. */
 function storedAmax(dtype: i32, x: usize, count: i32): i32 {
@@ -182,6 +186,26 @@ function searchedScales(dtype: i32, args: usize, x: usize, index: i32, count: i3
     storeScale(format, address(args, wScales), index + t, code);
     store<f32>(steps, decodeScale(format, code) * factor * tile.unit);
   }
+}
+
+/** symmetricScales for one row under four-over-six. */
+function chosenScales(dtype: i32, args: usize, x: usize, index: i32, count: i32, steps: usize, scratch: usize): void {
+  const measure = word(args, wChoice);
+  const amax = real(args, wTensorAmax);
+  const multiplier = real(args, wMultiplier);
+  for (let t = 0; t < count; t++, steps += 4) {
+    const tile = searchedTile(dtype, args, x, t, scratch);
+    const g = tile.tensorScale;
+    const code = fourOverSix(tile.values, tile.count, load<f32>(steps), multiplier, g, amax, measure);
+    storeScale(scaleE4m3, address(args, wScales), index + t, code);
+    store<f32>(steps, decodeScale(scaleE4m3, code) * g);
+  }
+}
+
+/** Zero codes for the tiles of a packed row whose step is zero. */
+function clearZeroTiles(args: usize, steps: usize, count: i32, out: usize): void {
+  const bytes = <usize>word(args, wTileCols) >> 1;
+  for (let t = 0; t < count; t++, steps += 4, out += bytes) if (load<f32>(steps) == 0) memory.fill(out, 0, bytes);
 }
 
 /** Whether a float32 is neither infinite nor NaN. */
@@ -334,7 +358,8 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const zeros = minimums + words;
   const bytes = zeros + words;
   const packed = bytes + <usize>cols;
-  const search: usize = word(args, wSearch) != 0 ? (packed + rowBytes + 31) & ~15 : 0;
+  const choice = word(args, wChoice) != 0;
+  const search: usize = choice || word(args, wSearch) != 0 ? (packed + rowBytes + 31) & ~15 : 0;
   const direct = bits == 8 || bits == 4;
   const rule = word(args, wRule);
   const mayCount = countableElement(args);
@@ -357,8 +382,9 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
           return;
         }
       }
-      if (!asymmetric && search != 0)
-        searchedScales(dtype, args, source + <usize>band * sourceBytes, scaleIndex, scaleCols, steps, search);
+      const x = source + <usize>band * sourceBytes;
+      if (choice) chosenScales(dtype, args, x, scaleIndex, scaleCols, steps, search);
+      else if (!asymmetric && search != 0) searchedScales(dtype, args, x, scaleIndex, scaleCols, steps, search);
       else if (!asymmetric) symmetricScales(args, scaleIndex, scaleCols, steps);
     }
     const counts = mayCount && countable(rule, steps, scaleCols);
@@ -389,6 +415,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
         packBytes(bytes, packed, cols, bits);
         memory.copy(target, packed, rowBytes);
       }
+      if (choice) clearZeroTiles(args, steps, scaleCols, target);
     }
   }
 }

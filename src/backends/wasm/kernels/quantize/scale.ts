@@ -42,14 +42,26 @@ function bf16Code(x: f32): u32 {
   return (code & 0x7fff) == 0x7f80 ? code - 1 : code;
 }
 
-/** Nearest-even code of a minifloat with 3 mantissa bits and no sign; positive values never become 0. */
-function smallCode(x: f32, bias: i32, last: i32): u32 {
+/** Nearest-even code of a minifloat with 3 mantissa bits and no sign. */
+// @ts-ignore: decorator
+@inline
+function roundedCode(x: f32, bias: i32, last: i32): u32 {
   const bits = reinterpret<i32>(x);
   const field = max(bits >> 23, 128 - bias);
   // value / spacing of its binade, exact
   const n = <i32>nearest(x * reinterpret<f32>((257 - field) << 23));
-  const code = min(((field - 128 + bias) << 3) + n, last);
+  return min(((field - 128 + bias) << 3) + n, last);
+}
+
+/** The same, but positive values never become 0. */
+function smallCode(x: f32, bias: i32, last: i32): u32 {
+  const code = roundedCode(x, bias, last);
   return code == 0 && x > 0 ? 1 : code;
+}
+
+/** E4M3 code of a number up to 512: nearest even, saturating, small numbers become 0. */
+export function e4m3Code(x: f32): u32 {
+  return roundedCode(x, 7, 126);
 }
 
 function smallValue(code: u32, bias: i32): f32 {
