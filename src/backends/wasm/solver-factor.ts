@@ -69,15 +69,16 @@ export function eachStrip(
 ): void {
   const rowBytes = 4 * size;
   const rows = Math.min(size, Math.max(1, Math.floor(stripBytes / rowBytes)));
-  const strip = pool.allocator.allocate(rows * rowBytes, 'rows of statistics');
-  const source = bytesOf(matrix.buffer, matrix.byteOffset, 4 * size * size);
-  const heap = bytesOf(pool.memory.buffer);
-  for (let first = 0; first < size; first += rows) {
-    const count = Math.min(rows, size - first);
-    copyBytes(source, first * rowBytes, (first + count) * rowBytes, heap, strip);
-    use(strip, first, count);
-  }
-  pool.allocator.free(strip);
+  withMemory(pool, (allocate) => {
+    const strip = allocate(rows * rowBytes, 'rows of statistics');
+    const source = bytesOf(matrix.buffer, matrix.byteOffset, 4 * size * size);
+    const heap = bytesOf(pool.memory.buffer);
+    for (let first = 0; first < size; first += rows) {
+      const count = Math.min(rows, size - first);
+      copyBytes(source, first * rowBytes, (first + count) * rowBytes, heap, strip);
+      use(strip, first, count);
+    }
+  });
 }
 
 /** Runs `body` with a function that allocates; frees everything it gave out. */

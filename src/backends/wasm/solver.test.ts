@@ -11,9 +11,11 @@ import {
   solveReference,
 } from '../../quantize/gptq/reference.ts';
 import { correlatedInputs, moments, outputError } from '../../quantize/gptq/testing.ts';
+import { createPool } from './pool.ts';
 import { createSolver, type Solver } from './solver.ts';
-import { choiceThresholds } from './solver-columns.ts';
-import { type Factor, type Triangle, triangleEntry } from './solver-factor.ts';
+import { type ColumnRequest, choiceThresholds, solveColumns } from './solver-columns.ts';
+import { errorForms } from './solver-errors.ts';
+import { type Factor, factorHessian, type Triangle, triangleEntry } from './solver-factor.ts';
 
 let solver: Solver;
 let threads: Solver;
@@ -208,8 +210,12 @@ describe('columns', () => {
     ['iq4_nl', 8, 160],
   ] as const;
 
-  /** In steps: what float32 arithmetic on weights of up to a few hundred steps explains, seen 1e-4. */
-  const tolerance = 1e-3;
+  /**
+   * The rule: a code differs from the float64 reference only where the number to be rounded lies within this many steps
+   * of the middle of two values; what follows in its row may then differ. Weights of up to some hundred steps in float32
+   * explain 1e-4. In these cases no code differs at all.
+   */
+  const tolerance = 1e-4;
 
   test.each(cases)('%s, %d × %d: every code is the nearest one given the codes before it', (name, rows, cols) => {
     const p = problem(name, rows, cols);
@@ -242,7 +248,7 @@ describe('columns', () => {
           different++;
           expect(Math.abs(free.excess[r * cols + at]!)).toBeLessThan(tolerance);
         }
-        expect(different).toBeLessThanOrEqual(Math.ceil(rows / 4));
+        expect(different).toBeLessThanOrEqual(1);
       }
     }
   });
@@ -334,4 +340,38 @@ test.each([
     const expected = outputError(inBlock(d.subarray(r * cols), 1), inBlock(x, 30), span);
     expect(blocks[i]! / expected).toBeCloseTo(1, 4);
   }
+});
+
+test('addresses beyond 2 GiB', async () => {
+  const pool = await createPool('solve', { threads: 2 });
+  pool.allocator.allocate(2.2e9, 'nothing');
+  const [rows, cols] = [7, 160];
+  const x = correlatedInputs(200, cols, 1);
+  const gram = moments(x, x, cols);
+  const cross = moments(x, x, cols, true);
+  const request = { gram, size: cols, damping: 0.01, asymmetry: { cross, strength: 0.1 } };
+  const factor = factorOf(solver, request);
+  expect(factorHessian(pool, 2 ** 32, request)).toEqual(factor);
+  const weight = gaussianMatrix(rows, cols, 3);
+  const {
+    values,
+    order: choice,
+    run,
+    steps,
+    offsets,
+  } = gridOf(quantize(weight, rows, cols, parseFormat('int4-g32-asym')));
+  const codes = [solver.columns, (r: ColumnRequest) => solveColumns(pool, r)].map((columns) => {
+    const solve = columns({ weight, rows, cols, factor, values, choice, run, offsets: true });
+    solve.setParameters(0, steps, offsets);
+    solve.round(0, 128);
+    solve.settle(0, 128);
+    solve.update(128, cols, 0, 128);
+    solve.round(128, cols);
+    return solve.codes();
+  });
+  expect(codes[1]).toEqual(codes[0]);
+  const forms = [solver.errors(gram, cross, cols), errorForms(pool, gram, cross, cols)];
+  const [low, high] = forms.map((f) => [f.quadratic(weight, rows), f.cross(weight, weight, rows)]);
+  expect(high).toEqual(low);
+  pool.dispose();
 });

@@ -132,7 +132,7 @@ test.each(['int4-g32-asym', 'nvfp4', 'q4_k', 'mxfp4'])(
       const codes = permute(codesOf(quantized));
       const runOf = (i: number) => Math.floor(places[i]! / run);
       const { excess } = solveReference(permute(weight), grid, runOf, upper, undefined, 128, codes);
-      expect(Math.max(...excess)).toBeLessThan(1e-3);
+      expect(Math.max(...excess)).toBeLessThan(1e-4);
 
       // W − Ŵ = E U gives the errors, and they the weights at the start of each group
       const d = permute(minus(weight, dequantize(quantized)));
