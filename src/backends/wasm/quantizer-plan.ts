@@ -51,7 +51,10 @@ export function hasQuantizeKernel(format: Format, cols: number): format is Quant
 }
 
 /** Whether the kernels search the scales of this format. */
-export const isSearched = (spec: QuantSpec): boolean => spec.scale.rule === 'mse' && spec.choice === 'none';
+const isSearched = (spec: QuantSpec): boolean => spec.scale.rule === 'mse' && spec.choice === 'none';
+
+/** Whether the kernels search scales or choose between two. */
+export const selectsScales = (spec: QuantSpec): boolean => isSearched(spec) || spec.choice !== 'none';
 
 /** Words 30 … 33 of the argument block: whether scales are searched, the measure of a choice (0: none) and its factors. */
 export function selectionWords(spec: QuantSpec, tensorAmax: number): number[] {
@@ -78,7 +81,7 @@ export function bandCols(spec: QuantSpec, cols: number): number {
  */
 export function kernelScratchBytes(spec: QuantSpec, cols: number): number {
   const tiles = Math.ceil(cols / bandCols(spec, cols));
-  const search = isSearched(spec) || spec.choice !== 'none' ? 16 + searchBytes + 4 * bandCols(spec, cols) : 0;
+  const search = selectsScales(spec) ? 16 + searchBytes + 4 * bandCols(spec, cols) : 0;
   const row = cols + packedRowBytes(elementBits(spec.element), cols) + 16;
   return 64 * Math.ceil((64 + 20 * (tiles + 3) + row + search) / 64);
 }

@@ -19,7 +19,14 @@ import { elementCount } from '../../tensor/shape.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import { createPool, type Pool, type PoolOptions } from './pool.ts';
 import { bytesOf, copyBytes, uninitializedBytes } from './quantizer-copy.ts';
-import { bandRows, hasQuantizeKernel, kernelScratchBytes, selectionWords, specWords } from './quantizer-plan.ts';
+import {
+  bandRows,
+  hasQuantizeKernel,
+  kernelScratchBytes,
+  selectionWords,
+  selectsScales,
+  specWords,
+} from './quantizer-plan.ts';
 
 /** A row-major matrix as a checkpoint stores it, little-endian. */
 export interface StoredMatrix {
@@ -163,6 +170,7 @@ function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSp
     words.set(selectionWords(spec, tensorAmax), 30);
   };
 
+  const kernel = selectsScales(spec) ? 'quantizeRowsSelecting' : 'quantizeRows';
   let amax = 0;
   if (twoPasses) {
     setWords(1, 0, -1);
@@ -184,7 +192,7 @@ function quantizeMatrix(pool: QuantizerPool, matrix: StoredMatrix, spec: QuantSp
   const scales = uninitializedBytes(scaleRows * scaleCols * perScale);
   const zeroPoints = spec.zeroPoint === 'none' ? undefined : uninitializedBytes(scaleRows * scaleCols * perZero);
   for (const [first, count] of strips()) {
-    runStrip('quantizeRows', first, count);
+    runStrip(kernel, first, count);
     if (statusWords.some((row) => row !== 0)) throw findNonFinite(matrix, first, count, tensor);
     copyBytes(heap, codesAt, codesAt + count * rowBytes, codes, first * rowBytes);
     const firstScale = wholeTensor ? 0 : (first / band) * scaleCols;

@@ -160,6 +160,15 @@ function countRow(args: usize, x: usize, steps: usize, out: usize): void {
 
 /** Encodes the rows of this thread. status[thread] becomes 1 + the first row with a non-finite value, else 0. */
 export function quantizeRows(args: usize, thread: i32, threads: i32): void {
+  encodeRows(args, false, false, thread, threads);
+}
+
+/** The same where scales are searched or chosen: with words 30 and up. */
+export function quantizeRowsSelecting(args: usize, thread: i32, threads: i32): void {
+  encodeRows(args, word(args, wSearch) != 0, word(args, wChoice) != 0, thread, threads);
+}
+
+function encodeRows(args: usize, searches: bool, choice: bool, thread: i32, threads: i32): void {
   const rows = word(args, wRows);
   const cols = word(args, wCols);
   const dtype = word(args, wDtype);
@@ -185,8 +194,7 @@ export function quantizeRows(args: usize, thread: i32, threads: i32): void {
   const zeros = minimums + words;
   const bytes = zeros + words;
   const packed = bytes + <usize>cols;
-  const choice = word(args, wChoice) != 0;
-  const search: usize = choice || word(args, wSearch) != 0 ? (packed + rowBytes + 31) & ~15 : 0;
+  const search: usize = choice || searches ? (packed + rowBytes + 31) & ~15 : 0;
   const direct = bits == 8 || bits == 4;
   const rule = word(args, wRule);
   const mayCount = countableElement(args);

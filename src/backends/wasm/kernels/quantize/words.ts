@@ -1,4 +1,5 @@
-// Words of the argument block of quantizeRows and quantizeAmax; quantizer.ts and quantizer-plan.ts have the same list.
+// Words of the argument block of quantizeRows and quantizeAmax; quantizer.ts and quantizer-plan.ts have the same list,
+// and the engine's op quantize has its first 30.
 
 export const wSource = 0;
 export const wDtype = 1;
@@ -30,6 +31,7 @@ export const wScratch = 26;
 export const wScratchBytes = 27; // of one thread
 export const wStatus = 28; // one i32 a thread
 export const wFixedAmax = 29; // float bits of the amax of the whole tensor for a tensor scale, or −1
+// quantizeRowsSelecting only
 export const wSearch = 30; // 1: the rule `mse`
 export const wChoice = 31; // four-over-six: its measure, or 0
 export const wTensorAmax = 32; // for a choice
