@@ -30,6 +30,23 @@ export function parseCount(text: string): number {
   return n;
 }
 
+/** A size in bytes: `4GB`, `512MiB`, `1e9`. */
+export function parseBytes(text: string): number {
+  const found = /^([\d.]+(?:e\d+)?)\s*([kmgt]?)(i?)b?$/i.exec(text.trim());
+  const [, number = '', unit = '', binary = ''] = found ?? [];
+  const bytes = Number(number) * (binary ? 1024 : 1000) ** ['', 'k', 'm', 'g', 't'].indexOf(unit.toLowerCase());
+  if (!found || !Number.isFinite(bytes)) {
+    throw userError({
+      code: 'not-a-size',
+      op: 'options',
+      problem: 'not a size in bytes',
+      got: JSON.stringify(text),
+      fix: 'give a size such as 4GB or 512MiB',
+    });
+  }
+  return Math.floor(bytes);
+}
+
 /** A finite number. */
 export function parseNumber(text: string): number {
   const n = Number(text);

@@ -3,6 +3,7 @@
 
 import { fileURLToPath } from 'node:url';
 import { Option } from 'commander';
+import { createRecipe } from '../quantize/recipe/recipe.ts';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import type { CommandDefinition } from './command.ts';
 import { loadTokens, openBackend, openModel } from './open-model.ts';
@@ -25,7 +26,9 @@ const definition: CommandDefinition = {
     const backend = await openBackend(session, 'auto');
     try {
       const text = await loadTokens(session, model, { tokens, window });
-      const context = { session, model, quantizer, reference: referenceQuantizer(), backend };
+      const { weights } = model;
+      const reference = referenceQuantizer();
+      const context = { session, model, weights, quantizer, reference, backend, solving: undefined };
       const gguf = (format: string): QuantizeTarget => ({ format, containers: ['gguf'] });
       const folder = (format: string): QuantizeTarget => ({ format, containers: ['safetensors'] });
       const both = (format: string): QuantizeTarget => ({ format, containers: ['gguf', 'safetensors'] });
@@ -35,8 +38,9 @@ const definition: CommandDefinition = {
           ...['int8-channel', 'int4-g64-asym', 'int4-g64'].map(folder),
           ...['mxfp4', 'nvfp4'].map(both),
         ],
-        rules: [],
-        exclude: [],
+        recipe: createRecipe(),
+        memory: 0,
+        profile: false,
         out: raw.out as string,
         name: 'qwen3-6m',
         verify: true,

@@ -23,7 +23,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
 const globalOptions = (): Option[] => [
   new Option('--json', 'print one JSON document on stdout and nothing else there'),
   new Option('-q, --quiet', 'no progress, only results and errors'),
-  new Option('--seed <n>', 'seed of everything random').default(0).argParser(parseCount),
+  new Option('--seed <n>', 'seed of everything random (default: 0, or what a recipe says)').argParser(parseCount),
   new Option('--threads <n>', 'worker threads (default: all cores)').argParser(parseThreads),
   new Option('--debug', 'print stack traces'),
 ];
@@ -42,7 +42,8 @@ function attach(program: Command, definition: CommandDefinition, onRun: (code: P
   command.action((...all: unknown[]) => {
     all.pop();
     const options = all.pop() as Record<string, unknown>;
-    const session = openSession(definition.name, options as unknown as GlobalOptions);
+    const given = options as Partial<GlobalOptions>;
+    const session = openSession(definition.name, { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
     onRun(session.guard(() => definition.run(session, all.flat() as string[], options)));
   });
 }

@@ -11,6 +11,8 @@ export interface GlobalOptions {
   json?: boolean;
   quiet?: boolean;
   seed: number;
+  /** The seed where one was given: a recipe's own holds otherwise. */
+  givenSeed?: number;
   threads?: number;
   debug?: boolean;
 }

@@ -27,6 +27,8 @@ export interface QuantizePlan {
 export interface PlanRequest extends FormatRequest {
   label: string;
   seed: number;
+  /** What is done besides, as JSON data: method, calibration and everything else that decides the numbers. */
+  details?: Readonly<Record<string, unknown>>;
   /** Tells the source from another with the same tensors: `sourceDigest`. */
   source?: string;
 }
@@ -53,10 +55,10 @@ export function planQuantization(weights: ModelWeights, request: PlanRequest): Q
   }
   const recipe = {
     tool: `subbyte ${toolVersion}`,
-    method: 'rtn',
+    ...request.details,
     format: request.label,
     ...(request.rules?.length && {
-      tensorTypes: request.rules.map((r) => `${r.pattern}=${formatName(r.format)}`),
+      layers: request.rules.map((r) => ({ match: r.pattern, format: formatName(r.format) })),
     }),
     ...(request.exclude?.length && { exclude: request.exclude }),
     seed: request.seed,

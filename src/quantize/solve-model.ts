@@ -5,11 +5,13 @@
 
 import type { Backend } from '../backends/backend.ts';
 import type { Format } from '../formats/format.ts';
+import { denseF32 } from '../models/stack.ts';
 import type { ModelWeights } from '../models/weights.ts';
 import { type ActivationBudget, activationBudget } from './calibration/activations.ts';
-import { type BlockReport, type CalibrationMethod, calibrate } from './calibration/calibrate.ts';
+import { type BlockReport, type CalibrationMethod, calibrate, statisticsName } from './calibration/calibrate.ts';
+import { chunkWindows } from './calibration/chunks.ts';
 import type { Profile } from './calibration/profile.ts';
-import { openWorkFolder, type WorkFolder } from './calibration/work-folder.ts';
+import { openWorkFolder } from './calibration/work-folder.ts';
 import { withTensors } from './solved-model.ts';
 
 export interface SolveRequest {
@@ -39,19 +41,11 @@ export interface SolvedModel {
   /** Blocks that an earlier run had finished. */
   readonly resumed: number;
   readonly budget: ActivationBudget;
+  /** Mean squares of a weight's inputs, where the method keeps them. */
+  meanSquares(name: string): Promise<Float32Array | undefined>;
   /** Deletes the results: `weights` cannot be read afterwards. */
   remove(): Promise<void>;
   close(): Promise<void>;
-}
-
-/** Rows that give the matrix products their full rate without taking much memory. */
-const rowsPerRun = 2048;
-
-/** Windows that run together: a divisor of their number. */
-export function chunkWindows(samples: number, window: number): number {
-  let batch = Math.max(1, Math.min(samples, Math.floor(rowsPerRun / window)));
-  while (samples % batch !== 0) batch--;
-  return batch;
 }
 
 /** Calibrates and rounds; continues an earlier run with the same fingerprint. */
@@ -82,21 +76,18 @@ export async function solveModel(request: SolveRequest): Promise<SolvedModel> {
       splitProfile: request.splitProfile,
     },
   });
+  const index = await work.index();
+  const load = (name: string) => work.load(index.get(name) as number, name);
   return {
-    weights: await resultWeights(weights, formats, work),
+    weights: withTensors(weights, new Set(index.keys()), formats, load),
     reports,
     resumed,
     budget,
+    async meanSquares(name) {
+      const layer = index.get(statisticsName(name));
+      return layer === undefined ? undefined : denseF32(await work.load(layer, statisticsName(name)));
+    },
     remove: () => work.remove(),
     close: () => work.close(),
   };
-}
-
-async function resultWeights(
-  weights: ModelWeights,
-  formats: ReadonlyMap<string, Format>,
-  work: WorkFolder,
-): Promise<ModelWeights> {
-  const index = await work.index();
-  return withTensors(weights, new Set(index.keys()), formats, (name) => work.load(index.get(name) as number, name));
 }

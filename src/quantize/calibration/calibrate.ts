@@ -18,7 +18,7 @@ import { i32 } from '../../graph/value-type.ts';
 import { type LoadedBlock, loadBlock } from '../../models/loaded-block.ts';
 import { blockSites, type Site, type Stage, type StageValue, stages } from '../../models/stages.ts';
 import type { ModelWeights } from '../../models/weights.ts';
-import type { AnyTensor } from '../../tensor/tensor.ts';
+import { type AnyTensor, tensorF32 } from '../../tensor/tensor.ts';
 import { inFloatType } from '../solved-model.ts';
 import { type ActivationStore, openActivations } from './activations.ts';
 import type { SiteNeeds, SiteRecord } from './site-observer.ts';
@@ -52,11 +52,18 @@ export interface LayerReport {
 export interface LayerResult {
   readonly tensor: AnyTensor;
   readonly report: LayerReport;
+  /** Mean squares of the layer's inputs, [K], to be kept beside the tensor (`statisticsName`). */
+  readonly meanSquares?: Float32Array;
 }
+
+/** Under which name the mean squares of a weight's inputs lie in the work folder. */
+export const statisticsName = (weight: string): string => `statistics:${weight}`;
 
 /** A pass over the unrounded block for transformations that need its statistics. */
 export interface BlockPreparation {
   needs(site: Site): SiteNeeds | undefined;
+  /** How many passes over all `tokens` a search runs besides, for the plan. */
+  searchedForwards?(tokens: number): number;
   /** Tensors of the block that change; the function that the block computes stays the same. */
   apply(block: PreparedBlock): Promise<ReadonlyMap<string, AnyTensor>>;
 }
@@ -161,6 +168,8 @@ async function runBlocks(calibration: Calibration): Promise<BlockReport[]> {
           const rounded = await method.round(site, tasks);
           const tensors = new Map(rounded.map(({ tensor }, i) => [tasks[i].name, tensor]));
           for (const [name, tensor] of tensors) results.set(name, tensor);
+          for (const [i, { meanSquares }] of rounded.entries())
+            if (meanSquares) results.set(statisticsName(tasks[i].name), tensorF32([meanSquares.length], meanSquares));
           reported.push(...rounded.map(({ report }) => report));
           if (method.propagate === 'rounded') await block.replace(tensors);
         }

@@ -8,13 +8,20 @@ import type { TensorQuantizer } from '../tensor-quantizer.ts';
 export type Fit = (values: Float32Array, rows: number, cols: number, format: Format) => Promise<Quantized>;
 
 /**
- * Fits by the quantizer of plain rounding.
+ * Fits by the quantizer of plain rounding; `importance` weighs the searches of ggml types, for whole rows of K values.
  *
  * @example const tools = { solver, fit: quantizerFit(await openQuantizer()) };
  */
-export function quantizerFit(quantizer: TensorQuantizer, seed = 0): Fit {
-  return async (values, rows, cols, format) =>
-    (await quantizer.quantize(tensorF32([rows, cols], values), format, { seed, stream: 0, name: 'a group' })).data;
+export function quantizerFit(quantizer: TensorQuantizer, seed = 0, importance?: Float32Array): Fit {
+  return async (values, rows, cols, format) => {
+    const options = {
+      seed,
+      stream: 0,
+      name: 'a group',
+      importance: importance?.length === cols ? importance : undefined,
+    };
+    return (await quantizer.quantize(tensorF32([rows, cols], values), format, options)).data;
+  };
 }
 
 /**

@@ -9,18 +9,21 @@
 import type { Solver } from '../../backends/wasm/solver.ts';
 import type { Format } from '../../formats/format.ts';
 import type { DecoderConfig } from '../../models/config.ts';
+import type { ModelWeights } from '../../models/weights.ts';
 import type { CalibrationMethod } from '../calibration/calibrate.ts';
-import type { SiteRecord } from '../calibration/site-observer.ts';
-import { findStep, needsText, type Recipe } from '../recipe/recipe.ts';
+import { findStep, type Recipe } from '../recipe/recipe.ts';
+import { withTensors } from '../solved-model.ts';
 import { clippingFirst } from './clipping.ts';
 import { type ScalingStep, scalingPreparation } from './preparation.ts';
 import {
+  fitZeroPoints,
   gptqRounding,
   hqqRounding,
   importanceRounding,
   plainRounding,
   type Rounding,
   type RoundingTools,
+  roundWeighted,
 } from './rounding.ts';
 
 export interface MethodRequest {
@@ -29,12 +32,30 @@ export interface MethodRequest {
   readonly formats: ReadonlyMap<string, Format>;
   readonly solver: Solver;
   readonly tools: RoundingTools;
-  /** Told the statistics of every layer when the recipe measures importance. */
-  onImportance?(name: string, record: SiteRecord): void;
 }
 
-/** Whether a recipe does more than round every tensor on its own, so that blocks have to be worked through. */
-export const needsCalibration = (recipe: Recipe): boolean => needsText(recipe) || findStep(recipe, 'hqq') !== undefined;
+/**
+ * The model with its tensors rounded as they are read, for recipes that need no text; undefined where rounding to
+ * nearest without weights is all there is.
+ */
+export function roundedOnReading(
+  recipe: Recipe,
+  weights: ModelWeights,
+  formats: ReadonlyMap<string, Format>,
+  tools: RoundingTools,
+): ModelWeights | undefined {
+  const hqq = findStep(recipe, 'hqq');
+  if (!hqq && !tools.importance) return undefined;
+  const options = { iterations: hqq?.iterations ?? 0, p: hqq?.norm ?? 1 };
+  const linear = (name: string) => weights.role(name) === 'linear';
+  return withTensors(weights, new Set(formats.keys()), formats, async (name) => {
+    const task = { name, weight: await weights.load(name), format: formats.get(name) as Format, record: unseen };
+    const { tensor } = await (hqq && linear(name) ? fitZeroPoints(task, options, tools) : roundWeighted(task, tools));
+    return tensor;
+  });
+}
+
+const unseen = { tokens: 0, features: 0 };
 
 /** The method that carries out a recipe's steps. */
 export function calibrationMethod(request: MethodRequest): CalibrationMethod {
@@ -51,12 +72,12 @@ export function calibrationMethod(request: MethodRequest): CalibrationMethod {
   return { ...(clip ? clippingFirst(rounding, clip, request.solver, tools) : rounding), preparation };
 }
 
-function roundingOf({ recipe, solver, tools, onImportance }: MethodRequest): Rounding {
+function roundingOf({ recipe, solver, tools }: MethodRequest): Rounding {
+  const imatrix = findStep(recipe, 'imatrix');
   const gptq = findStep(recipe, 'gptq');
-  if (gptq) return gptqRounding(gptq, solver, tools);
+  if (gptq) return gptqRounding({ gptq, weighted: imatrix !== undefined }, solver, tools);
   const hqq = findStep(recipe, 'hqq');
   if (hqq) return hqqRounding({ iterations: hqq.iterations, p: hqq.norm }, tools);
-  const imatrix = findStep(recipe, 'imatrix');
-  if (imatrix && imatrix.file === undefined) return importanceRounding(tools, onImportance);
+  if (imatrix && imatrix.file === undefined) return importanceRounding(tools);
   return plainRounding(tools);
 }

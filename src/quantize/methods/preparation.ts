@@ -43,6 +43,9 @@ export function scalingPreparation(request: ScalingRequest): BlockPreparation {
   const awq = request.steps.some((step) => step.kind === 'awq');
   return {
     needs: (site) => ({ moments: true, sampleRows: awq && site.experts > 0 && site.stage === 'down' ? expertRows : 0 }),
+    // attention and MLP, each with every candidate
+    searchedForwards: (tokens) =>
+      request.steps.reduce((n, s) => n + (s.kind === 'awq' ? (s.grid + 1) * Math.min(1, s.tokens / tokens) : 0), 0),
     apply: (block) => scaleBlock(request, block),
   };
 }

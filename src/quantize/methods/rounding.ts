@@ -2,7 +2,8 @@
 // rounded.
 //
 //   gptq      second moments of the inputs; with asymmetry also those of the unrounded model (gptq/)
-//   imatrix   mean squares of the inputs weigh the searches of ggml types (io/imatrix.ts reads and writes them)
+//   imatrix   mean squares of the inputs weigh the searches of ggml types, from the pass itself or from a file
+//             (importance.ts); before gptq they weigh the search of its scales
 //   hqq       nothing: zero points fitted to the weights (../hqq.ts)
 //   rtn       nothing: rounding to nearest, for the layers that other steps left changed
 //
@@ -23,6 +24,7 @@ import type { GptqOptions } from '../gptq/options.ts';
 import { solveLayer } from '../gptq/solve-layer.ts';
 import { defaultHqqOptions, type HqqOptions, quantizeHqq } from '../hqq.ts';
 import { matrixShape, type TensorQuantizer } from '../tensor-quantizer.ts';
+import type { Importance } from './importance.ts';
 
 export interface RoundingTools {
   readonly quantizer: TensorQuantizer;
@@ -31,6 +33,8 @@ export interface RoundingTools {
   readonly streams: ReadonlyMap<string, number>;
   /** Tokens of the whole calibration. */
   readonly tokens: number;
+  /** Importances that were read from a file. */
+  readonly importance?: Importance;
 }
 
 export type Rounding = Omit<CalibrationMethod, 'preparation'>;
@@ -40,13 +44,13 @@ const fewTokens = 0.005;
 /** Whether too few tokens reached a layer to fit it to them. */
 const starved = ({ tokens }: SiteRecord, all: number) => tokens < fewTokens * all;
 
-/** Rounds to nearest, as without calibration. */
+/** Rounds to nearest, as without calibration; importances of a file weigh the searches of ggml types. */
 export function plainRounding(tools: RoundingTools): Rounding {
   return {
     needs: () => undefined,
     round: async (_, tasks) => {
       const results: LayerResult[] = [];
-      for (const task of tasks) results.push(await roundPlainly(task, tools, []));
+      for (const task of tasks) results.push(await roundWeighted(task, tools));
       return results;
     },
     propagate: 'rounded',
@@ -54,20 +58,20 @@ export function plainRounding(tools: RoundingTools): Rounding {
   };
 }
 
+/** Rounds to nearest, with the importances of a file where there are some. */
+export const roundWeighted = (task: LayerTask, tools: RoundingTools): Promise<LayerResult> =>
+  roundPlainly(task, tools, [], tools.importance?.(task.name));
+
 /** Rounds with weights of the error by the mean squares of the inputs, measured on the model as it was. */
-export function importanceRounding(
-  tools: RoundingTools,
-  keep: (name: string, record: SiteRecord) => void = () => undefined,
-): Rounding {
+export function importanceRounding(tools: RoundingTools): Rounding {
   return {
     needs: () => ({ moments: true }),
     round: async (_, tasks) => {
       const results: LayerResult[] = [];
       for (const task of tasks) {
-        keep(task.name, task.record);
-        const weighted = task.format.kind === 'ggml' && task.record.tokens > 0;
-        const notes = weighted ? [] : [`importance says nothing about ${formatName(task.format)}`];
-        results.push(await roundPlainly(task, tools, notes, weighted ? task.record.moments?.meanSquare : undefined));
+        const seen = task.record.tokens > 0 ? task.record.moments?.meanSquare : undefined;
+        const rounded = await roundPlainly(task, tools, seen ? [] : ['no calibration token reached the layer'], seen);
+        results.push({ ...rounded, meanSquares: seen });
       }
       return results;
     },
@@ -76,26 +80,35 @@ export function importanceRounding(
   };
 }
 
+export type ZeroPointOptions = Pick<HqqOptions, 'iterations' | 'p'>;
+
 /** Fits zero points; needs no text. */
-export function hqqRounding(options: Pick<HqqOptions, 'iterations' | 'p'>, tools: RoundingTools): Rounding {
-  const fit = quantizerFit(tools.quantizer, tools.seed);
-  const all = { ...defaultHqqOptions, ...options };
+export function hqqRounding(options: ZeroPointOptions, tools: RoundingTools): Rounding {
   return {
     needs: () => undefined,
     async round(_, tasks) {
       const results: LayerResult[] = [];
-      for (const { name, weight, clipped, format } of tasks) {
-        const { rows, cols } = matrixShape(weight.shape);
-        const values = clipped ?? denseF32(weight);
-        const solve = () => quantizeHqq(values, rows, cols, format, fit, name, all);
-        const tensor = qtensor(weight.shape, await tools.profile.time('solve', solve));
-        results.push({ tensor, report: { name, format: formatName(format), tokens: 0, notes: [] } });
-      }
+      for (const task of tasks) results.push(await fitZeroPoints(task, options, tools));
       return results;
     },
     propagate: 'rounded',
     floatStream: false,
   };
+}
+
+/** One weight by HQQ. */
+export async function fitZeroPoints(
+  { name, weight, clipped, format }: LayerTask,
+  options: ZeroPointOptions,
+  { quantizer, seed, profile }: RoundingTools,
+): Promise<LayerResult> {
+  const { rows, cols } = matrixShape(weight.shape);
+  const scalesOf = quantizerFit(quantizer, seed);
+  const all = { ...defaultHqqOptions, ...options };
+  const values = clipped ?? denseF32(weight);
+  const solve = () => quantizeHqq(values, rows, cols, format, scalesOf, name, all);
+  const tensor = qtensor(weight.shape, await profile.time('solve', solve));
+  return { tensor, report: { name, format: formatName(format), tokens: 0, notes: [] } };
 }
 
 async function roundPlainly(
@@ -104,29 +117,39 @@ async function roundPlainly(
   notes: readonly string[],
   importance?: Float32Array,
 ): Promise<LayerResult> {
-  const options = { seed, stream: streams.get(name) ?? 0, name, importance };
+  const options = {
+    seed,
+    stream: streams.get(name) ?? 0,
+    name,
+    importance: format.kind === 'ggml' ? importance : undefined,
+  };
   const values = clipped ? tensorF32(weight.shape, clipped) : weight;
   const tensor = await profile.time('round', () => quantizer.quantize(values, format, options));
   return { tensor, report: { name, format: formatName(format), tokens: record.tokens, notes } };
 }
 
+export interface SolveOptions {
+  readonly gptq: GptqOptions;
+  /** Scales of ggml types are searched with weights: those of a file, or the diagonal of the second moments. */
+  readonly weighted: boolean;
+}
+
 /** Rounds by GPTQ. */
-export function gptqRounding(options: GptqOptions, solver: Solver, tools: RoundingTools): Rounding {
-  const fit: Fit = quantizerFit(tools.quantizer, tools.seed);
+export function gptqRounding(options: SolveOptions, solver: Solver, tools: RoundingTools): Rounding {
+  const { asymmetry } = options.gptq;
   return {
-    needs: (site: Site) => ({ gram: true, cross: options.asymmetry > 0 && site.experts === 0 }),
-    round: (site, tasks) => tools.profile.time('solve', () => solveSite(site, tasks, options, solver, fit, tools)),
+    needs: (site: Site) => ({ gram: true, cross: asymmetry > 0 && site.experts === 0 }),
+    round: (site, tasks) => tools.profile.time('solve', () => solveSite(site, tasks, options, solver, tools)),
     propagate: 'rounded',
-    floatStream: options.asymmetry > 0,
+    floatStream: asymmetry > 0,
   };
 }
 
 async function solveSite(
   site: Site,
   tasks: readonly LayerTask[],
-  options: GptqOptions,
+  { gptq, weighted }: SolveOptions,
   solver: Solver,
-  scalesOf: Fit,
   tools: RoundingTools,
 ): Promise<LayerResult[]> {
   const prepared = new Map<SiteRecord, PreparedHessian>();
@@ -140,11 +163,13 @@ async function solveSite(
       continue;
     }
     // the routing of the unrounded model may differ, so experts are solved without the asymmetric term
-    const own = site.experts > 0 ? { ...options, asymmetry: 0 } : options;
+    const own = site.experts > 0 ? { ...gptq, asymmetry: 0 } : gptq;
     const hessian = prepared.get(record) ?? prepareHessian({ tokens, features, gram, cross }, own, solver, name);
     prepared.set(record, hessian);
     const { rows, cols } = matrixShape(weight.shape);
     const values = denseF32(weight);
+    const importance = weighted ? (tools.importance?.(name) ?? meanSquares(gram, features, tokens)) : undefined;
+    const scalesOf = quantizerFit(tools.quantizer, tools.seed, importance);
     // clipping chooses the scales; the codes approximate the weights as they are
     const ranged: Fit = (part, ...rest) => scalesOf(clipped && part.length === values.length ? clipped : part, ...rest);
     const solved = await solveLayer(hessian, values, rows, cols, format, { solver, fit: ranged }, name);
@@ -163,3 +188,7 @@ async function solveSite(
   }
   return results;
 }
+
+/** The mean square of each input, from the diagonal of Σ x xᵀ. */
+const meanSquares = (gram: Float32Array, features: number, tokens: number) =>
+  Float32Array.from({ length: features }, (_, j) => gram[j * features + j] / tokens);
