@@ -19,6 +19,22 @@ import { encoders } from './encoders.ts';
 import { clearValue, storedBytes } from './packed-layout.ts';
 import type { Pool } from './pool.ts';
 import { programBytes, writeProgram } from './program.ts';
+import { bytesOf, copyBytes } from './quantizer-copy.ts';
+
+type Numbers = Float32Array | Int32Array;
+
+/** Copies values between ordinary and shared memory at the speed of memory, or converts them one by one. */
+function copyValues(from: Numbers, to: Numbers): void {
+  if (from.constructor !== to.constructor) to.set(from);
+  else
+    copyBytes(
+      bytesOf(from.buffer, from.byteOffset, from.byteLength),
+      0,
+      from.byteLength,
+      bytesOf(to.buffer, to.byteOffset, to.byteLength),
+      0,
+    );
+}
 
 export class WasmExecutable implements Executable {
   readonly plan: MemoryPlan;
@@ -66,7 +82,7 @@ export class WasmExecutable implements Executable {
   write(input: string, data: Float32Array | Int32Array): void {
     const value = findBoundary('input', input, this.#graph.inputs);
     checkLength('input', input, data.length, elementCount(value.type.shape));
-    this.#view(value).set(data);
+    copyValues(data, this.#view(value));
   }
 
   run(): void {
@@ -82,7 +98,7 @@ export class WasmExecutable implements Executable {
     const view = this.#view(value);
     if (out) checkLength('output', output, out.length, view.length);
     const data = out ?? (view instanceof Int32Array ? new Int32Array(view.length) : new Float32Array(view.length));
-    data.set(view);
+    copyValues(view, data);
     return { kind: 'dense', shape: value.type.shape, dtype: data instanceof Int32Array ? 'i32' : 'f32', data };
   }
 

@@ -1,7 +1,7 @@
 // How many windows run together.
 
 /** Rows that give the matrix products their full rate without taking much memory. */
-const rowsPerRun = 2048;
+const rowsPerRun = 4096;
 
 /** Windows of a chunk: the largest divisor of their number that keeps to the rows of a run. */
 export function chunkWindows(samples: number, window: number): number {

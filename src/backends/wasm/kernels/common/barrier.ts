@@ -6,7 +6,8 @@
 
 import { arrivedAddress, failedAddress, mayBlockAddress, phaseAddress, phaseSleepersAddress } from '../../control.ts';
 
-const spins: i32 = 3000;
+/** Looks before a thread sleeps: longer than shares of a command usually differ. */
+const spins: i32 = 100000;
 
 export function barrier(thread: i32, threads: i32): void {
   if (threads == 1) return;
