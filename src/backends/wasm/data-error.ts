@@ -41,6 +41,7 @@ function lastStart({ op, inputs, attributes }: Node): number {
   const size = (input: number, axis: number) => inputs[input].type.shape[axis];
   switch (op.name) {
     case 'attention':
+    case 'attentionBackward':
       return size(1, 1) - size(0, 1); // q, k, v, start
     case 'kvAttention':
       return size(2, 1) - size(0, 1); // q, keys, values, …

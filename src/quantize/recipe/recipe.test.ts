@@ -57,7 +57,7 @@ const steps = fc
     optional('rotate', rotation),
     optional('smooth', some({ alpha: share })),
     optional('awq', some({ grid: whole(1, 100), duo: fc.boolean(), tokens: whole(1, 9999) })),
-    optional('clip', some({ grid: whole(1, 100), maxShrink: positive, tokens: whole(1, 9999) })),
+    optional('clip', some({ grid: whole(1, 100), maxShrink: positive })),
     solver,
     optional('imatrix', some({ file: fc.option(text), save: text })),
   )
@@ -128,7 +128,7 @@ describe('a recipe', () => {
       },
       { smooth: { alpha: 0.5 } },
       { awq: { grid: 20, duo: false, tokens: 8192 } },
-      { clip: { grid: 20, maxShrink: 0.5, tokens: 512 } },
+      { clip: { grid: 20, maxShrink: 0.5 } },
       { gptq: { damping: 0.01, order: 'group', staticGroups: true, blockSize: 128, asymmetry: 0 } },
       { imatrix: {} },
     ]);
