@@ -86,6 +86,7 @@ const streams = new Map(weights.names().map((name, i) => [name, i]));
 const tokens = request.samples * 512;
 const tools = { quantizer, profile, seed: 0, streams, tokens };
 let solved = weights;
+let close: () => Promise<void> = async () => undefined;
 let planned: { seconds: number; peakBytes: number } | undefined;
 if (needsText(recipe)) {
   const text = { source: request.calib, samples: request.samples, window: 512, sampling: 'start', seed: 0 } as const;
@@ -107,12 +108,14 @@ if (needsText(recipe)) {
     splitProfile: false,
   });
   solved = result.weights;
+  close = result.close;
 } else solved = roundedOnReading(recipe, weights, formats, tools) ?? weights;
 const rounded = mapWeights(solved, (name, tensor) => {
   const format = formats.get(name);
   return format ? quantizer.quantize(tensor, format, { seed: 0, stream: streams.get(name) ?? 0, name }) : tensor;
 });
 const candidate = await loadDecoder(rounded, backend);
+await close();
 const seconds = (performance.now() - start) / 1000;
 const peakBytes = resourceUsage().maxRSS * 1024;
 

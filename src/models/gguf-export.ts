@@ -8,7 +8,7 @@
 // time, experts one by one. Nothing is rounded here except floats that are stored in a narrower float type.
 // It does not do: quantization; `load` gives each tensor in the format that `ggufStorage` named.
 
-import { modelError } from '../errors.ts';
+import { modelError, userError } from '../errors.ts';
 import type { Format } from '../formats/format.ts';
 import { ggmlRowBytes, ggmlType } from '../formats/ggml/types.ts';
 import type { GgufEntry } from '../io/gguf-types.ts';
@@ -90,7 +90,7 @@ export function planGguf(options: GgufExportOptions): GgufExport {
 function refuseOnline({ runtime }: DecoderConfig): void {
   const [first] = runtime.online.inputs;
   if (!first) return;
-  throw modelError({
+  throw userError({
     code: 'gguf-online',
     op: 'write GGUF',
     problem: `the weights were made for inputs that are rotated while the model runs (${first.match}), which llama.cpp does not do`,
