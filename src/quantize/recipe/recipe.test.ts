@@ -127,7 +127,7 @@ describe('a recipe', () => {
         },
       },
       { smooth: { alpha: 0.5 } },
-      { awq: { grid: 20, duo: false, tokens: 8192 } },
+      { awq: { grid: 20, duo: false, tokens: 4096 } },
       { clip: { grid: 20, maxShrink: 0.5 } },
       { gptq: { damping: 0.01, order: 'group', staticGroups: true, blockSize: 128, asymmetry: 0 } },
       { imatrix: {} },
@@ -160,7 +160,7 @@ describe('a recipe', () => {
       layers: [],
       seed: 0,
       calibration: { text: 'a.txt', samples: 8, window: 64, sampling: 'start' },
-      steps: [{ awq: { grid: 20, duo: false, tokens: 8192 } }, { rtn: {} }],
+      steps: [{ awq: { grid: 20, duo: false, tokens: 4096 } }, { rtn: {} }],
     });
   });
 

@@ -51,7 +51,7 @@ const smooth = {
 const awq = {
   grid: wholeField(20, { least: 1, most: 1000 }, 'exponents that are tried'),
   duo: flagField(false, "the weights' magnitudes enter the scales too (AutoAWQ)"),
-  tokens: wholeField(8192, { least: 1, most }, 'tokens on which a scale is judged'),
+  tokens: wholeField(4096, { least: 1, most }, 'tokens on which a scale is judged'),
 };
 
 const clip = {
