@@ -15,19 +15,21 @@ export function cellsFor(group: number): Cell[] {
   const cells: Cell[] = [];
   const add = (table: string, format: string, method: string, recipe: RecipeOverrides) =>
     cells.push({ table, format, method, recipe: { ...recipe, format } });
-  for (const bits of [4, 3, 2])
-    for (const format of [`int${bits}-channel-asym`, `int${bits}-g${group}-asym`]) {
+  for (const bits of [4, 3, 2]) {
+    const groups = `int${bits}-g${group}-asym`;
+    for (const format of [`int${bits}-channel-asym`, groups]) {
       add('weights', format, 'rtn', {});
-      add('weights', `${format}-mse`, 'rtn', {});
       add('weights', format, 'gptq', { steps: ['gptq'] });
-      add('weights', format, 'gptq act-order', { steps: [{ gptq: { order: 'activation' } }] });
-      add('weights', `${format}-mse`, 'gptq', { steps: ['gptq'] });
       add('weights', format, 'gptaq', { steps: [{ gptq: { asymmetry: 1 } }] });
-      add('weights', format, 'gptaq 0.25', { steps: [{ gptq: { asymmetry: 0.25 } }] });
+      if (bits === 2) add('weights', format, 'gptaq 0.25', { steps: [{ gptq: { asymmetry: 0.25 } }] });
       add('weights', format, 'awq', { steps: ['awq', 'clip'] });
-      add('weights', format, 'awq+gptq', { steps: ['awq', 'gptq'] });
-      add('weights', format, 'rotate+gptq', { steps: [offline, 'gptq'] });
     }
+    add('weights', `${groups}-mse`, 'rtn', {});
+    add('weights', groups, 'gptq act-order', { steps: [{ gptq: { order: 'activation' } }] });
+    add('weights', `${groups}-mse`, 'gptq', { steps: ['gptq'] });
+    add('weights', groups, 'awq+gptq', { steps: ['awq', 'gptq'] });
+    add('weights', groups, 'rotate+gptq', { steps: [offline, 'gptq'] });
+  }
   for (const bits of [4, 3, 2]) {
     add('weights', `int${bits}-g${group}-asymf`, 'rtn', {});
     add('weights', `int${bits}-g${group}-asymf`, 'hqq', { steps: ['hqq'] });
@@ -40,7 +42,8 @@ export function cellsFor(group: number): Cell[] {
     add('FP4 weights', `${format}-mse`, 'gptq', { steps: ['gptq'] });
     add('FP4 weights', format, 'awq', { steps: ['awq'] });
   }
-  for (const format of ['q4_0', 'iq4_nl', 'q4_k_m', 'q3_k', 'q2_k']) {
+  // K-quants need widths that are multiples of 256, which models this small have few of
+  for (const format of ['q4_0', 'iq4_nl', 'q4_k_m', 'q3_k']) {
     add('llama.cpp types', format, 'rtn', {});
     add('llama.cpp types', format, 'imatrix', { steps: ['imatrix'] });
     add('llama.cpp types', format, 'gptq', { steps: ['gptq'] });
