@@ -15,15 +15,13 @@ import { loadTokenizer } from '../src/io/tokenizer.ts';
 import { ggufStorage } from '../src/models/gguf-storage.ts';
 import { loadDecoder } from '../src/models/loaded.ts';
 import { mapWeights, openWeights } from '../src/models/weights.ts';
-import { planCalibration } from '../src/quantize/calibration/plan-calibration.ts';
-import { openProfile } from '../src/quantize/calibration/profile.ts';
 import { loadCalibration } from '../src/quantize/calibration/windows.ts';
-import { calibrationMethod, roundedOnReading } from '../src/quantize/methods/method.ts';
+import { applyRecipe } from '../src/quantize/methods/apply-recipe.ts';
 import { transformModel } from '../src/quantize/methods/transform-model.ts';
 import { planQuantization } from '../src/quantize/plan.ts';
 import { createRecipe, needsText } from '../src/quantize/recipe/recipe.ts';
-import { solveModel } from '../src/quantize/solve-model.ts';
 import { keptAsStored } from '../src/quantize/solved-model.ts';
+import { tensorStreams } from '../src/quantize/streams.ts';
 import { matrixShape, openQuantizer } from '../src/quantize/tensor-quantizer.ts';
 import type { Cell } from './methods-cells.ts';
 
@@ -81,41 +79,31 @@ for (const [name, format] of asked) {
 const weights = keptAsStored(transformed, source, formats);
 
 const start = performance.now();
-const profile = openProfile();
-const streams = new Map(weights.names().map((name, i) => [name, i]));
-const tokens = request.samples * 512;
-const tools = { quantizer, profile, seed: 0, streams, tokens };
-let solved = weights;
-let close: () => Promise<void> = async () => undefined;
-let planned: { seconds: number; peakBytes: number } | undefined;
-if (needsText(recipe)) {
-  const text = { source: request.calib, samples: request.samples, window: 512, sampling: 'start', seed: 0 } as const;
-  const { ids } = await loadCalibration(text, tokenizer);
-  const method = calibrationMethod({ recipe, config: weights.config, formats, solver, tools });
-  const sizes = { samples: request.samples, window: 512, memory: 8e9 };
-  planned = await planCalibration({ weights, formats, method, backend, ...sizes });
-  const result = await solveModel({
-    weights,
-    formats,
-    method,
-    ids,
-    window: 512,
-    backend,
-    folder: request.folder,
-    fingerprint: 'bench',
-    memory: 8e9,
-    profile,
-    splitProfile: false,
-  });
-  solved = result.weights;
-  close = result.close;
-} else solved = roundedOnReading(recipe, weights, formats, tools) ?? weights;
-const rounded = mapWeights(solved, (name, tensor) => {
+const text = { source: request.calib, samples: request.samples, window: 512, sampling: 'start', seed: 0 } as const;
+const applied = await applyRecipe({
+  recipe,
+  weights,
+  formats,
+  quantizer,
+  solver,
+  calibration: needsText(recipe)
+    ? {
+        ids: (await loadCalibration(text, tokenizer)).ids,
+        window: text.window,
+        backend,
+        folder: request.folder,
+        fingerprint: 'bench',
+        memory: 8e9,
+      }
+    : undefined,
+});
+const streams = tensorStreams(weights);
+const rounded = mapWeights(applied?.weights ?? weights, (name, tensor) => {
   const format = formats.get(name);
   return format ? quantizer.quantize(tensor, format, { seed: 0, stream: streams.get(name) ?? 0, name }) : tensor;
 });
 const candidate = await loadDecoder(rounded, backend);
-await close();
+await applied?.remove();
 const seconds = (performance.now() - start) / 1000;
 const peakBytes = resourceUsage().maxRSS * 1024;
 
@@ -131,9 +119,9 @@ const result: CellResult = {
   klError: 0,
   top1: 0,
   seconds,
-  plannedSeconds: planned?.seconds,
+  plannedSeconds: applied?.plan?.seconds,
   peakBytes,
-  plannedBytes: planned?.peakBytes,
+  plannedBytes: applied?.plan?.peakBytes,
 };
 for (const [i, [name, file]] of Object.entries(request.texts).entries()) {
   const ids = encodeText((part) => tokenizer.encode(part), await readText(file), request.tokens);

@@ -12,6 +12,7 @@ const promises: Record<string, RegExp> = {
   '01-formats.ts': /mxfp4 +68 bytes/,
   '02-quantize-in-memory.ts': /original +perplexity \d[\s\S]*nvfp4 +perplexity .*top-1/,
   '03-graph.ts': /wasm: \d+ bytes[\s\S]*largest difference \d\.\de[-+]/,
+  '04-gptq.ts': /rounded to nearest +\d\.\d\de-[\s\S]*gptq +\d\.\d\de-[\s\S]*perplexity \d+\.\d+ → \d+\.\d+/,
 };
 
 it('every example has an expectation', () => {

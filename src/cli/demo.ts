@@ -7,8 +7,9 @@ import { createRecipe } from '../quantize/recipe/recipe.ts';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import type { CommandDefinition } from './command.ts';
 import { loadTokens, openBackend, openModel } from './open-model.ts';
-import { type QuantizeTarget, runQuantize } from './quantize-run.ts';
+import { runQuantize } from './quantize-run.ts';
 import { printQuantizeTable } from './quantize-table.ts';
+import type { QuantizeTarget } from './quantize-types.ts';
 
 const shippedModel = fileURLToPath(new URL('../../models/qwen3-6m', import.meta.url));
 const tokens = 8192;

@@ -16,21 +16,13 @@ import { sourceDigest } from '../quantize/source-digest.ts';
 import { tensorStreams } from '../quantize/streams.ts';
 import { toolVersion } from '../version.ts';
 import { type FormatTarget, parseTarget } from './format-target.ts';
-import type { QuantizeContext, QuantizeRequest } from './quantize-run.ts';
+import type { ContainerName, OmittedOutput, QuantizeContext, QuantizeRequest } from './quantize-types.ts';
 
-export type ContainerName = 'gguf' | 'safetensors' | 'none';
 export const kinds: Record<ContainerName, OutputKind> = {
   gguf: ggufOutput,
   safetensors: safetensorsOutput,
   none: noOutput,
 };
-
-/** An output that was not written because its container cannot hold the format. */
-export interface OmittedOutput {
-  format: string;
-  container: ContainerName;
-  reason: string;
-}
 
 export interface Prepared {
   label: string;

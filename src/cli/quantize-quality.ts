@@ -8,7 +8,7 @@ import { openCheckpoint } from '../io/open.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
 import { countWeights, type ModelWeights, openWeights } from '../models/weights.ts';
 import { loadOn } from './open-model.ts';
-import type { QuantizeContext, QuantizeEntry, QuantizeRequest } from './quantize-run.ts';
+import type { QuantizeContext, QuantizeEntry, QuantizeRequest } from './quantize-types.ts';
 
 /** Bytes of weights that run side by side, the original included. */
 const togetherBytes = 1e9;

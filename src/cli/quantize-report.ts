@@ -1,18 +1,9 @@
 // What a method did to the layers of a model, for tables and for machines.
 
-import type { LayerReport } from '../quantize/calibration/calibrate.ts';
-import type { QuantizeEntry } from './quantize-run.ts';
 import type { Solution } from './quantize-solve.ts';
+import type { MethodReport, QuantizeEntry } from './quantize-types.ts';
 import type { Session } from './session.ts';
 import { renderTable } from './table.ts';
-
-export interface MethodReport {
-  /** Every layer, in the order of the model. */
-  layers: readonly LayerReport[];
-  notes: readonly string[];
-  /** By phase. */
-  profileSeconds: Record<string, number>;
-}
 
 export function methodReport({ reports, profile }: Solution): MethodReport {
   return {

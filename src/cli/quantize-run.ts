@@ -1,87 +1,15 @@
 // The work of `subbyte quantize`: for every format and container solve, write, check, measure. The demo runs it too.
 
-import type { Backend } from '../backends/backend.ts';
 import { openCheckpoint } from '../io/open.ts';
 import { type ModelWeights, openWeights } from '../models/weights.ts';
-import type { CalibrationWindows } from '../quantize/calibration/windows.ts';
 import { checkOutput } from '../quantize/check-output.ts';
 import type { OutputReport } from '../quantize/output.ts';
-import type { Recipe } from '../quantize/recipe/recipe.ts';
-import type { TensorQuantizer } from '../quantize/tensor-quantizer.ts';
-import type { OpenedModel } from './open-model.ts';
 import { checkTarget, makeOutputFolder, rejectOutput } from './output-target.ts';
-import { type ContainerName, kinds, type OmittedOutput, type Prepared, prepareOutputs } from './quantize-prepare.ts';
+import { kinds, type Prepared, prepareOutputs } from './quantize-prepare.ts';
 import { type MeasuredOutput, measureQuality } from './quantize-quality.ts';
-import { type MethodReport, methodReport } from './quantize-report.ts';
-import { type Solution, Solutions, type SolveTools } from './quantize-solve.ts';
-import type { Session } from './session.ts';
-
-export interface QuantizeTarget {
-  format: string;
-  /** Undefined: every container that can hold the format. */
-  containers: ContainerName[] | undefined;
-}
-
-export interface QuantizeRequest {
-  targets: QuantizeTarget[];
-  /** Type in GGUF files, instead of the format's own. */
-  ggufType?: string;
-  /** Everything but the formats, which `targets` has. */
-  recipe: Recipe;
-  calibration?: CalibrationWindows;
-  /** Bytes that calibration's activations may take in memory. */
-  memory: number;
-  /** Tells the time of a pass from that of its statistics. */
-  profile: boolean;
-  out: string;
-  name: string;
-  verify: boolean;
-  /** Undefined: quality is not measured. */
-  quality: { tokens: Int32Array; window: number } | undefined;
-}
-
-export interface QuantizeEntry {
-  format: string;
-  container: ContainerName;
-  path: string;
-  bytes: number;
-  /** Of the quantized tensors, counted from the bytes in the file. */
-  bitsPerWeight: number;
-  /** Of the whole file. */
-  fileBitsPerWeight: number;
-  perplexity?: number;
-  originalPerplexity?: number;
-  kl?: number;
-  klError?: number;
-  top1?: number;
-  /** Seconds to read, quantize and write. */
-  seconds: number;
-  reused: boolean;
-  verified?: { tensors: number; cosine?: number; maxError?: number; kl?: number };
-  /** What a method did to the layers, where it was more than rounding to nearest. */
-  method?: MethodReport;
-  notes: string[];
-  /** What the user was told before the work began. */
-  warnings: string[];
-}
-
-/** Everything the run needs open: the source, a quantizer, a backend where something has to be computed. */
-export interface QuantizeContext {
-  session: Session;
-  model: OpenedModel;
-  /** The model as it is rounded: transformed, with its runtime scheme. */
-  weights: ModelWeights;
-  quantizer: TensorQuantizer;
-  /** The scalar codec, which the output is checked against. */
-  reference: TensorQuantizer;
-  backend: Backend | undefined;
-  solving: SolveTools | undefined;
-}
-
-export interface QuantizeResult {
-  entries: QuantizeEntry[];
-  omitted: OmittedOutput[];
-}
+import { methodReport } from './quantize-report.ts';
+import { type Solution, Solutions } from './quantize-solve.ts';
+import type { QuantizeContext, QuantizeEntry, QuantizeRequest, QuantizeResult } from './quantize-types.ts';
 
 export async function runQuantize(context: QuantizeContext, request: QuantizeRequest): Promise<QuantizeResult> {
   const { prepared, omitted } = await prepareOutputs(context, request);

@@ -1,7 +1,7 @@
 // The table that ends a quantization: size, quality and time always together.
 
 import { humanBytes } from './progress.ts';
-import type { QuantizeEntry } from './quantize-run.ts';
+import type { QuantizeEntry } from './quantize-types.ts';
 import type { Session } from './session.ts';
 import { type Column, renderTable } from './table.ts';
 

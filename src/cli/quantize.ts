@@ -23,12 +23,11 @@ import {
   sampleText,
   textOptions,
 } from './open-model.ts';
-import type { ContainerName } from './quantize-prepare.ts';
 import { type RecipeOptions, recipeOf, recipeOptions } from './quantize-recipe.ts';
 import { printMethodReport } from './quantize-report.ts';
 import { runQuantize } from './quantize-run.ts';
-import type { SolveTools } from './quantize-solve.ts';
 import { printQuantizeTable } from './quantize-table.ts';
+import type { ContainerName, SolveTools } from './quantize-types.ts';
 import type { Session } from './session.ts';
 
 interface QuantizeOptions extends RecipeOptions {
