@@ -37,6 +37,9 @@
 
 import type { KernelTable } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
+import { compareLogitsKernels } from './kernels/compare-logits.ts';
+import { crossEntropyKernels } from './kernels/cross-entropy.ts';
+import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
@@ -44,6 +47,7 @@ import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
 import { tableKernels } from './kernels/tables.ts';
+import { topKKernels } from './kernels/top-k.ts';
 
 export const kernels: KernelTable = {
   ...layoutKernels,
@@ -54,4 +58,8 @@ export const kernels: KernelTable = {
   ...ropeKernels,
   ...attentionKernels,
   ...matmulKernels,
+  ...crossEntropyKernels,
+  ...crossEntropyBackwardKernels,
+  ...compareLogitsKernels,
+  ...topKKernels,
 };
