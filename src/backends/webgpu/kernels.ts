@@ -41,11 +41,14 @@ import { compareLogitsKernels } from './kernels/compare-logits.ts';
 import { crossEntropyKernels } from './kernels/cross-entropy.ts';
 import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
+import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
+import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
+import { rowBackwardKernels } from './kernels/rows-backward.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
 
@@ -62,4 +65,7 @@ export const kernels: KernelTable = {
   ...crossEntropyBackwardKernels,
   ...compareLogitsKernels,
   ...topKKernels,
+  ...elementwiseBackwardKernels,
+  ...rowBackwardKernels,
+  ...embeddingBackwardKernels,
 };
