@@ -37,6 +37,7 @@
 
 import type { KernelTable } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
+import { attentionBackwardKernels } from './kernels/attention-backward.ts';
 import { compareLogitsKernels } from './kernels/compare-logits.ts';
 import { crossEntropyKernels } from './kernels/cross-entropy.ts';
 import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts';
@@ -65,6 +66,7 @@ export const kernels: KernelTable = {
   ...crossEntropyBackwardKernels,
   ...compareLogitsKernels,
   ...topKKernels,
+  ...attentionBackwardKernels,
   ...elementwiseBackwardKernels,
   ...rowBackwardKernels,
   ...embeddingBackwardKernels,
