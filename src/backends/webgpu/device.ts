@@ -69,15 +69,22 @@ export interface OpenDevice extends GpuTraits {
 /** Opens the default adapter. Throws a device error when there is no WebGPU or no adapter. */
 export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevice> {
   const gpu = await findGpu(options);
-  const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' });
+  const powerPreference = options.powerPreference ?? 'high-performance';
+  const adapter = await gpu.requestAdapter({ powerPreference }).catch((cause) => {
+    throw noAdapter(options.adapter, cause);
+  });
   if (!adapter) throw noAdapter(options.adapter);
   keepAlive(adapter);
   const { limits, info } = adapter;
   const features = wantedFeatures.filter((name) => adapter.features.has(name));
-  const device = await adapter.requestDevice({
-    requiredFeatures: features as GPUFeatureName[],
-    requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, limits[name]])),
-  });
+  const device = await adapter
+    .requestDevice({
+      requiredFeatures: features as GPUFeatureName[],
+      requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, limits[name]])),
+    })
+    .catch((cause) => {
+      throw noAdapter(undefined, cause);
+    });
   keepAlive(device);
   const { maximumBufferBytes = Infinity } = options;
   const largest = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize, maximumBufferBytes);
@@ -117,13 +124,18 @@ function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
   }));
 }
 
-function noAdapter(name: string | undefined): SubbyteError {
-  return deviceError({
-    code: 'webgpu-no-adapter',
-    op: 'webgpu',
-    problem: name ? `no graphics adapter is called ${name}` : 'no graphics adapter was found',
-    fix: 'install a Vulkan, Metal or Direct3D 12 driver (on Debian: apt-get install libvulkan1 and the driver of the card), or choose the wasm backend',
-  });
+function noAdapter(name: string | undefined, cause?: Error): SubbyteError {
+  const problem = name ? `no graphics adapter is called ${name}` : 'no graphics adapter can be used';
+  const reason = cause ? ` (${cause.message.replace(/\s*\n[\s*]*/g, ', ')})` : '';
+  return deviceError(
+    {
+      code: 'webgpu-no-adapter',
+      op: 'webgpu',
+      problem: problem + reason,
+      fix: 'install a Vulkan, Metal or Direct3D 12 driver (on Debian: apt-get install libvulkan1 and the driver of the card), or choose the wasm backend',
+    },
+    { cause },
+  );
 }
 
 function lossError(op: string, { reason, message }: GPUDeviceLostInfo): SubbyteError {

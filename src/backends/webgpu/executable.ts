@@ -13,7 +13,7 @@ import type { Bindings, Executable, MemoryPlan } from '../backend.ts';
 import { checkLength, findBoundary } from '../bindings.ts';
 import { dataError } from '../data-error.ts';
 import { boundBuffer, checkSize, clearValue, operandAt, storedBytes, tensorBytes } from './buffer.ts';
-import { bindingAlignment } from './constants.ts';
+import { alignedBytes, bindingAlignment } from './constants.ts';
 import type { OpenDevice } from './device.ts';
 import { runError } from './errors.ts';
 import type { MemoryRange } from './kernel.ts';
@@ -39,8 +39,8 @@ export class WebgpuExecutable implements Executable {
   readonly #roots = new Map<Value, GPUBuffer>();
   readonly #arena: GPUBuffer[] = [];
   readonly #owned: GPUBuffer[] = [];
-  readonly #readback: Readback;
-  readonly #errorReadback: Readback;
+  #readback: Readback | undefined;
+  #errorReadback: Readback | undefined;
   #commands: readonly PlannedCommand[] = [];
   #program: Program | undefined;
   #running = false;
@@ -50,7 +50,7 @@ export class WebgpuExecutable implements Executable {
   private constructor(graph: Graph, bindings: Bindings, parts: DeviceParts) {
     this.#graph = graph;
     this.#parts = parts;
-    const { gpu, memory } = parts;
+    const { gpu } = parts;
     checkSizes(graph, gpu.bufferBytes);
     this.#placed = planMemory(graph, {
       bytesOf: (value) => storedBytes(value.type),
@@ -58,9 +58,6 @@ export class WebgpuExecutable implements Executable {
       alignment: bindingAlignment,
       segmentBytes: gpu.bufferBytes,
     });
-    const largest = Math.max(4, ...[...graph.outputs.values()].map((v) => storedBytes(v.type)));
-    this.#readback = new Readback(memory, largest);
-    this.#errorReadback = new Readback(memory, 4 * errorWords);
     this.plan = this.#placed;
     try {
       this.#place(bindings);
@@ -117,7 +114,7 @@ export class WebgpuExecutable implements Executable {
     const data = direct && out ? out : new View(count);
     const range = this.#range(value);
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    await this.#guard('read', () => this.#readback.read(range.buffer, range.offset, bytes));
+    await this.#guard('read', () => this.#readback!.read(range.buffer, range.offset, bytes));
     if (out && !direct) out.set(data);
     const found = out ?? data;
     return { kind: 'dense', shape: type.shape, dtype: found instanceof Int32Array ? 'i32' : 'f32', data: found };
@@ -128,8 +125,8 @@ export class WebgpuExecutable implements Executable {
     this.#disposed = true;
     const { memory } = this.#parts;
     for (const buffer of [...this.#owned, ...(this.#program?.buffers ?? [])]) memory.free(buffer);
-    this.#readback.dispose();
-    this.#errorReadback.dispose();
+    this.#readback?.dispose();
+    this.#errorReadback?.dispose();
   }
 
   #alive(): void {
@@ -143,13 +140,13 @@ export class WebgpuExecutable implements Executable {
     const failure = watchErrors(device, () => {
       const encoder = device.createCommandEncoder();
       program.encode(encoder);
-      if (program.errors) this.#errorReadback.encode(encoder, program.errors, 0, bytes);
+      if (program.errors) this.#errorReadback!.encode(encoder, program.errors, 0, bytes);
       device.queue.submit([encoder.finish()]);
     });
     const found = await this.#guard('run', async () => {
       const error = await failure;
       if (error) throw error;
-      if (program.errors) return this.#errorReadback.collect(bytes);
+      if (program.errors) return this.#errorReadback!.collect(bytes);
       await device.queue.onSubmittedWorkDone();
     });
     if (!found) return;
@@ -204,6 +201,9 @@ export class WebgpuExecutable implements Executable {
 
   async #prepare(): Promise<void> {
     const { memory, pipelines } = this.#parts;
+    const largest = Math.max(4, ...[...this.#graph.outputs.values()].map((v) => storedBytes(v.type)));
+    this.#readback = new Readback(memory, largest);
+    this.#errorReadback = new Readback(memory, 4 * errorWords);
     this.#commands = this.#placed.nodes.flatMap((node) => this.#encode(node).map((command) => ({ node, command })));
     this.#program = await buildProgram(this.#commands, memory, pipelines);
     await memory.settle();
@@ -226,7 +226,7 @@ export class WebgpuExecutable implements Executable {
       const { buffer, offset } = this.#range(value);
       return operandAt(value.type, buffer, offset);
     };
-    const bytes = workspace === undefined ? 0 : kernel.scratchBytes!(node, gpu);
+    const bytes = workspace === undefined ? 0 : alignedBytes(kernel.scratchBytes!(node, gpu));
     return kernel.encode({
       node,
       inputs: node.inputs.map(operand),

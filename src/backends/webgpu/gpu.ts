@@ -34,7 +34,9 @@ export async function findGpu(options: GpuOptions = {}): Promise<GPU> {
   const browser = globalThis.navigator?.gpu;
   if (browser) return browser;
   if (typeof process === 'undefined' || !process.versions?.node) throw noWebgpu('this browser has no WebGPU');
-  const { create } = await importDawn();
+  // A variable, so that neither TypeScript nor a browser's bundler looks for the optional package.
+  const name: string = 'webgpu';
+  const { create } = await loadDawn(() => import(/* @vite-ignore */ name));
   const { robustness = true, enableToggles = [], disableToggles = [], adapter } = options;
   const enabled = [...defaultToggles, ...(robustness ? [] : ['disable_robustness']), ...enableToggles];
   const flags = [`enable-dawn-features=${enabled.join(',')}`];
@@ -43,11 +45,10 @@ export async function findGpu(options: GpuOptions = {}): Promise<GPU> {
   return keepAlive(create(flags));
 }
 
-async function importDawn(): Promise<DawnModule> {
-  // A variable, so that neither TypeScript nor a browser's bundler looks for the optional package.
-  const name: string = 'webgpu';
+/** What `load` imports, or a device error that says what to install. */
+export async function loadDawn(load: () => Promise<DawnModule>): Promise<DawnModule> {
   try {
-    return (await import(/* @vite-ignore */ name)) as DawnModule;
+    return await load();
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
     if (missing) throw noWebgpu('the npm package webgpu is not installed', 'run npm install webgpu', { cause });
