@@ -44,8 +44,10 @@ import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
 import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
+import { fakeQuantizeKernels } from './kernels/fake-quantize.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
+import { optimizerKernels } from './kernels/optimizers.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
@@ -67,6 +69,8 @@ export const kernels: KernelTable = {
   ...compareLogitsKernels,
   ...topKKernels,
   ...attentionBackwardKernels,
+  ...optimizerKernels,
+  ...fakeQuantizeKernels,
   ...elementwiseBackwardKernels,
   ...rowBackwardKernels,
   ...embeddingBackwardKernels,
