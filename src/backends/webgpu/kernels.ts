@@ -44,7 +44,9 @@ import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
 import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
+import { expertKernels } from './kernels/expert-matmul.ts';
 import { fakeQuantizeKernels } from './kernels/fake-quantize.ts';
+import { gramKernels } from './kernels/gram.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { optimizerKernels } from './kernels/optimizers.ts';
@@ -71,6 +73,8 @@ export const kernels: KernelTable = {
   ...attentionBackwardKernels,
   ...optimizerKernels,
   ...fakeQuantizeKernels,
+  ...gramKernels,
+  ...expertKernels,
   ...elementwiseBackwardKernels,
   ...rowBackwardKernels,
   ...embeddingBackwardKernels,
