@@ -37,6 +37,8 @@ const wantedLimits = [
 /** What kernels may know of the adapter when they choose tiles. */
 export interface GpuTraits {
   readonly features: ReadonlySet<string>;
+  /** Largest buffer that a kernel can bind, a multiple of 256. */
+  readonly bufferBytes: number;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Threads in a workgroup, also along x. */
@@ -58,8 +60,6 @@ export interface SubgroupMatrix {
 export interface OpenDevice extends GpuTraits {
   readonly device: GPUDevice;
   readonly info: GPUAdapterInfo;
-  /** Largest buffer that a kernel can bind, a multiple of 256. */
-  readonly bufferBytes: number;
   /** Set when the device was lost. */
   readonly lost: GPUDeviceLostInfo | undefined;
   /** The error to throw for work on a lost device, once it is known to be lost; undefined when it is not. */

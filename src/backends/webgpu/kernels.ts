@@ -25,6 +25,7 @@
 //   them.
 // - forEachItem and forEachGroup (entry.ts) number threads and workgroups beyond 65535. Barriers need uniform control
 //   flow: what decides a loop around one must come from constants, `item`, or workgroupUniformLoad.
+// - Give a var inside a loop its first value: Dawn on SwiftShader keeps the last pass's where WGSL promises zero.
 // - Sums have a fixed order, so that a run gives the same bits every time: no float atomics.
 // - mathSource (wgsl/math.ts) has exp, log, tanh, sigmoid, gelu to 1e-7; the built-in ones are too coarse. Never divide
 //   where the result must equal the reference bit for bit: WGSL's division is within 2.5 ULP, add, subtract and

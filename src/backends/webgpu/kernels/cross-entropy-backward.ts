@@ -2,13 +2,14 @@
 //
 //   G = dnll · (softmax(hidden · weightᵀ) − one at the target),  dhidden = G · weight,  dweight = Gᵀ · hidden
 //
-// The vocabulary is taken in spans of which G, [N, span], fills at most 32 MB of scratch memory. For each span three
-// dispatches compute 64 × 64 tiles (wgsl/tile.ts): G from logits that are computed again, what it adds to dhidden, and
-// the rows of dweight, which are complete at once. Before, a workgroup a row finds the normalizer, nll plus the logit
-// of the target. All sums have a fixed order. No features.
+// The vocabulary is taken in spans of which G, [N, span], fills at most 32 MB of scratch memory, and half of what a
+// kernel can bind. For each span three dispatches compute 64 × 64 tiles (wgsl/tile.ts): G from logits that are computed
+// again, what it adds to dhidden, and the rows of dweight, which are complete at once. Before, a workgroup a row finds
+// the normalizer, nll plus the logit of the target. All sums have a fixed order. No features.
 
 import type { WeightGradientAttributes } from '../../../graph/ops/cross-entropy.ts';
 import { targetError } from '../../data-error-codes.ts';
+import type { GpuTraits } from '../device.ts';
 import { forEachGroup, rowThreads } from '../entry.ts';
 import {
   type Command,
@@ -26,15 +27,14 @@ import { totalSource } from '../wgsl/combine.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { forEachSum, tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
 
-const spanNumbers = 2 ** 23;
-
 /** Words of the vocabulary in a span. */
-function spanOf(N: number, V: number): number {
-  const most = Math.max(1, Math.floor(spanNumbers / N / tileSide));
+function spanOf(N: number, V: number, { bufferBytes }: GpuTraits): number {
+  const numbers = Math.min(2 ** 23, bufferBytes / 8);
+  const most = Math.max(1, Math.floor(numbers / N / tileSide));
   return Math.min(most, tilesOf(V)) * tileSide;
 }
 
-const scratchWords = (N: number, V: number) => [N, N * spanOf(N, V)];
+const scratchWords = (N: number, V: number, gpu: GpuTraits) => [N, N * spanOf(N, V, gpu)];
 
 interface Operands {
   readonly hidden: DenseOperand;
@@ -156,16 +156,16 @@ function weightRows({ hidden, slopes }: Operands, dweight: DenseOperand, v0: num
 
 const crossEntropyBackward: OpKernel = {
   unsupported: ({ inputs: [, weight] }) => (weight.type.dtype === 'packed' ? 'a packed weight' : undefined),
-  scratchBytes: ({ inputs: [{ type: hidden }, { type: weight }] }) =>
-    scratchSize(scratchWords(hidden.shape[0], weight.shape[0])),
-  encode({ node, inputs, outputs, scratch }) {
+  scratchBytes: ({ inputs: [{ type: hidden }, { type: weight }] }, gpu) =>
+    scratchSize(scratchWords(hidden.shape[0], weight.shape[0], gpu)),
+  encode({ node, inputs, outputs, gpu, scratch }) {
     const { weightGradient } = node.attributes as unknown as WeightGradientAttributes;
     const [hidden, weight, targets, nll, dnll] = inputs.map((_, i) => dense(inputs, i));
     const [N, V] = [hidden.shape[0], weight.shape[0]];
-    const [normalizers, slopes] = cutScratch(scratch, scratchWords(N, V));
+    const [normalizers, slopes] = cutScratch(scratch, scratchWords(N, V, gpu));
     const operands = { hidden, weight, targets, nll, dnll, normalizers, slopes };
     const commands = [normalize(operands)];
-    const most = spanOf(N, V);
+    const most = spanOf(N, V, gpu);
     for (let v0 = 0; v0 < V; v0 += most) {
       const span = Math.min(most, V - v0);
       commands.push(spanSlopes(operands, v0, span), addToHidden(operands, dense(outputs, 0), v0, span));

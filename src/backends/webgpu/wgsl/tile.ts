@@ -45,7 +45,7 @@ function load(shared: string, { element, rows, kLast }: TileOperand, first: stri
  * scope; depth is uniform.
  */
 export function tileProduct(left: TileOperand, right: TileOperand, depth: string): string {
-  return `var sums: array<vec4f, 4>;
+  return `var sums = array<vec4f, 4>();
   for (var k0 = 0u; k0 < ${depth}; k0 += ${step}u) {
     ${load('leftTile', left, 'm0', depth)}
     ${load('rightTile', right, 'n0', depth)}
