@@ -5,8 +5,8 @@
 //   + activations between stages: hidden and middle share one store, beside heads or the MLP's hidden values
 //   + the largest stage: intermediate values by the memory plan, second moments on the backend and on the host, and what
 //     a factor of them takes (f64)
-// Time = multiply-adds of all stages (the op definitions count them) and of the solver, at the rate of a short product
-// measured here. Both are for the widest layer; a plan is an estimate, the activations' budget is a bound.
+// Time = multiply-adds of all stages (the op definitions count them) at the rate of a short product measured here, and
+// those of the solver at a fifth of it. Both are for the widest layer; a plan is an estimate, the activations' budget is a bound.
 
 import type { Backend } from '../../backends/backend.ts';
 import type { Format } from '../../formats/format.ts';
@@ -109,7 +109,7 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
     flops += one + (streams - 1) * (one - statistics * chunks);
     forward += one - statistics * chunks;
     const solving = blockSites(config, layer).filter((site) => site.stage === stage);
-    flops += solving.reduce((sum, site) => sum + solverFlops(weights, site, needsOf(site)), 0);
+    flops += solverSlowdown * solving.reduce((sum, site) => sum + solverFlops(weights, site, needsOf(site)), 0);
     const largest = Math.max(0, ...solving.map((site) => solverBytes(site, needsOf(site))));
     stageBytes = Math.max(stageBytes, arenaBytes + boundaryBytes + 2 * stateBytes + largest);
   }
@@ -133,6 +133,9 @@ function rowsAtOnce({ config }: ModelWeights, layer: number, prepared: boolean):
   if (prepared) return width('hidden', 'heads', 'middle') + mlp;
   return width('hidden') + Math.max(width('heads'), mlp);
 }
+
+/** Times as long as an f32 product of the same size: f64, and columns that depend on each other (measured: 4 to 6). */
+const solverSlowdown = 5;
 
 /** Factors and products with them: K³ for a factor, N K² for the columns and for each of three error sums. */
 function solverFlops(weights: ModelWeights, { features: K, experts, layers }: Site, { gram }: SiteNeeds): number {
