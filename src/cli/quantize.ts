@@ -205,7 +205,8 @@ async function loadWindows(session: Session, model: OpenedModel, recipe: Recipe)
     },
   );
   for (const note of windows.notes) session.warn(`  note         ${note}`);
-  return windows;
+  // the path of the sample is this machine's; files carry what they were calibrated on to others
+  return text === undefined ? { ...windows, source: 'the sample that ships with subbyte' } : windows;
 }
 
 /** The name becomes part of file names in --out. */
