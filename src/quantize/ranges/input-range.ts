@@ -53,7 +53,7 @@ export function observeRange(name: string, counting: boolean): InputRange {
     choose(rule) {
       const { min, max } = extrema.all;
       const amax = Math.max(-min, max);
-      const bound = rule.clip === 'minmax' ? amax : reach(histogram as Histogram, rule);
+      const bound = rule.clip === 'minmax' || amax === 0 ? amax : reach(histogram as Histogram, rule);
       const range = { min: Math.max(min, -bound), max: Math.min(max, bound) };
       return { ...range, amax, fixed: fixedScaleOf(rule.format, range.min, range.max) };
     },
