@@ -74,7 +74,10 @@ export function planCompressedTensors(options: CompressedExportOptions): Compres
     const fixed = input && staticScheme(format, input);
     const scheme = fixed ?? quantizedScheme(name, format, model, activations);
     if (input?.fixed && !fixed) notes.add(unsaidInputs(format, input.format));
-    if (input && fixed) layers.push(inputScaleTensor(module, input));
+    if (input && fixed) {
+      layers.push(inputScaleTensor(module, input));
+      if (formatName(input.format) === 'int8-tensor') notes.add(restricted);
+    }
     schemes.set(module, scheme);
     if (inexact(scheme, format as QuantSpec)) notes.add(reciprocal);
     for (const part of partsOf(scheme.format, format as QuantSpec, shape[0], shape[1])) {
@@ -111,6 +114,8 @@ const unquantizedOnline =
 
 const unsaidInputs = (weight: Format, input: Format) =>
   `only subbyte rounds inputs to ${formatName(input)} with fixed scales: compressed-tensors has no words for them beside ${formatName(weight)}`;
+
+const restricted = 'int8 inputs are clipped at -127, by other runtimes at -128: int8-tensor-half is exactly theirs';
 
 const reciprocal =
   'compressed-tensors stores the tensor scale of NVFP4 as its reciprocal: re-read values may differ in the last bit of f32 (nvfp4-ct: never)';

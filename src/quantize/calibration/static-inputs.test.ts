@@ -159,6 +159,8 @@ describe('static ranges of inputs', () => {
     const alone = await run(model);
     const beside = await run(model, { method: rounding({ gram: true, moments: true }) });
     const cut = await run(model, { batch: 3 });
+    const crossed = { ...rounding({ gram: true, cross: true }), floatStream: true };
+    expect((await run(model, { method: crossed })).inputs).toEqual(alone.inputs);
     expect(beside.inputs).toEqual(alone.inputs);
     expect(cut.inputs).toEqual(alone.inputs);
     expect(alone.reports[0].layers[0].tokens).toBe(48);
