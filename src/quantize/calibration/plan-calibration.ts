@@ -23,6 +23,7 @@ import { elementCount } from '../../tensor/shape.ts';
 import type { CalibrationMethod } from './calibrate.ts';
 import { chunkWindows } from './chunks.ts';
 import type { SiteNeeds } from './site-observer.ts';
+import { type RangeOf, rangesApart, staticInputs } from './static-inputs.ts';
 
 export interface CalibrationPlan {
   /** Tokens through stages, as progress counts them. */
@@ -41,6 +42,8 @@ export interface PlanRequest {
   readonly weights: ModelWeights;
   readonly formats: ReadonlyMap<string, Format>;
   readonly method: CalibrationMethod;
+  /** Rules of static ranges. */
+  readonly rangeOf?: RangeOf;
   readonly samples: number;
   readonly window: number;
   readonly backend: Backend;
@@ -50,10 +53,9 @@ export interface PlanRequest {
 
 /** Reads no weights; measures the backend for a moment. */
 export async function planCalibration(request: PlanRequest): Promise<CalibrationPlan> {
-  const { weights, method, samples, window } = request;
+  const { weights, samples, window } = request;
   const { layers } = weights.config;
   const blocks = Array.from({ length: layers }, (_, layer) => planBlock(request, layer));
-  const runs = 5 + (method.preparation ? 4 : 0);
   const widest = (of: (block: BlockPlan) => number) => Math.max(...blocks.map(of));
   const total = (of: (block: BlockPlan) => number) => blocks.reduce((sum, block) => sum + of(block), 0);
   const rate = await measureRate(request.backend);
@@ -62,7 +64,7 @@ export async function planCalibration(request: PlanRequest): Promise<Calibration
   const weightBytes = widest((b) => b.weightBytes);
   const statisticsBytes = widest((b) => b.stageBytes);
   return {
-    work: samples * window * (layers * runs - 1),
+    work: samples * window * (total((b) => b.runs) - 1),
     seconds: total((b) => b.flops) / rate,
     peakBytes: process.memoryUsage().rss + weightBytes + activationBytes + statisticsBytes,
     weightBytes,
@@ -73,6 +75,8 @@ export async function planCalibration(request: PlanRequest): Promise<Calibration
 }
 
 interface BlockPlan {
+  /** Runs of stages over all windows. */
+  runs: number;
   flops: number;
   weightBytes: number;
   activationBytes: number;
@@ -113,8 +117,15 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
     const largest = Math.max(0, ...solving.map((site) => solverBytes(site, needsOf(site))));
     stageBytes = Math.max(stageBytes, arenaBytes + boundaryBytes + 2 * stateBytes + largest);
   }
+  const inputs = staticInputs(config, request.rangeOf ?? (() => undefined));
+  const apart = stages.filter((stage) => {
+    const sites = blockSites(config, layer).filter((site) => site.stage === stage);
+    return rangesApart(sites, inputs, (site) => (Object.keys(needsOf(site)).length > 0 ? needsOf(site) : undefined));
+  }).length;
+  flops += (forward * apart) / stages.length;
   if (prepared) flops += forward * (1 + (prepared.searchedForwards?.(samples * window) ?? 0));
   return {
+    runs: stages.length + apart + (prepared ? stages.length - 1 : 0),
     flops,
     weightBytes: streams * 2 * blockBytes(weights, layer) + 3 * largestLayer(weights, layer),
     activationBytes: streams * 4 * samples * window * rowsAtOnce(weights, layer, prepared !== undefined),

@@ -11,6 +11,7 @@ import { checkKvScheme, parseKvScheme } from '../../models/kv-scheme.ts';
 import { runtimeLayers } from '../../models/runtime-layers.ts';
 import { type ActivationRule, printRuntime, type RuntimeScheme } from '../../models/runtime-scheme.ts';
 import type { ModelWeights } from '../../models/weights.ts';
+import { activationEntries } from '../recipe/activations.ts';
 import { findStep, type Recipe } from '../recipe/recipe.ts';
 import type { StepOptions } from '../recipe/steps.ts';
 import type { RotationOptions } from '../rotate/options.ts';
@@ -79,12 +80,10 @@ function fittingBlock(config: DecoderConfig, block: number): number {
   return size;
 }
 
-/** Rules for the layers' inputs; one format stands for all layers. */
+/** Rules for the layers' inputs, one for each of the recipe; scales of static ones come from calibration. */
 function activationRules(config: DecoderConfig, { activations }: Recipe): ActivationRule[] {
-  if (activations === undefined) return [];
-  const given = typeof activations === 'string' ? [{ match: '.', format: activations }] : activations;
   const layers = runtimeLayers(config);
-  return given.map(({ match, format: name }) => {
+  return activationEntries(activations).map(({ match, format: name }) => {
     const format = parseFormat(name);
     const pattern = new RegExp(match);
     const matched = layers.filter((layer) => pattern.test(layer.name));
