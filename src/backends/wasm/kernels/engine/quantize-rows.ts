@@ -8,7 +8,7 @@
 // Words: maxima, 1 for a tensor scale, 1 for one scale of the whole tensor, tensor scale (address), element maximum
 // and scale maximum (f64, two words each), copies (128 bytes a thread), bits of a fixed scale or 0, then the 30 words of quantizeRows.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, word } from '../common/args';
 import { quantizeRows } from '../quantize/index';
 import { reportError } from './error';

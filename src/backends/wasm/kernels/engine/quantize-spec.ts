@@ -9,7 +9,7 @@
 // threads, scratch, its bytes for a thread, the format words of encoders/quantize.ts, a fixed scale or 0, its zero point.
 // Scratch of a thread: column codes, then for each tile of a band step, minimum, zero point and maximum.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { decodeScale, e8m0Code, encodeScale, scaleE8m0, storeScale } from '../quantize/scale';
