@@ -1,30 +1,34 @@
 // Matrix products on tensor cores through WebGPU: tile shapes, transposes, packed weights, int8. Every timed kernel's
 // result is compared with float64 at sampled places in the same run.
 //
-//   node bench/webgpu-matmul.ts [--peer cublas.json] [--quick]
+//   node bench/webgpu-matmul.ts [--peer cublas.json] [--only REGEX] [--size 4096] [--robustness]
+//
+// The peer's file holds TFLOP/s by kind and size, as in {"f16-4096": 766.8}.
 
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { int8Matmul } from '../src/backends/webgpu/kernels/matmul-i8.ts';
-import { type SubgroupMatmul, type SubgroupTile, subgroupMatmul } from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
+import {
+  type SubgroupMatmul,
+  type SubgroupTile,
+  subgroupMatmul,
+} from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
 import { mxfp4Matvec } from '../src/backends/webgpu/kernels/matvec-packed.ts';
-import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand } from './webgpu-operands.ts';
 import { openBench } from './webgpu-gpu.ts';
+import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand } from './webgpu-operands.ts';
 
 const { values } = parseArgs({
   options: {
-    toggles: {
-      type: 'string',
-      default: 'allow_unsafe_apis,vulkan_enable_f16_on_nvidia,disable_robustness,disable_workgroup_init',
-    },
+    robustness: { type: 'boolean', default: false },
     peer: { type: 'string' },
     only: { type: 'string', default: '' },
     size: { type: 'string', default: '4096' },
   },
 });
 const peers: Record<string, number> = values.peer ? JSON.parse(readFileSync(values.peer, 'utf8')) : {};
-const bench = await openBench(values.toggles);
-console.log(`${bench.description}, toggles ${values.toggles}`);
+const { robustness } = values;
+const bench = await openBench({ robustness, enableToggles: ['disable_workgroup_init'] });
+console.log(`${bench.description}, ${robustness ? 'robustness on' : 'disable_robustness'}, disable_workgroup_init`);
 const wanted = (name: string) => new RegExp(values.only).test(name);
 const N = Number(values.size);
 
@@ -70,7 +74,14 @@ function report(name: string, shape: string, ms: number, rate: number, error: nu
 }
 
 /** Largest difference from float64, relative to the root of the sum of squares of the products. */
-async function worstError(c: GPUBuffer, M: number, columns: number, K: number, a: Operand, b: Operand): Promise<number> {
+async function worstError(
+  c: GPUBuffer,
+  M: number,
+  columns: number,
+  K: number,
+  a: Operand,
+  b: Operand,
+): Promise<number> {
   let worst = 0;
   for (let s = 0; s < 16; s++) {
     const m = (s * 2654435761) % M;
@@ -132,14 +143,34 @@ for (const shape of [best, tile(128, 256, 32, 2, 4), tile(256, 128, 32, 4, 2)]) 
 const mx = mxfp4Operand(bench, N, N, 3);
 const mxLeft = mxfp4Operand(bench, N, N, 5);
 const int4 = int4Operand(bench, N, N, 4);
-for (const shape of [best, tile(128, 256, 32, 2, 4), tile(256, 256, 32, 4, 4), tile(128, 256, 64, 2, 4), tile(128, 128, 64, 2, 2), tile(128, 128, 64, 2, 4)]) {
-  if (wanted('mxfp4')) await run('W mxfp4', { ...sizes, a: k, b: { storage: 'mxfp4', contiguous: 'k' }, tile: shape }, aRows, mx);
+for (const shape of [
+  best,
+  tile(128, 256, 32, 2, 4),
+  tile(256, 256, 32, 4, 4),
+  tile(128, 256, 64, 2, 4),
+  tile(128, 128, 64, 2, 2),
+  tile(128, 128, 64, 2, 4),
+]) {
+  if (wanted('mxfp4'))
+    await run('W mxfp4', { ...sizes, a: k, b: { storage: 'mxfp4', contiguous: 'k' }, tile: shape }, aRows, mx);
   await run('W int4-g128', { ...sizes, a: k, b: { storage: 'int4-g128', contiguous: 'k' }, tile: shape }, aRows, int4);
-  await run('both mxfp4', { ...sizes, a: { storage: 'mxfp4', contiguous: 'k' }, b: { storage: 'mxfp4', contiguous: 'k' }, tile: shape }, mxLeft, mx);
+  await run(
+    'both mxfp4',
+    { ...sizes, a: { storage: 'mxfp4', contiguous: 'k' }, b: { storage: 'mxfp4', contiguous: 'k' }, tile: shape },
+    mxLeft,
+    mx,
+  );
 }
 if (wanted('i8')) {
   const [a8, b8] = [int8Operand(bench, N, N, 6), int8Operand(bench, N, N, 7)];
-  for (const shape of [tile(128, 256, 64, 2, 4), tile(128, 128, 64, 2, 2), tile(128, 128, 64, 2, 4), tile(128, 128, 128, 2, 4), tile(256, 128, 64, 4, 2), tile(128, 256, 32, 2, 4)]) {
+  for (const shape of [
+    tile(128, 256, 64, 2, 4),
+    tile(128, 128, 64, 2, 2),
+    tile(128, 128, 64, 2, 4),
+    tile(128, 128, 128, 2, 4),
+    tile(256, 128, 64, 4, 2),
+    tile(128, 256, 32, 2, 4),
+  ]) {
     const c = bench.empty(4 * N * N);
     try {
       const ms = await bench.time(int8Matmul(N, N, N, shape), [...a8.buffers, ...b8.buffers, c]);
@@ -164,7 +195,14 @@ if (wanted('matvec')) {
   const rows = 4 * N;
   const w = mxfp4Operand(bench, rows, 2 * N, 8);
   const x = Float32Array.from({ length: 2 * N }, (_, i) => Math.sin(i * 0.37));
-  for (const [perSubgroup, subgroups] of [[1, 4], [2, 4], [4, 4], [8, 4], [4, 2], [4, 8]]) {
+  for (const [perSubgroup, subgroups] of [
+    [1, 4],
+    [2, 4],
+    [4, 4],
+    [8, 4],
+    [4, 2],
+    [4, 8],
+  ]) {
     const y = bench.empty(4 * rows);
     const kernel = mxfp4Matvec({ N: rows, K: 2 * N, rows: perSubgroup, subgroups });
     const ms = await bench.time(kernel, [w.buffers[0], w.buffers[1], bench.buffer(x), y], 6, 10);
@@ -180,14 +218,19 @@ if (wanted('matvec')) {
       error = Math.max(error, Math.abs(sum - got[n]) / Math.sqrt(squares));
     }
     const bytes = rows * 2 * N * (0.5 + 1 / 32);
-    console.log(`matvec mxfp4 ${rows}×${2 * N}, ${perSubgroup} rows × ${subgroups} subgroups: ${(1000 * ms).toFixed(1)} µs  ${(bytes / ms / 1e6).toFixed(0)} GB/s of packed bytes  error ${error.toExponential(1)}${error < 1e-4 ? '' : '  WRONG'}`);
+    console.log(
+      `matvec mxfp4 ${rows}×${2 * N}, ${perSubgroup} rows × ${subgroups} subgroups: ${(1000 * ms).toFixed(1)} µs  ${(bytes / ms / 1e6).toFixed(0)} GB/s of packed bytes  error ${error.toExponential(1)}${error < 1e-4 ? '' : '  WRONG'}`,
+    );
   }
   const copy = bench.empty(2 ** 30);
   const target = bench.empty(2 ** 30);
-  const copyKernel = { workgroups: [65535, 1, 1] as const, code: `@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>;
+  const copyKernel = {
+    workgroups: [65535, 1, 1] as const,
+    code: `@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> b: array<vec4<u32>>;
 @compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  for (var i = id.x; i < ${2 ** 26}u; i += ${65535 * 256}u) { b[i] = a[i]; } }` };
+  for (var i = id.x; i < ${2 ** 26}u; i += ${65535 * 256}u) { b[i] = a[i]; } }`,
+  };
   const ms = await bench.time(copyKernel, [copy, target]);
   console.log(`copy of 1 GiB: ${(2 ** 31 / ms / 1e6).toFixed(0)} GB/s read and written`);
 }

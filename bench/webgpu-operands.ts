@@ -20,7 +20,13 @@ function bits(seed: number): () => number {
 }
 
 /** Magnitudes from 1/16 to 1, both signs. */
-export function float16Operand(bench: Bench, outer: number, k: number, contiguous: 'k' | 'outer', seed: number): Operand {
+export function float16Operand(
+  bench: Bench,
+  outer: number,
+  k: number,
+  contiguous: 'k' | 'outer',
+  seed: number,
+): Operand {
   const next = bits(seed);
   const data = new Uint16Array(outer * k);
   for (let i = 0; i < data.length; i++) {

@@ -46,9 +46,7 @@ fn fp4_quad(codes: u32) -> vec4<f32> {
   for (var block = lane; block < ${K / 32}u; block += 32u) {
     ${range(rows)
       .map(
-        (
-          r,
-        ) => `let at${r} = (row0 + ${r}u) * ${K / 32}u + block; let w${r} = codes[at${r}]; var part${r} = 0.0;
+        (r) => `let at${r} = (row0 + ${r}u) * ${K / 32}u + block; let w${r} = codes[at${r}]; var part${r} = 0.0;
     let scale${r} = bitcast<f32>(((scales[at${r} / 4u] >> (8u * (at${r} % 4u))) & 0xffu) << 23u);`,
       )
       .join('\n    ')}
