@@ -3,10 +3,8 @@
 
 import { bufferUsage, mapRead } from '../src/backends/webgpu/constants.ts';
 import { type DeviceOptions, openDevice } from '../src/backends/webgpu/device.ts';
-import type { KernelSource } from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
-
-/** Buffers that timestamps are written to. */
-const queryResolve = 0x0200;
+import type { KernelSource } from '../src/backends/webgpu/kernel-source.ts';
+import { timeKernel } from '../src/backends/webgpu/time-kernel.ts';
 
 export interface Bench {
   readonly description: string;
@@ -15,8 +13,8 @@ export interface Bench {
   buffer(data: ArrayBufferView): GPUBuffer;
   empty(bytes: number): GPUBuffer;
   read(buffer: GPUBuffer, offset: number, bytes: number): Promise<ArrayBuffer>;
-  /** Milliseconds of one dispatch: the fastest of some series, between GPU timestamps. */
-  time(kernel: KernelSource, buffers: readonly GPUBuffer[], series?: number, length?: number): Promise<number>;
+  /** Milliseconds of one dispatch. */
+  time(kernel: KernelSource, buffers: readonly GPUBuffer[]): Promise<number>;
 }
 
 /** Throws a device error where there is no GPU, later what the device reports: invalid WGSL, no memory. */
@@ -30,8 +28,6 @@ export async function openBench(options: DeviceOptions): Promise<Bench> {
       size: Math.ceil(bytes / 16) * 16,
       usage: bufferUsage.storage | bufferUsage.copyTarget | bufferUsage.copySource,
     });
-  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 });
-  const resolved = device.createBuffer({ size: 16, usage: queryResolve | bufferUsage.copySource });
   const read = async (buffer: GPUBuffer, offset: number, bytes: number) => {
     const target = device.createBuffer({ size: bytes, usage: bufferUsage.copyTarget | bufferUsage.mapRead });
     const encoder = device.createCommandEncoder();
@@ -53,34 +49,6 @@ export async function openBench(options: DeviceOptions): Promise<Bench> {
       device.queue.writeBuffer(buffer, 0, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
       return buffer;
     },
-    async time({ code, workgroups }, buffers, series = 4, length = 10) {
-      device.pushErrorScope('validation');
-      const module = device.createShaderModule({ code });
-      const pipeline = device.createComputePipeline({ layout: 'auto', compute: { module } });
-      const group = device.createBindGroup({
-        layout: pipeline.getBindGroupLayout(0),
-        entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
-      });
-      const problem = await device.popErrorScope();
-      if (problem) throw new Error(problem.message.slice(0, 300));
-      // an idle card lowers its clock: work for a while before the first series counts
-      let best = Infinity;
-      const start = performance.now();
-      for (let i = 0; i < series || performance.now() - start < 400; i++) {
-        const encoder = device.createCommandEncoder();
-        const pass = encoder.beginComputePass({
-          timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
-        });
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, group);
-        for (let d = 0; d < length; d++) pass.dispatchWorkgroups(...workgroups);
-        pass.end();
-        encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
-        device.queue.submit([encoder.finish()]);
-        const [begin, end] = new BigUint64Array(await read(resolved, 0, 16));
-        best = Math.min(best, Number(end - begin) / 1e6 / length);
-      }
-      return best;
-    },
+    time: (kernel, buffers) => timeKernel(device, kernel, buffers),
   };
 }

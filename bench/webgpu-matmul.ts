@@ -205,7 +205,7 @@ if (wanted('matvec')) {
   ]) {
     const y = bench.empty(4 * rows);
     const kernel = mxfp4Matvec({ N: rows, K: 2 * N, rows: perSubgroup, subgroups });
-    const ms = await bench.time(kernel, [w.buffers[0], w.buffers[1], bench.buffer(x), y], 6, 10);
+    const ms = await bench.time(kernel, [w.buffers[0], w.buffers[1], bench.buffer(x), y]);
     const got = new Float32Array(await bench.read(y, 0, 4 * rows));
     let error = 0;
     for (const n of [0, 1, 1001, rows - 1]) {

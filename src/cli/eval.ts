@@ -6,16 +6,9 @@ import { enforceGates, type Figures, parseGate, requireFigures } from '../evalua
 import { measurePerplexity } from '../evaluate/perplexity.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
+import { deviceOption, openBackend } from './device.ts';
 import { kvLine, kvOption, reportKv } from './kv-option.ts';
-import {
-  deviceOption,
-  loadOn,
-  loadTokens,
-  openBackend,
-  openModel,
-  type TextOptions,
-  textOptions,
-} from './open-model.ts';
+import { loadOn, loadTokens, openModel, type TextOptions, textOptions } from './open-model.ts';
 
 interface EvalOptions extends TextOptions {
   reference?: string;

@@ -57,19 +57,6 @@ export async function openAnyCheckpoint(
   });
 }
 
-export const deviceOption = () =>
-  new Option('--device <name>', 'where to compute').choices(['auto', 'wasm', 'reference']).default('auto');
-
-/** The backend that `--device` asks for; a line says which was chosen. */
-export async function openBackend(session: Session, device: string): Promise<Backend> {
-  const backend =
-    device === 'reference'
-      ? (await import('../backends/reference/reference-backend.ts')).createReferenceBackend()
-      : await (await import('../backends/wasm/backend.ts')).createWasmBackend({ threads: session.options.threads });
-  session.note(`  device       ${backend.description}${device === 'auto' ? ' (auto)' : ''}`);
-  return backend;
-}
-
 /** Reads the weights onto a backend with progress. */
 export async function loadOn(session: Session, weights: ModelWeights, backend: Backend): Promise<LoadedDecoder> {
   const progress = session.progress('load', weights.names().length, 'tensors');

@@ -5,7 +5,8 @@
 // Memory: workgroup, (blockM + blockN) · (blockK + 16) bytes. Features: subgroups, chromium-experimental-subgroup-matrix
 // with a 16 × 16 × 32 i8 → i32 configuration, 32 lanes. Requires: M, N, K multiples of the tile.
 
-import type { KernelSource, SubgroupTile } from './matmul-subgroup.ts';
+import type { KernelSource } from '../kernel-source.ts';
+import type { SubgroupTile } from './matmul-subgroup.ts';
 
 const matrix = 16;
 const depth = 32;

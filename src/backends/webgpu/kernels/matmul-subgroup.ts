@@ -8,6 +8,7 @@
 // Either operand may have K or its outer axis contiguous, so that NN, NT and TN need no transposing pass.
 // Requires: M, N multiples of the tile, K of blockK. Other sizes take the tiled f32 kernel.
 
+import type { KernelSource } from '../kernel-source.ts';
 import { type OperandAxis, type OperandStorage, perVector, type TileOperand, tileCode } from './matmul-operand.ts';
 
 export interface SubgroupTile {
@@ -29,11 +30,6 @@ export interface SubgroupMatmul {
   readonly a: { readonly storage: OperandStorage; readonly contiguous: OperandAxis };
   readonly b: { readonly storage: OperandStorage; readonly contiguous: OperandAxis };
   readonly tile: SubgroupTile;
-}
-
-export interface KernelSource {
-  readonly code: string;
-  readonly workgroups: readonly [number, number, number];
 }
 
 const matrix = 16;

@@ -5,7 +5,7 @@
 // joins their sums. Memory: no workgroup memory. Features: shader-f16, subgroups.
 // Bindings: codes, scales (E8M0, four a u32), x (f32), y.
 
-import type { KernelSource } from './matmul-subgroup.ts';
+import type { KernelSource } from '../kernel-source.ts';
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
