@@ -60,7 +60,6 @@ const definition: CommandDefinition = {
     } finally {
       quantizer.dispose();
       backend.dispose();
-      await model.checkpoint.close();
     }
   },
 };

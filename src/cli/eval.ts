@@ -91,8 +91,6 @@ const definition: CommandDefinition = {
       enforceGates(gates, { ppl: r.perplexity, kl: r.kl, top1: r.top1 }, { ppl: r.originalPerplexity });
     } finally {
       backend.dispose();
-      await model.checkpoint.close();
-      await base?.checkpoint.close();
     }
   },
 };

@@ -76,7 +76,6 @@ const definition: CommandDefinition = {
       session.result({ prompt: options.prompt, text: tokenizer.decode(result.tokens), ...result, kv: cache });
     } finally {
       backend.dispose();
-      await model.checkpoint.close();
     }
   },
 };

@@ -153,7 +153,6 @@ const definition: CommandDefinition = {
       quantizer.dispose();
       solving?.solver.dispose();
       backend?.dispose();
-      await model.checkpoint.close();
     }
   },
 };

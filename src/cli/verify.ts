@@ -113,8 +113,6 @@ const definition: CommandDefinition = {
         );
     } finally {
       for (const backend of backends) backend.dispose();
-      await model.checkpoint.close();
-      await original?.checkpoint.close();
     }
   },
 };
