@@ -24,6 +24,8 @@ export interface CliOptions {
   interruptAt?: RegExp;
   /** Kills outright (SIGKILL) at that moment. */
   killAt?: RegExp;
+  /** Variables besides those of this process. */
+  env?: Readonly<Record<string, string>>;
 }
 
 /** `subbyte …args` */
@@ -31,7 +33,7 @@ export function subbyte(args: readonly string[], options: CliOptions = {}): Prom
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [path.join(root, 'bin/subbyte.mjs'), ...args], {
       cwd: options.cwd ?? root,
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, NO_COLOR: '1', ...options.env },
     });
     let stdout = '';
     let stderr = '';
