@@ -37,6 +37,7 @@
 
 import type { KernelTable } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
+import { dequantizeKernels } from './kernels/dequantize.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
@@ -54,4 +55,5 @@ export const kernels: KernelTable = {
   ...ropeKernels,
   ...attentionKernels,
   ...matmulKernels,
+  ...dequantizeKernels,
 };
