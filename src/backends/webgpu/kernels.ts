@@ -41,6 +41,7 @@ import { dequantizeKernels } from './kernels/dequantize.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
+import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
@@ -56,4 +57,5 @@ export const kernels: KernelTable = {
   ...attentionKernels,
   ...matmulKernels,
   ...dequantizeKernels,
+  ...quantizeKernels,
 };

@@ -12,6 +12,7 @@ import type { Format, QuantSpec, ScaleFormat } from '../../../formats/format.ts'
 import { scaleLayout } from '../../../formats/layout.ts';
 import { packedRowBytes } from '../../../formats/packing.ts';
 import { intArmValues } from '../../../formats/quantize-spec.ts';
+import { scaleBytes } from '../../../formats/scale-format.ts';
 import { isInt, isMinifloat, minifloats, scaleMinifloats } from '../../../formats/table.ts';
 import type { PackedLayout } from '../../packed-layout.ts';
 import { accessSource, floatText, minifloatSource, valueSource } from './bits.ts';
@@ -123,27 +124,37 @@ function elementsSource(p: string, spec: QuantSpec): [source: string, unit: numb
   return [`\n${table}${define(`vec4f(${look})`)}`, 1];
 }
 
-/** `NAME(index) -> f32`: stored scale (or minimum) `index` of an array of them at byte `first`. */
-export function storedScaleSource(name: string, p: string, array: string, format: ScaleFormat, first: number): string {
-  const define = (body: string) => `\nfn ${name}(index: u32) -> f32 { ${body} }\n`;
-  const byte = `${p}Byte(${first}u + index)`;
-  const half = `${p}Half(${first}u + 2u * index)`;
+/** `NAME(code: u32) -> f32`: the value of a scale code. */
+export function scaleValueSource(name: string, format: ScaleFormat): string {
+  const define = (body: string) => `\nfn ${name}(code: u32) -> f32 { return ${body}; }\n`;
   switch (format) {
     case 'f32':
-      return define(`return bitcast<f32>(${array}[${first / 4}u + index]);`);
+      return define('bitcast<f32>(code)');
     case 'f16':
-      return define(`return f16Value(${half});`);
+      return define('f16Value(code)');
     case 'bf16':
-      return define(`return bitcast<f32>(${half} << 16u);`);
+      return define('bitcast<f32>(code << 16u)');
     case 'e8m0':
-      return define(`let code = ${byte};
-  return bitcast<f32>(select(select(code << 23u, 0x00400000u, code == 0u), 0x7fc00000u, code == 255u));`);
+      return define('bitcast<f32>(select(select(code << 23u, 0x00400000u, code == 0u), 0x7fc00000u, code == 255u))');
     case 'e6m2':
-      return define(`let code = ${byte};
-  return bitcast<f32>(select((((code >> 2u) + 79u) << 23u) | ((code & 3u) << 21u), 0x7fc00000u, code == 255u));`);
+      return define(
+        'bitcast<f32>(select((((code >> 2u) + 79u) << 23u) | ((code & 3u) << 21u), 0x7fc00000u, code == 255u))',
+      );
     default:
-      return minifloatSource(`${name}Values`, scaleMinifloats[format]) + define(`return ${name}Values(vec4u(${byte})).x;`);
+      return minifloatSource(`${name}s`, scaleMinifloats[format]) + define(`${name}s(vec4u(code)).x`);
   }
+}
+
+/** `NAME(index) -> f32`: stored scale (or minimum) `index` of an array of them at byte `first`. */
+function storedScaleSource(name: string, p: string, array: string, format: ScaleFormat, first: number): string {
+  const code = {
+    1: `${p}Byte(${first}u + index)`,
+    2: `${p}Half(${first}u + 2u * index)`,
+    4: `${array}[${first / 4}u + index]`,
+  }[scaleBytes(format)];
+  return `${scaleValueSource(`${name}Value`, format)}
+fn ${name}(index: u32) -> f32 { return ${name}Value(${code}); }
+`;
 }
 
 /** Words `first` and `second` with the codes of eight values, and their codes as vec4u `low` and `high`. */
