@@ -39,6 +39,7 @@ import type { KernelTable } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
 import { dequantizeKernels } from './kernels/dequantize.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
+import { hadamardKernels } from './kernels/hadamard.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { quantizeKernels } from './kernels/quantize.ts';
@@ -58,4 +59,5 @@ export const kernels: KernelTable = {
   ...matmulKernels,
   ...dequantizeKernels,
   ...quantizeKernels,
+  ...hadamardKernels,
 };
