@@ -40,6 +40,8 @@ import { attentionKernels } from './kernels/attention.ts';
 import { dequantizeKernels } from './kernels/dequantize.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { hadamardKernels } from './kernels/hadamard.ts';
+import { kvAttentionKernels } from './kernels/kv-attention.ts';
+import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { quantizeKernels } from './kernels/quantize.ts';
@@ -60,4 +62,6 @@ export const kernels: KernelTable = {
   ...dequantizeKernels,
   ...quantizeKernels,
   ...hadamardKernels,
+  ...kvWriteKernels,
+  ...kvAttentionKernels,
 };

@@ -85,8 +85,7 @@ export function encodeTiled(context: EncodeContext): Command[] {
   const size = M > 64 && N > 64 && Math.ceil(M / 128) * Math.ceil(N / 128) * batch >= 64 ? 128 : 64;
   const [step, per] = [2048 / size, size / 16];
   const [across, down] = [Math.ceil(N / size), Math.ceil(M / size)];
-  const bind = (side: Side) =>
-    hasVectors(side, K) ? read(side.operand, 'vec4<f32>') : read(side.operand);
+  const bind = (side: Side) => (hasVectors(side, K) ? read(side.operand, 'vec4<f32>') : read(side.operand));
   const load = (side: Side, shared: string, first: string, matrix: string, names: Names) => `{
       var eight = Eight();
       let row = ${first} + thread % ${size}u;

@@ -45,10 +45,9 @@ function storeCodes(y: string, field: string, bytes: number, first: number, shar
     ${y}[${first / 4}u + item * ${groups}u + thread / ${share}u] = tile.${field};
   }`;
   const per = 4 / bytes;
-  const parts = Array.from(
-    { length: per },
-    (_, k) => `(codes[thread * ${per}u + ${k}u] << ${8 * bytes * k}u)`,
-  ).join(' | ');
+  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${8 * bytes * k}u)`).join(
+    ' | ',
+  );
   return `workgroupBarrier();
   if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, tile.${field}, alive); }
   workgroupBarrier();

@@ -40,8 +40,7 @@ const quantize: OpKernel = {
     const random: Record<string, number> = format.rounding === 'stochastic' ? { seed, stream } : {};
     const share = groupThreads(format, y.rows, y.cols);
     const wholeTensor = share === undefined && format.granularity.kind === 'tensor';
-    const amax =
-      fixedTensorScale(format) === undefined || wholeTensor ? encodeAmax(x, y, format, scratch) : [];
+    const amax = fixedTensorScale(format) === undefined || wholeTensor ? encodeAmax(x, y, format, scratch) : [];
     const codes =
       share === undefined
         ? encodeTiles(x, y, format, scratch, random)

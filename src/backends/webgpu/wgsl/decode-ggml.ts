@@ -34,7 +34,10 @@ const affine = 'return Eight(vec4f(low) * d + vec4f(m), vec4f(high) * d + vec4f(
 const half = (p: string, at: string) => `f16Value(${p}Half(${at}))`;
 
 /** Q4_K and Q5_K: six-bit scales and minima of eight sub-blocks in twelve bytes. */
-const k45 = (codesAt: number): Decode => (p) => `let j = i >> 5u;
+const k45 =
+  (codesAt: number): Decode =>
+  (p) =>
+    `let j = i >> 5u;
   let at0 = o + 4u + (j & 3u);
   let first = ${p}Byte(at0);
   let second = ${p}Byte(at0 + 4u);

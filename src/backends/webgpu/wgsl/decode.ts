@@ -44,7 +44,9 @@ fn unfused(x: vec4f) -> vec4f { return bitcast<vec4f>(bitcast<vec4u>(x) ^ vec4u(
  */
 export function decodeSource(sources: readonly PackedSource[]): string {
   const types = sources.flatMap(({ matrix: { format } }) => (format.kind === 'ggml' ? [format.type] : []));
-  const each = sources.map(({ prefix, array, matrix }) => accessSource(prefix, array) + matrixSource(prefix, array, matrix));
+  const each = sources.map(
+    ({ prefix, array, matrix }) => accessSource(prefix, array) + matrixSource(prefix, array, matrix),
+  );
   return valueSource + unfusedSource + ggmlSharedSource(types) + each.join('');
 }
 
@@ -234,4 +236,3 @@ function scaledEight(p: string, matrix: PackedMatrix, spec: QuantSpec, tileCols:
     ['x', 'y', 'z', 'w'].map((c, k) => `${p}Four(vec4u(${codes}.${c}), ${index(first + k)}).x`).join(', ');
   return `return Eight(vec4f(${each('low', 0)}), vec4f(${each('high', 4)}));`;
 }
-

@@ -33,7 +33,8 @@ const storedScales: ReadonlySet<ScaleFormat> = new Set(['f32', 'f16', 'bf16', 'e
 /** Whether kernels round to this spec: integers and minifloats under direct scale rules. */
 export function hasEncoder(spec: QuantSpec): boolean {
   const { element, scale } = spec;
-  if (spec.choice !== 'none' || !(isInt(element) || isMinifloat(element)) || !storedScales.has(scale.format)) return false;
+  if (spec.choice !== 'none' || !(isInt(element) || isMinifloat(element)) || !storedScales.has(scale.format))
+    return false;
   if (scale.format === 'e8m0') return directE8m0.has(scale.rule);
   // Narrow scales with a sign and a largest magnitude of the tensor beyond f32 do not occur in practice.
   const narrow = scale.format === 'e4m3' || scale.format === 'ue5m3';
@@ -107,7 +108,8 @@ fn powerCode(bits: u32) -> u32 {
 /** Statistics of a tile: largest magnitude; with zero points also the range; for signed maxima where it is. */
 function statisticsSource(spec: QuantSpec): string {
   if (spec.zeroPoint !== 'none') {
-    const [low, high] = spec.zeroPoint === 'integer' ? ['0.0', '0.0'] : ['3.4028234663852886e38', '-3.4028234663852886e38'];
+    const [low, high] =
+      spec.zeroPoint === 'integer' ? ['0.0', '0.0'] : ['3.4028234663852886e38', '-3.4028234663852886e38'];
     return `
 struct Statistics { amax: u32, low: f32, high: f32 }
 fn noStatistics() -> Statistics { return Statistics(0u, ${low}, ${high}); }
@@ -203,7 +205,9 @@ function settle(rounding: Rounding, value: (n: string) => string, odd: string): 
       return `if (n > 0u && a < step * ${value('n')}) { n -= 1u; }
   else if (n < last && a >= step * ${value('n + 1u')}) { n += 1u; }`;
     default: {
-      const tie = { 'nearest-even': odd, 'half-away': 'true', 'half-up': '!negative', 'half-to-zero': 'false' }[rounding];
+      const tie = { 'nearest-even': odd, 'half-away': 'true', 'half-up': '!negative', 'half-to-zero': 'false' }[
+        rounding
+      ];
       return `let middle = ${middle};
   if (n < last && (a > middle || (a == middle && ${tie}))) { n += 1u; }`;
     }
