@@ -44,6 +44,7 @@ import { kvAttentionKernels } from './kernels/kv-attention.ts';
 import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
+import { packedExpertKernels } from './kernels/matmul-vector.ts';
 import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
@@ -64,4 +65,5 @@ export const kernels: KernelTable = {
   ...hadamardKernels,
   ...kvWriteKernels,
   ...kvAttentionKernels,
+  ...packedExpertKernels,
 };

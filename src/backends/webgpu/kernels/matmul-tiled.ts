@@ -39,7 +39,8 @@ export function productOf({ node }: Pick<EncodeContext, 'node'>): Product {
 interface Side {
   readonly operand: Operand;
   readonly prefix: string;
-  readonly rows: number;
+  /** Their number, in WGSL. */
+  readonly rows: string;
   readonly kLast: boolean;
 }
 
@@ -55,7 +56,7 @@ const packedSources = (sides: readonly Side[], names: Names): PackedSource[] =>
 function loadEight(side: Side, K: number, names: Names): string {
   const { operand, prefix, rows, kLast } = side;
   const name = names[prefix];
-  const row = `matrix * ${rows}u + row`;
+  const row = `matrix * ${rows} + row`;
   if (operand.dtype === 'packed') {
     // Values beyond K are undefined.
     const masked = `eight.low = select(vec4f(), eight.low, vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(${K}u));
@@ -67,7 +68,7 @@ function loadEight(side: Side, K: number, names: Names): string {
     return `let at = ((${row}) * ${K}u + k) / 4u;
         eight.low = ${name}[at];
         if (k + 4u < ${K}u) { eight.high = ${name}[at + 1u]; }`;
-  const place = kLast ? `(${row}) * ${K}u + k + j` : `(matrix * ${K}u + k + j) * ${rows}u + row`;
+  const place = kLast ? `(${row}) * ${K}u + k + j` : `(matrix * ${K}u + k + j) * ${rows} + row`;
   return `for (var j = 0u; j < 8u && k + j < ${K}u; j++) {
           let value = ${name}[${place}];
           if (j < 4u) { eight.low[j] = value; } else { eight.high[j - 4u] = value; }
@@ -80,8 +81,8 @@ export function encodeTiled(context: EncodeContext): Command[] {
   const { transposeA, transposeB } = node.attributes as unknown as MatmulAttributes;
   const { M, N, K, batch, batchedB } = productOf(context);
   const y = dense(outputs, 0);
-  const left: Side = { operand: inputs[0], prefix: 'a', rows: M, kLast: !transposeA };
-  const right: Side = { operand: inputs[1], prefix: 'b', rows: N, kLast: transposeB };
+  const left: Side = { operand: inputs[0], prefix: 'a', rows: 'words.M', kLast: !transposeA };
+  const right: Side = { operand: inputs[1], prefix: 'b', rows: 'words.N', kLast: transposeB };
   const size = M > 64 && N > 64 && Math.ceil(M / 128) * Math.ceil(N / 128) * batch >= 64 ? 128 : 64;
   const [step, per] = [2048 / size, size / 16];
   const [across, down] = [Math.ceil(N / size), Math.ceil(M / size)];
@@ -91,7 +92,7 @@ export function encodeTiled(context: EncodeContext): Command[] {
       let row = ${first} + thread % ${size}u;
       let k = k0 + thread / ${size}u * 8u;
       let matrix = ${matrix};
-      if (row < ${side.rows}u && k < ${K}u) {
+      if (row < ${side.rows} && k < ${K}u) {
         ${loadEight(side, K, names)}
       }
       let to = thread / ${size}u * ${2 * size}u + thread % ${size}u;
@@ -103,9 +104,9 @@ var<workgroup> left: array<vec4f, ${vectors}>;
 var<workgroup> right: array<vec4f, ${vectors}>;
 `;
   const body = (names: Names) => `
-  let n0 = item % ${across}u * ${size}u;
-  let m0 = item / ${across}u % ${down}u * ${size}u;
-  let batch = item / ${across * down}u;
+  let n0 = item % words.across * ${size}u;
+  let m0 = item / words.across % words.down * ${size}u;
+  let batch = item / (words.across * words.down);
   let tm = thread / 16u * ${per}u;
   let tn = thread % 16u;
   var sums: array<array<f32, ${per}>, ${per}>;
@@ -127,12 +128,13 @@ var<workgroup> right: array<vec4f, ${vectors}>;
     let m = m0 + tm + i;
     for (var j = 0u; j < ${per}u; j++) {
       let n = n0 + tn + 16u * j;
-      if (m < ${M}u && n < ${N}u) { ${names.y}[(batch * ${M}u + m) * ${N}u + n] = sums[i][j]; }
+      if (m < words.M && n < words.N) { ${names.y}[(batch * words.M + m) * words.N + n] = sums[i][j]; }
     }
   }`;
   return [
     {
       bindings: { a: bind(left), b: bind(right), y: write(y) },
+      words: { M, N, across, down },
       ...forEachGroup(across * down * batch, threads, body, prelude),
     },
   ];

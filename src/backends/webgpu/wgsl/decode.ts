@@ -148,7 +148,7 @@ export function scaleValueSource(name: string, format: ScaleFormat): string {
 }
 
 /** `NAME(index) -> f32`: stored scale (or minimum) `index` of an array of them at byte `first`. */
-function storedScaleSource(name: string, p: string, array: string, format: ScaleFormat, first: number): string {
+export function storedScaleSource(name: string, p: string, array: string, format: ScaleFormat, first: number): string {
   const code = {
     1: `${p}Byte(${first}u + index)`,
     2: `${p}Half(${first}u + 2u * index)`,
