@@ -22,6 +22,9 @@ const wantedFeatures = [
   'chromium-experimental-subgroup-matrix',
 ];
 
+/** Extensions of WGSL itself: a device has them or not, nobody asks for them. */
+const languageFeatures = ['packed_4x8_integer_dot_product'];
+
 const wantedLimits = [
   'maxBufferSize',
   'maxStorageBufferBindingSize',
@@ -95,7 +98,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   return {
     device,
     info,
-    features: new Set(features),
+    features: new Set([...features, ...languageFeatures.filter((name) => gpu.wgslLanguageFeatures?.has(name))]),
     workgroupBytes: limits.maxComputeWorkgroupStorageSize,
     workgroupThreads: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
     subgroupMinSize: info.subgroupMinSize,

@@ -42,15 +42,20 @@ import { attentionBackwardKernels } from './kernels/attention-backward.ts';
 import { compareLogitsKernels } from './kernels/compare-logits.ts';
 import { crossEntropyKernels } from './kernels/cross-entropy.ts';
 import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts';
+import { dequantizeKernels } from './kernels/dequantize.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
 import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
 import { expertKernels } from './kernels/expert-matmul.ts';
 import { fakeQuantizeKernels } from './kernels/fake-quantize.ts';
 import { gramKernels } from './kernels/gram.ts';
+import { hadamardKernels } from './kernels/hadamard.ts';
+import { kvAttentionKernels } from './kernels/kv-attention.ts';
+import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { optimizerKernels } from './kernels/optimizers.ts';
+import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
@@ -79,4 +84,9 @@ export const kernels: KernelTable = {
   ...elementwiseBackwardKernels,
   ...rowBackwardKernels,
   ...embeddingBackwardKernels,
+  ...dequantizeKernels,
+  ...quantizeKernels,
+  ...hadamardKernels,
+  ...kvWriteKernels,
+  ...kvAttentionKernels,
 };

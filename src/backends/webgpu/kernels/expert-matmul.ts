@@ -25,6 +25,7 @@ import {
 import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import { totalSource } from '../wgsl/combine.ts';
 import { forEachSum, tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
+import { encodePackedExperts } from './matmul-vector.ts';
 import {
   findRows,
   findTile,
@@ -103,12 +104,14 @@ function forwardTiles(operands: Operands, routes: Routes, y: DenseOperand): Comm
 }
 
 const expertMatmul: OpKernel = {
-  unsupported: packedWeight,
   scratchBytes({ inputs: [, weight, indices] }) {
+    if (weight.type.dtype === 'packed') return 0;
     const slots = elementCount(indices.type.shape);
     return slots <= fewSlots ? 0 : scratchSize(routeWords(slots, weight.type.shape[0]));
   },
-  encode({ inputs, outputs, scratch }) {
+  encode(context) {
+    const { inputs, outputs, scratch } = context;
+    if (inputs[1].dtype === 'packed') return encodePackedExperts(context);
     const operands = { x: dense(inputs, 0), weight: dense(inputs, 1), indices: dense(inputs, 2) };
     const y = dense(outputs, 0);
     const slots = elementCount(operands.indices.shape);
