@@ -43,6 +43,7 @@ import { compareLogitsKernels } from './kernels/compare-logits.ts';
 import { crossEntropyKernels } from './kernels/cross-entropy.ts';
 import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts';
 import { dequantizeKernels } from './kernels/dequantize.ts';
+import { dgeKernels } from './kernels/dge.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
 import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
 import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
@@ -79,6 +80,7 @@ export const kernels: KernelTable = {
   ...attentionBackwardKernels,
   ...optimizerKernels,
   ...fakeQuantizeKernels,
+  ...dgeKernels,
   ...gramKernels,
   ...expertKernels,
   ...elementwiseBackwardKernels,
