@@ -21,12 +21,13 @@ import { f32, i32 } from '../../graph/value-type.ts';
 import type { Shape } from '../../tensor/shape.ts';
 import { tensorF32 } from '../../tensor/tensor.ts';
 import type { Backend, Executable } from '../backend.ts';
+import { packedTensor } from '../cases/common.ts';
 import { differences, gaussian, integers, type OpCase, runOpCase } from '../op-case.ts';
 import { createReferenceBackend } from '../reference/reference-backend.ts';
 import type { WebgpuBackend } from './backend.ts';
 
 type Data = Record<string, Float32Array | Int32Array>;
-type Body = (values: Value[], at: Value) => Value;
+type Body = (values: Value[], at: Value, g: GraphBuilder) => Value;
 
 /** y of f32 inputs a, b, … and i32 input `at`, with the gradients of the f32 inputs. */
 function gradientCase(
@@ -39,7 +40,7 @@ function gradientCase(
   const names = shapes.map((_, i) => 'abc'[i]);
   const build = (g: GraphBuilder) => {
     const values = shapes.map((shape, i) => g.input(names[i], f32(shape)));
-    const y = body(values, g.input('at', i32(at.shape)));
+    const y = body(values, g.input('at', i32(at.shape)), g);
     g.output('y', y);
     const found = gradients(g, y, values, { seed: g.input('dy', f32(y.type.shape)) });
     for (const [i, gradient] of found.entries()) g.output(`d${names[i]}`, gradient);
@@ -84,6 +85,18 @@ const cases: OpCase[] = [
       // Expert 2 gets most rows, expert 3 none.
       { shape: [150, 2], data: integers(5, [150, 2], 0, 9).map((e) => (e > 4 || e === 3 ? 2 : e)) },
     ),
+  ),
+  gradientCase(
+    'expertMatmul, packed weights, several tiles an expert',
+    [[150, 64]],
+    ([a], at, g) => expertMatmul(a, g.constant(packedTensor(3, [5, 70, 64], 'nvfp4')), at),
+    { shape: [150, 2], data: integers(5, [150, 2], 0, 9).map((e) => (e > 4 || e === 3 ? 2 : e)) },
+  ),
+  gradientCase(
+    'crossEntropy, a packed weight, width no multiple of a tile',
+    [[70, 96]],
+    ([a], at, g) => crossEntropy(a, g.constant(packedTensor(3, [300, 96], 'int4-g32-asym')), at),
+    { shape: [70], data: integers(5, [70], -20, 300) },
   ),
   heads('causal, grouped heads, odd width', [2, 37, 37, 6, 2, 40], { causal: true }),
   heads('windowed', [1, 75, 75, 2, 1, 8], { causal: true, window: 21 }),
@@ -196,7 +209,7 @@ describe.skipIf(missing)(`gradients of more than a tile${missing ? ` (${missing}
     async (op, label, at, data, shapes, body) => {
       const build = (g: GraphBuilder) => {
         const values = shapes.map((shape, i) => g.input('ab'[i], f32(shape)));
-        const y = body(values, g.input('at', i32(at)));
+        const y = body(values, g.input('at', i32(at)), g);
         if (!op.endsWith('Backward')) g.output('y', y);
         const seed = g.constant(tensorF32(y.type.shape, gaussian(7, y.type.shape)));
         const [gradient] = gradients(g, y, values.slice(0, 1), { seed });

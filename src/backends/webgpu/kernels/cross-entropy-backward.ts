@@ -5,7 +5,7 @@
 // The vocabulary is taken in spans of which G, [N, span], fills at most 32 MB of scratch memory, and half of what a
 // kernel can bind. For each span three dispatches compute 64 × 64 tiles (wgsl/tile.ts): G from logits that are computed
 // again, what it adds to dhidden, and the rows of dweight, which are complete at once. Before, a workgroup a row finds
-// the normalizer, nll plus the logit of the target. All sums have a fixed order. No features.
+// the normalizer, nll plus the logit of the target. A packed weight is decoded on the way. All sums have a fixed order. No features.
 
 import type { WeightGradientAttributes } from '../../../graph/ops/cross-entropy.ts';
 import { targetError } from '../../data-error-codes.ts';
@@ -18,6 +18,7 @@ import {
   type KernelTable,
   type MemoryRange,
   type Names,
+  type Operand,
   type OpKernel,
   read,
   write,
@@ -26,6 +27,7 @@ import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import { totalSource } from '../wgsl/combine.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { forEachSum, tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
+import { weightAtSource, weightElement, weightSource } from '../wgsl/weight.ts';
 
 /** Words of the vocabulary in a span. */
 function spanOf(N: number, V: number, { bufferBytes }: GpuTraits): number {
@@ -38,7 +40,7 @@ const scratchWords = (N: number, V: number, gpu: GpuTraits) => [N, N * spanOf(N,
 
 interface Operands {
   readonly hidden: DenseOperand;
-  readonly weight: DenseOperand;
+  readonly weight: Operand;
   readonly targets: DenseOperand;
   readonly nll: DenseOperand;
   readonly dnll: DenseOperand;
@@ -58,7 +60,7 @@ function normalize({ hidden, weight, targets, nll, normalizers }: Operands): Com
   var sum = 0.0;
   if (counts) {
     for (var c = thread; c < words.C; c += ${threads}u) {
-      sum += ${n.hidden}[item * words.C + c] * ${n.weight}[u32(id) * words.C + c];
+      sum += ${n.hidden}[item * words.C + c] * weightAt(u32(id), c);
     }
   }
   sum = total(thread, sum);
@@ -73,7 +75,12 @@ function normalize({ hidden, weight, targets, nll, normalizers }: Operands): Com
     },
     words: { V, C },
     reports: true,
-    ...forEachGroup(N, threads, body, totalSource(threads)),
+    ...forEachGroup(
+      N,
+      threads,
+      body,
+      (n) => totalSource(threads) + weightSource(weight, n.weight) + weightAtSource(weight, n.weight),
+    ),
   };
 }
 
@@ -88,7 +95,7 @@ function spanSlopes(operands: Operands, v0: number, span: number): Command {
   const body = (n: Names) => `${tileStart('words.across')}
   ${tileProduct(
     { element: (row, k) => `${n.hidden}[${row} * words.C + ${k}]`, rows: 'words.N', kLast: true },
-    { element: (row, k) => `${n.weight}[(words.v0 + ${row}) * words.C + ${k}]`, rows: 'words.span', kLast: true },
+    { ...weightElement(weight, n.weight, (row, k) => [`words.v0 + ${row}`, k]), rows: 'words.span', kLast: true },
     'words.C',
   )}
   ${forEachSum(
@@ -109,7 +116,12 @@ function spanSlopes(operands: Operands, v0: number, span: number): Command {
       slopes: toScratch(slopes),
     },
     words: { N, C, V: weight.shape[0], v0, span, across },
-    ...forEachGroup(across * tilesOf(N), tileThreads, body, mathSource + tileSource),
+    ...forEachGroup(
+      across * tilesOf(N),
+      tileThreads,
+      body,
+      (n) => mathSource + tileSource + weightSource(weight, n.weight),
+    ),
   };
 }
 
@@ -119,7 +131,7 @@ function addToHidden({ hidden, weight, slopes }: Operands, dhidden: DenseOperand
   const body = (n: Names) => `${tileStart('words.across')}
   ${tileProduct(
     { element: (row, k) => `${n.slopes}[${row} * words.span + ${k}]`, rows: 'words.N', kLast: true },
-    { element: (row, k) => `${n.weight}[(words.v0 + ${k}) * words.C + ${row}]`, rows: 'words.C', kLast: false },
+    { ...weightElement(weight, n.weight, (row, k) => [`words.v0 + ${k}`, row]), rows: 'words.C', kLast: false },
     'words.span',
   )}
   ${forEachSum(
@@ -133,7 +145,7 @@ function addToHidden({ hidden, weight, slopes }: Operands, dhidden: DenseOperand
   return {
     bindings: { weight: read(weight), slopes: fromScratch(slopes), dhidden: write(dhidden) },
     words: { N, C, v0, span, across },
-    ...forEachGroup(across * tilesOf(N), tileThreads, body, tileSource),
+    ...forEachGroup(across * tilesOf(N), tileThreads, body, (n) => tileSource + weightSource(weight, n.weight)),
   };
 }
 
@@ -155,12 +167,12 @@ function weightRows({ hidden, slopes }: Operands, dweight: DenseOperand, v0: num
 }
 
 const crossEntropyBackward: OpKernel = {
-  unsupported: ({ inputs: [, weight] }) => (weight.type.dtype === 'packed' ? 'a packed weight' : undefined),
   scratchBytes: ({ inputs: [{ type: hidden }, { type: weight }] }, gpu) =>
     scratchSize(scratchWords(hidden.shape[0], weight.shape[0], gpu)),
   encode({ node, inputs, outputs, gpu, scratch }) {
     const { weightGradient } = node.attributes as unknown as WeightGradientAttributes;
-    const [hidden, weight, targets, nll, dnll] = inputs.map((_, i) => dense(inputs, i));
+    const [hidden, targets, nll, dnll] = [0, 2, 3, 4].map((i) => dense(inputs, i));
+    const weight = inputs[1];
     const [N, V] = [hidden.shape[0], weight.shape[0]];
     const [normalizers, slopes] = cutScratch(scratch, scratchWords(N, V, gpu));
     const operands = { hidden, weight, targets, nll, dnll, normalizers, slopes };

@@ -4,7 +4,7 @@
 // tile stay in registers (wgsl/tile.ts), and each thread carries on maximum, sum of exponentials and the logit of the
 // target for its four rows and every sixteenth word. The 16 threads of a row are combined at the end of the span (4 KB
 // more of workgroup memory), the spans of a row by a second dispatch, one thread a row. Spans are as many as give 512
-// workgroups, so that a few rows fill the GPU too. No features.
+// workgroups, so that a few rows fill the GPU too. A packed weight is decoded on the way. No features.
 
 import { targetError } from '../../data-error-codes.ts';
 import { forEachGroup, forEachItem } from '../entry.ts';
@@ -12,6 +12,7 @@ import { type Command, dense, type KernelTable, type Names, type OpKernel, read,
 import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
+import { weightElement, weightSource } from '../wgsl/weight.ts';
 
 const wantedWorkgroups = 512;
 
@@ -49,13 +50,12 @@ fn more(run: vec3f, logits: vec4f, inside: vec4<bool>, hits: vec4<bool>) -> vec3
 `;
 
 const crossEntropy: OpKernel = {
-  unsupported: ({ inputs: [, weight] }) => (weight.type.dtype === 'packed' ? 'a packed weight' : undefined),
   scratchBytes({ inputs: [{ type: hidden }, { type: weight }] }) {
     const [N, V] = [hidden.shape[0], weight.shape[0]];
     return scratchSize([3 * N * spansOf(N, V).spans]);
   },
   encode({ inputs, outputs, scratch }) {
-    const [hidden, weight, targets, nll] = [dense(inputs, 0), dense(inputs, 1), dense(inputs, 2), dense(outputs, 0)];
+    const [hidden, weight, targets, nll] = [dense(inputs, 0), inputs[1], dense(inputs, 2), dense(outputs, 0)];
     const [N, C] = hidden.shape;
     const V = weight.shape[0];
     const { span, spans } = spansOf(N, V);
@@ -64,7 +64,7 @@ const crossEntropy: OpKernel = {
     const product = (n: Names) =>
       tileProduct(
         { element: (row, k) => `${n.hidden}[${row} * words.C + ${k}]`, rows: 'words.N', kLast: true },
-        { element: (row, k) => `${n.weight}[${row} * words.C + ${k}]`, rows: 'end', kLast: true },
+        { ...weightElement(weight, n.weight, (row, k) => [row, k]), rows: 'end', kLast: true },
         'words.C',
       );
     const body = (n: Names) => `let m0 = item % words.blocks * ${tileSide}u;
@@ -112,7 +112,7 @@ const crossEntropy: OpKernel = {
     const spansCommand: Command = {
       bindings: { hidden: read(hidden), weight: read(weight), targets: read(targets), partial: toScratch(partial) },
       words: { N, V, C, blocks, span, spans },
-      ...forEachGroup(blocks * spans, tileThreads, body, prelude),
+      ...forEachGroup(blocks * spans, tileThreads, body, (n) => weightSource(weight, n.weight) + prelude),
     };
     const rowsCommand: Command = {
       bindings: { targets: read(targets), partial: fromScratch(partial), nll: write(nll) },

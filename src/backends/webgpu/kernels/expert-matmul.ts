@@ -1,11 +1,12 @@
-// expertMatmul with dense weights, and its gradients.
+// expertMatmul and its gradients.
 //
 // Slots are sorted by expert (routes.ts). Workgroups of 256 threads then compute tiles of 64 slots of one expert × 64
 // results (wgsl/tile.ts), so that an expert's matrix is read once for 64 slots; there are as many workgroups as the
 // worst routing needs, and those too many return at once. Gradients: dx by the same tiles (where slots share a row of x,
 // scratch memory holds each slot's share, which one thread for each number adds up), dweight by tiles of 64 × 64 numbers
-// of an expert, summed over its slots in order.
-// For a few slots, as in generation, a workgroup of 32 … 256 threads computes one result. No features.
+// of an expert, summed over its slots in order. A packed weight is decoded on the way.
+// For a few slots, as in generation, a workgroup of 32 … 256 threads computes one result; packed weights have a kernel
+// of their own there (matmul-vector.ts). No features.
 
 import type { ExpertGradientAttributes } from '../../../graph/ops/expert-matmul.ts';
 import { elementCount } from '../../../tensor/shape.ts';
@@ -18,6 +19,7 @@ import {
   type KernelTable,
   type MemoryRange,
   type Names,
+  type Operand,
   type OpKernel,
   read,
   write,
@@ -25,6 +27,7 @@ import {
 import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import { totalSource } from '../wgsl/combine.ts';
 import { forEachSum, tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
+import { weightElement, weightSource } from '../wgsl/weight.ts';
 import { encodePackedExperts } from './matmul-vector.ts';
 import {
   findRows,
@@ -37,15 +40,12 @@ import {
   sortRoutes,
 } from './routes.ts';
 
-/** Up to so many slots are computed one by one. */
-const fewSlots = 8;
-
-const packedWeight: OpKernel['unsupported'] = ({ inputs: [, weight] }) =>
-  weight.type.dtype === 'packed' ? 'packed expert weights' : undefined;
+/** Whether slots are computed one by one: experts have four each at most, on average. */
+const isFew = (slots: number, experts: number) => slots <= 4 * experts;
 
 interface Operands {
   readonly x: DenseOperand;
-  readonly weight: DenseOperand;
+  readonly weight: Operand;
   readonly indices: DenseOperand;
 }
 
@@ -92,31 +92,33 @@ function forwardTiles(operands: Operands, routes: Routes, y: DenseOperand): Comm
       rows: 'rows.z',
       kLast: true,
     },
-    { element: (row, k) => `${n.weight}[(rows.x * words.M + ${row}) * words.K + ${k}]`, rows: 'words.M', kLast: true },
+    { ...weightElement(weight, n.weight, (row, k) => [`rows.x * words.M + ${row}`, k]), rows: 'words.M', kLast: true },
     'words.K',
   )}
   ${forEachSum('rows.z', 'words.M', `${n.y}[${n.order}[row] * words.M + column] = sum;`)}`;
   return {
     bindings: { x: read(x), weight: read(weight), ...readRoutes(routes), y: write(y) },
     words: { M, K, across },
-    ...forEachGroup(routedTiles(elementCount(indices.shape), E) * across, tileThreads, body, tileSource + placeSource),
+    ...forEachGroup(
+      routedTiles(elementCount(indices.shape), E) * across,
+      tileThreads,
+      body,
+      (n) => tileSource + placeSource + weightSource(weight, n.weight),
+    ),
   };
 }
 
 const expertMatmul: OpKernel = {
   scratchBytes({ inputs: [, weight, indices] }) {
-    if (weight.type.dtype === 'packed') return 0;
-    const slots = elementCount(indices.type.shape);
-    return slots <= fewSlots ? 0 : scratchSize(routeWords(slots, weight.type.shape[0]));
+    const [slots, E] = [elementCount(indices.type.shape), weight.type.shape[0]];
+    return isFew(slots, E) ? 0 : scratchSize(routeWords(slots, E));
   },
   encode(context) {
     const { inputs, outputs, scratch } = context;
-    if (inputs[1].dtype === 'packed') return encodePackedExperts(context);
-    const operands = { x: dense(inputs, 0), weight: dense(inputs, 1), indices: dense(inputs, 2) };
+    const operands = { x: dense(inputs, 0), weight: inputs[1], indices: dense(inputs, 2) };
     const y = dense(outputs, 0);
-    const slots = elementCount(operands.indices.shape);
-    if (slots <= fewSlots) return [slotBySlot(operands, y)];
-    const E = operands.weight.shape[0];
+    const [slots, E] = [elementCount(operands.indices.shape), operands.weight.shape[0]];
+    if (isFew(slots, E)) return inputs[1].dtype === 'packed' ? encodePackedExperts(context) : [slotBySlot(operands, y)];
     const [offsets, order] = cutScratch(scratch, routeWords(slots, E));
     const routes = { offsets, order };
     return [sortRoutes(operands.indices, E, routes), forwardTiles(operands, routes, y)];
@@ -130,14 +132,19 @@ function inputTiles({ weight, indices }: Operands, routes: Routes, dy: DenseOper
   const body = (n: Names) => `${tileStart(n, E)}
   ${tileProduct(
     { element: (row, k) => `${n.dy}[${n.order}[${row}] * words.M + ${k}]`, rows: 'rows.z', kLast: true },
-    { element: (row, k) => `${n.weight}[(rows.x * words.M + ${k}) * words.K + ${row}]`, rows: 'words.K', kLast: false },
+    { ...weightElement(weight, n.weight, (row, k) => [`rows.x * words.M + ${k}`, row]), rows: 'words.K', kLast: false },
     'words.M',
   )}
   ${forEachSum('rows.z', 'words.K', `${n.toSlots}[${n.order}[row] * words.K + column] = sum;`)}`;
   return {
     bindings: { weight: read(weight), dy: read(dy), ...readRoutes(routes), toSlots: toScratch(toSlots) },
     words: { M, K, across },
-    ...forEachGroup(routedTiles(elementCount(indices.shape), E) * across, tileThreads, body, tileSource + placeSource),
+    ...forEachGroup(
+      routedTiles(elementCount(indices.shape), E) * across,
+      tileThreads,
+      body,
+      (n) => tileSource + placeSource + weightSource(weight, n.weight),
+    ),
   };
 }
 
@@ -187,12 +194,12 @@ function gradientWords(x: readonly number[], weight: readonly number[], indices:
 }
 
 const expertMatmulBackward: OpKernel = {
-  unsupported: packedWeight,
   scratchBytes: ({ inputs: [x, weight, indices] }) =>
     scratchSize(gradientWords(x.type.shape, weight.type.shape, indices.type.shape)),
   encode({ node, inputs, outputs, scratch }) {
     const { weightGradient } = node.attributes as unknown as ExpertGradientAttributes;
-    const [x, weight, indices, dy] = inputs.map((_, i) => dense(inputs, i));
+    const [x, indices, dy] = [0, 2, 3].map((i) => dense(inputs, i));
+    const weight = inputs[1];
     const operands = { x, weight, indices };
     const dx = dense(outputs, 0);
     const [offsets, order, shares] = cutScratch(scratch, gradientWords(x.shape, weight.shape, indices.shape));

@@ -20,16 +20,20 @@ var<workgroup> rightTile: array<f32, ${step * stride}>;
 
 /** One operand, a [rows, depth] matrix. */
 export interface TileOperand {
-  /** The element at `row` and `k`, both within bounds. */
+  /** The element at `row` and `k`, both within bounds; of a packed matrix eight of them along its last dimension. */
   readonly element: (row: string, k: string) => string;
   /** How many rows there are. */
   readonly rows: string;
   /** Neighbouring elements lie along k; otherwise along rows. */
   readonly kLast: boolean;
+  /** `element` is an Eight (wgsl/decode.ts) whose first value is at row and k. */
+  readonly packed?: boolean;
 }
 
 /** Copies [step, side] elements to workgroup memory; neighbouring threads read neighbouring elements. */
-function load(shared: string, { element, rows, kLast }: TileOperand, first: string, depth: string): string {
+function load(shared: string, operand: TileOperand, first: string, depth: string): string {
+  const { element, rows, kLast, packed } = operand;
+  if (packed) return loadEights(shared, operand, first, depth);
   const [k, row] = kLast ? [`at % ${step}u`, `at / ${step}u`] : [`at / ${side}u`, `at % ${side}u`];
   return `for (var at = thread; at < ${side * step}u; at += ${tileThreads}u) {
       let k = k0 + ${k};
@@ -37,6 +41,25 @@ function load(shared: string, { element, rows, kLast }: TileOperand, first: stri
       var value = 0.0;
       if (k < ${depth} && row < ${rows}) { value = ${element('row', 'k')}; }
       ${shared}[(${k}) * ${stride}u + ${row}] = value;
+    }`;
+}
+
+/** The same from a packed matrix: 128 threads bring eight values each, the others wait. */
+function loadEights(shared: string, { element, rows, kLast }: TileOperand, first: string, depth: string): string {
+  const [k, row] = kLast ? ['thread % 2u * 8u', 'thread / 2u'] : ['thread / 8u', 'thread % 8u * 8u'];
+  const place = kLast ? `(toK + j) * ${stride}u + toRow` : `toK * ${stride}u + toRow + j`;
+  // Values beyond the last column are undefined.
+  const inside = kLast ? `k + j < ${depth}` : `row + j < ${rows}`;
+  return `if (thread < ${(side * step) / 8}u) {
+      let toK = ${k};
+      let toRow = ${row};
+      let k = k0 + toK;
+      let row = ${first} + toRow;
+      var eight = Eight();
+      if (k < ${depth} && row < ${rows}) { eight = ${element('row', 'k')}; }
+      for (var j = 0u; j < 8u; j++) {
+        ${shared}[${place}] = select(0.0, select(eight.high[j & 3u], eight.low[j & 3u], j < 4u), ${inside});
+      }
     }`;
 }
 
