@@ -6,6 +6,7 @@ import { SubbyteError, userError } from '../errors.ts';
 import { toolVersion } from '../version.ts';
 import { type CommandDefinition, parseCount } from './command.ts';
 import { defectExitCode, errorBody, jsonLine } from './failure.ts';
+import { endWithParent, needsGpuProcess, runInGpuProcess } from './gpu-process.ts';
 import { type GlobalOptions, openSession } from './session.ts';
 
 const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>> = {
@@ -17,6 +18,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   estimate: () => import('./estimate.ts'),
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
+  doctor: () => import('./doctor.ts'),
   demo: () => import('./demo.ts'),
 };
 
@@ -50,6 +52,8 @@ function attach(program: Command, definition: CommandDefinition, onRun: (code: P
 
 /** Runs one command line and returns the exit code; never throws. */
 export async function main(argv: readonly string[]): Promise<number> {
+  if (needsGpuProcess(argv)) return runInGpuProcess(argv);
+  endWithParent();
   const program = new Command('subbyte')
     .description('Make a checkpoint small and still right: quantize, evaluate, verify, export.')
     .version(toolVersion)

@@ -48,6 +48,13 @@ function unpack(): string {
   return folder;
 }
 
+/** Variables that let a child process find SwiftShader. */
+export function softwareGpuVariables(): Record<string, string> {
+  const folder = unpack();
+  const driver = path.join(folder, 'vk_swiftshader_icd.json');
+  return { VK_DRIVER_FILES: driver, VK_ICD_FILENAMES: driver, LD_LIBRARY_PATH: folder };
+}
+
 let loader: unknown;
 
 /** A backend on SwiftShader, or on the machine's GPU when SUBBYTE_TEST_ADAPTER=device. */

@@ -49,7 +49,7 @@ function writeAll(run: Executable, ids: number[], start: number): void {
   run.write('start', Int32Array.of(start));
 }
 
-const caught = async (work: void | Promise<unknown>): Promise<SubbyteError> => {
+const caught = async (work: unknown): Promise<SubbyteError> => {
   try {
     await work;
   } catch (error) {

@@ -15,6 +15,8 @@ export interface GpuOptions {
   disableToggles?: readonly string[];
   /** Part of the name of the adapter to take; Node only. */
   adapter?: string;
+  /** Dawn's backend: `vulkan`, `metal`, `d3d12`, or `null`, which validates and runs nothing; Node only. */
+  backend?: string;
 }
 
 // Without vulkan_enable_f16_on_nvidia there is no shader-f16 on NVIDIA; subgroup matrices count as unsafe.
@@ -37,11 +39,12 @@ export async function findGpu(options: GpuOptions = {}): Promise<GPU> {
   // A variable, so that neither TypeScript nor a browser's bundler looks for the optional package.
   const name: string = 'webgpu';
   const { create } = await loadDawn(() => import(/* @vite-ignore */ name));
-  const { robustness = true, enableToggles = [], disableToggles = [], adapter } = options;
+  const { robustness = true, enableToggles = [], disableToggles = [], adapter, backend } = options;
   const enabled = [...defaultToggles, ...(robustness ? [] : ['disable_robustness']), ...enableToggles];
   const flags = [`enable-dawn-features=${enabled.join(',')}`];
   if (disableToggles.length > 0) flags.push(`disable-dawn-features=${disableToggles.join(',')}`);
   if (adapter) flags.push(`adapter=${adapter}`);
+  if (backend) flags.push(`backend=${backend}`);
   return keepAlive(create(flags));
 }
 
