@@ -11,6 +11,8 @@ export interface DeviceOptions extends GpuOptions {
   /** Largest buffer and binding in bytes, when less than the adapter allows (for tests). */
   maximumBufferBytes?: number;
   powerPreference?: GPUPowerPreference;
+  /** Features to do without although the adapter has them (for tests of what other adapters run). */
+  withoutFeatures?: readonly string[];
 }
 
 /** Features that kernels may ask for where the adapter has them. */
@@ -79,7 +81,11 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   if (!adapter) throw noAdapter(options.adapter);
   keepAlive(adapter);
   const { limits, info } = adapter;
-  const features = wantedFeatures.filter((name) => adapter.features.has(name));
+  const { withoutFeatures = [] } = options;
+  const features = wantedFeatures.filter((name) => adapter.features.has(name) && !withoutFeatures.includes(name));
+  const language = languageFeatures.filter(
+    (name) => gpu.wgslLanguageFeatures?.has(name) && !withoutFeatures.includes(name),
+  );
   const device = await adapter
     .requestDevice({
       requiredFeatures: features as GPUFeatureName[],
@@ -98,7 +104,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   return {
     device,
     info,
-    features: new Set([...features, ...languageFeatures.filter((name) => gpu.wgslLanguageFeatures?.has(name))]),
+    features: new Set([...features, ...language]),
     workgroupBytes: limits.maxComputeWorkgroupStorageSize,
     workgroupThreads: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
     subgroupMinSize: info.subgroupMinSize,
