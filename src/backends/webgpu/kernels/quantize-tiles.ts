@@ -46,6 +46,7 @@ const scratchBinding = (range: MemoryRange): Binding => ({ range, access: 'write
 /** Leaves the bits of the largest magnitude in scratch and the second-level scale, if the spec has one, in y. */
 export function encodeAmax(x: DenseOperand, y: PackedOperand, spec: QuantSpec, scratch: MemoryRange): Command[] {
   const count = y.rows * y.cols;
+  const vectors = count % 4 === 0;
   const groups = Math.min(parts, Math.ceil(count / 1024));
   const reduce = `
 var<workgroup> most: array<u32, 256>;
@@ -60,7 +61,14 @@ fn largestOf(thread: u32, own: u32) -> u32 {
 }
 `;
   const partial = (n: Names) => `var own = 0u;
-  for (var i = item * 256u + thread; i < words.count; i += ${groups * 256}u) { own = max(own, ${n.x}[i] & 0x7fffffffu); }
+  for (var i = item * 256u + thread; i < words.count; i += ${groups * 256}u) {
+    ${
+      vectors
+        ? `let four = ${n.x}[i] & vec4u(0x7fffffffu);
+    own = max(own, max(max(four.x, four.y), max(four.z, four.w)));`
+        : `own = max(own, ${n.x}[i] & 0x7fffffffu);`
+    }
+  }
   own = largestOf(thread, own);
   if (thread == 0u) { ${n.scratch}[item] = own; }`;
   const scale = fixedTensorScale(spec) === undefined ? tensorScaleDivisor(spec) : undefined;
@@ -79,8 +87,8 @@ fn largestOf(thread: u32, own: u32) -> u32 {
   }`;
   return [
     {
-      bindings: { x: read(x, 'u32'), scratch: scratchBinding(scratch) },
-      words: { count },
+      bindings: { x: read(x, vectors ? 'vec4<u32>' : 'u32'), scratch: scratchBinding(scratch) },
+      words: { count: vectors ? count / 4 : count },
       ...forEachGroup(groups, 256, partial, reduce),
     },
     {
