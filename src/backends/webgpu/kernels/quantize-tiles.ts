@@ -109,6 +109,32 @@ function packedWord(scratch: string, index: string, bytes: number, total: number
     }`;
 }
 
+/** Words of codes of a matrix. */
+export const codeWords = ({ rows, cols }: PackedOperand, spec: QuantSpec): number =>
+  Math.ceil((rows * packedRowBytes(elementBits(spec.element), cols)) / 4);
+
+/** Statements that round the values behind word `i` of the codes of y; `tile` declares the tile of (row, col). */
+export function codeWord({ rows, cols }: PackedOperand, spec: QuantSpec, n: Names, tile: string): string {
+  const bits = elementBits(spec.element);
+  const rowBits = 8 * packedRowBytes(bits, cols);
+  return `var word = 0u;
+  var at = 0u;
+  while (at < 32u) {
+    let byte = i * 4u + at / 8u;
+    let row = byte / ${rowBits / 8}u;
+    if (row >= ${rows}u) { break; }
+    let place = byte % ${rowBits / 8}u * 8u + at % 8u;
+    let col = place / ${bits}u;
+    if (col >= ${cols}u) { at += ${rowBits}u - place; continue; }
+    ${tile}
+    let element = row * ${cols}u + col;
+    let skip = place - col * ${bits}u;
+    word |= (codeOf(${n.x}[element], tile, element) >> skip) << at;
+    at += ${bits}u - skip;
+  }
+  ${n.y}[i] = word;`;
+}
+
 /** Commands for x [rows, cols] → y; after encodeAmax where the spec needs it. */
 export function encodeTiles(
   x: DenseOperand,
@@ -169,26 +195,15 @@ export function encodeTiles(
     ${n.y}[${layout.zeroPoints / 4}u + i - ${scaleWords}u] = word;
   }`
   }`;
-  const bits = elementBits(spec.element);
-  const rowBits = 8 * packedRowBytes(bits, cols);
-  const encode = (n: Names) => `var word = 0u;
-  var at = 0u;
-  while (at < 32u) {
-    let byte = i * 4u + at / 8u;
-    let row = byte / ${rowBits / 8}u;
-    if (row >= ${rows}u) { break; }
-    let place = byte % ${rowBits / 8}u * 8u + at % 8u;
-    let col = place / ${bits}u;
-    if (col >= ${cols}u) { at += ${rowBits}u - place; continue; }
-    let tileAt = ${tilesAt}u + ${tileWords}u * (${scaleIndex(y, spec, 'row', 'col')});
+  const encode = (n: Names) =>
+    codeWord(
+      y,
+      spec,
+      n,
+      `let tileAt = ${tilesAt}u + ${tileWords}u * (${scaleIndex(y, spec, 'row', 'col')});
     let tile = tileOf(
-      0u, bitcast<f32>(${n.scratch}[tileAt]), bitcast<f32>(${n.scratch}[tileAt + 1u]), bitcast<i32>(${n.scratch}[tileAt + 2u]), 0u);
-    let element = row * ${cols}u + col;
-    let skip = place - col * ${bits}u;
-    word |= (codeOf(${n.x}[element], tile, element) >> skip) << at;
-    at += ${bits}u - skip;
-  }
-  ${n.y}[i] = word;`;
+      0u, bitcast<f32>(${n.scratch}[tileAt]), bitcast<f32>(${n.scratch}[tileAt + 1u]), bitcast<i32>(${n.scratch}[tileAt + 2u]), 0u);`,
+    );
   const bindings = { x: read(x, 'u32'), y: write(y), scratch: scratchBinding(scratch) };
   return [
     {
@@ -198,6 +213,6 @@ export function encodeTiles(
       ...forEachGroup(tiles, threads, fit, `${base}\nvar<workgroup> parts: array<Statistics, ${threads}>;\n`),
     },
     { bindings: { y: bindings.y, scratch: bindings.scratch }, ...forEachItem(scaleWords + zeroWords, pack) },
-    { bindings, words, ...forEachItem(Math.ceil((rows * rowBits) / 32), encode, base) },
+    { bindings, words, ...forEachItem(codeWords(y, spec), encode, base) },
   ];
 }
