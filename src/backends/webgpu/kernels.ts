@@ -21,6 +21,8 @@
 // - Always use the names that `code` is given: an output may lie on an input's memory (elementwise ops, updates of
 //   states), and then both names are one. Element i of such an op is read before it is written, by the same thread.
 // - A binding is a whole value. Packed values are one array<u32>; `layout` has the byte offsets of their parts.
+//   decodeSource (wgsl/decode.ts) reads eight neighbouring values of a row of any format, integerSource
+//   (wgsl/decode-integers.ts) their integers as bytes, encodeSource (wgsl/encode.ts) rounds to a QuantSpec.
 // - Several Commands of a node run one after another and see each other's writes; scratchBytes asks for memory between
 //   them.
 // - forEachItem and forEachGroup (entry.ts) number threads and workgroups beyond 65535. Barriers need uniform control

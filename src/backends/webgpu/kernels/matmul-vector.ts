@@ -4,7 +4,7 @@
 // where M > 4); lane l takes 32 values of K at a time, 16 bytes of four-bit codes, decoded once and multiplied with all
 // rows of a: neighbouring lanes read neighbouring bytes. The lanes' sums are added by halving, with subgroup exchanges
 // where every subgroup of the device holds whole clusters, else in workgroup memory (M · rows · 4 bytes a thread, at
-// most 16 KB). Each result has a fixed order of summation. Also the product with chosen experts: there each row of a has
+// most 8 KB). Each result has a fixed order of summation. Also the product with chosen experts: there each row of a has
 // the matrix of its own expert. Features: subgroups, optional.
 
 import type { Shape } from '../../../tensor/shape.ts';

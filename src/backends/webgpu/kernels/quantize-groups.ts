@@ -1,7 +1,7 @@
 // quantize in one pass, for groups along rows: every value is read once and leaves as a code.
 //
-// Thread map: a thread holds as many neighbouring values as fill whole words of codes (eight for four bits, four for
-// eight), loaded as vec4; group / that many threads share a scale and combine their statistics by halving in workgroup
+// Thread map: a thread holds as many neighbouring values as fill whole words of codes (quantize-unit.ts); group / that
+// many threads share a scale and combine their statistics by halving in workgroup
 // memory, or by exchange within a subgroup where the device promises one that is wide enough. A workgroup of 256 threads
 // writes its scales as whole words. Workgroup memory: statistics (4 … 12 bytes) and a scale code a thread, at most 5 KB.
 // Features: subgroups, optional.
@@ -9,7 +9,6 @@
 import type { QuantSpec } from '../../../formats/format.ts';
 import { scaleLayout } from '../../../formats/layout.ts';
 import { scaleBytes } from '../../../formats/scale-format.ts';
-import { elementBits } from '../../../formats/table.ts';
 import { nonFiniteError } from '../../data-error-codes.ts';
 import type { GpuTraits } from '../device.ts';
 import { forEachGroup } from '../entry.ts';
@@ -17,21 +16,15 @@ import { type Command, type DenseOperand, type Names, type PackedOperand, read, 
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
 import { encodeSource, fixedTensorScale } from '../wgsl/encode.ts';
+import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
 
 const threads = 256;
-
-/** Values that fill whole words, at least a vec4. */
-const unitOf = (bits: number): number => {
-  let unit = 4;
-  while ((unit * bits) % 32 !== 0) unit *= 2;
-  return unit;
-};
 
 /** Threads that share a scale, where this kernel applies to a matrix of `cols` columns. */
 export function groupThreads(spec: QuantSpec, rows: number, cols: number): number | undefined {
   const { tileRows, tileCols } = scaleLayout(spec.granularity, rows, cols);
   if (tileRows !== 1 || spec.range === 'signed-max' || (spec.granularity.kind !== 'group' && tileCols !== cols)) return;
-  const share = tileCols / unitOf(elementBits(spec.element));
+  const share = tileCols / unitOf(spec).values;
   const stored = spec.zeroPoint === 'integer' ? 1 : scaleBytes(spec.scale.format);
   const whole = Number.isInteger(Math.log2(share)) && share >= 1 && ((threads / share) * stored) % 4 === 0;
   return whole ? share : undefined;
@@ -81,23 +74,17 @@ export function encodeGroups(
   words: Record<string, number>,
   gpu: GpuTraits,
 ): Command {
-  const bits = elementBits(spec.element);
-  const unit = unitOf(bits);
+  const unit = unitOf(spec);
   const { layout } = y;
-  const units = (y.rows * y.cols) / unit;
+  const units = (y.rows * y.cols) / unit.values;
   const scales = units / share;
   const fixed = fixedTensorScale(spec);
-  const outWords = (unit * bits) / 32;
   const fields = spec.zeroPoint === 'none' ? ['amax'] : ['amax', 'low', 'high'];
   // A subgroup is a run of neighbouring threads only where its size divides the workgroup; no standard says so, but
   // every implementation of WebGPU numbers one-dimensional workgroups that way.
   const subgroups = gpu.features.has('subgroups') && share <= gpu.subgroupMinSize;
   const bytes = scaleBytes(spec.scale.format);
   const tensorScale = layout.tensorScale / 4;
-  const straddle =
-    32 % bits === 0
-      ? ''
-      : `if ((place & 31u) + ${bits}u > 32u) { out[(place >> 5u) + 1u] |= code >> (32u - (place & 31u)); }`;
   const prelude = `${valueSource}${unfusedSource}${encodeSource(spec)}
 ${share > 1 && !subgroups ? `var<workgroup> parts: array<Statistics, ${threads}>;` : ''}
 var<workgroup> codes: array<u32, ${threads}>;
@@ -105,14 +92,10 @@ var<workgroup> codes: array<u32, ${threads}>;
   const body = (n: Names) => `
   let i = item * ${threads}u + thread;
   let alive = i < ${units}u;
-  var held: array<vec4u, ${unit / 4}>;
+  var held: array<vec4u, ${unit.vectors}>;
   var own = noStatistics();
   if (alive) {
-    for (var j = 0u; j < ${unit / 4}u; j++) {
-      let four = ${n.x}[i * ${unit / 4}u + j];
-      held[j] = four;
-      own = gather(gather(gather(gather(own, four.x, 0u), four.y, 0u), four.z, 0u), four.w, 0u);
-    }
+    ${readUnit(unit, n.x, 'i', '0u')}
   }
   ${combine(fields, share, subgroups)}
   if (own.amax >= 0x7f800000u) { report(${nonFiniteError}u, i32(i)); own = noStatistics(); }
@@ -120,14 +103,7 @@ var<workgroup> codes: array<u32, ${threads}>;
   ${fixed === undefined ? '' : `if (i == 0u) { ${n.y}[${tensorScale}u] = bitcast<u32>(words.g); }`}
   let tile = fitTile(own, g);
   if (alive) {
-    var out: array<u32, ${outWords}>;
-    for (var j = 0u; j < ${unit}u; j++) {
-      let code = codeOf(held[j >> 2u][j & 3u], tile, i * ${unit}u + j);
-      let place = j * ${bits}u;
-      out[place >> 5u] |= code << (place & 31u);
-      ${straddle}
-    }
-    for (var j = 0u; j < ${outWords}u; j++) { ${n.y}[i * ${outWords}u + j] = out[j]; }
+    ${writeUnit(spec, unit, n.y, 'i', '0u')}
   }
   ${storeCodes(n.y, 'code', bytes, layout.scales, share, scales)}
   ${

@@ -46,6 +46,7 @@ const scratchBinding = (range: MemoryRange): Binding => ({ range, access: 'write
 /** Leaves the bits of the largest magnitude in scratch and the second-level scale, if the spec has one, in y. */
 export function encodeAmax(x: DenseOperand, y: PackedOperand, spec: QuantSpec, scratch: MemoryRange): Command[] {
   const count = y.rows * y.cols;
+  const vectors = count % 4 === 0;
   const groups = Math.min(parts, Math.ceil(count / 1024));
   const reduce = `
 var<workgroup> most: array<u32, 256>;
@@ -60,7 +61,14 @@ fn largestOf(thread: u32, own: u32) -> u32 {
 }
 `;
   const partial = (n: Names) => `var own = 0u;
-  for (var i = item * 256u + thread; i < words.count; i += ${groups * 256}u) { own = max(own, ${n.x}[i] & 0x7fffffffu); }
+  for (var i = item * 256u + thread; i < words.count; i += ${groups * 256}u) {
+    ${
+      vectors
+        ? `let four = ${n.x}[i] & vec4u(0x7fffffffu);
+    own = max(own, max(max(four.x, four.y), max(four.z, four.w)));`
+        : `own = max(own, ${n.x}[i] & 0x7fffffffu);`
+    }
+  }
   own = largestOf(thread, own);
   if (thread == 0u) { ${n.scratch}[item] = own; }`;
   const scale = fixedTensorScale(spec) === undefined ? tensorScaleDivisor(spec) : undefined;
@@ -79,8 +87,8 @@ fn largestOf(thread: u32, own: u32) -> u32 {
   }`;
   return [
     {
-      bindings: { x: read(x, 'u32'), scratch: scratchBinding(scratch) },
-      words: { count },
+      bindings: { x: read(x, vectors ? 'vec4<u32>' : 'u32'), scratch: scratchBinding(scratch) },
+      words: { count: vectors ? count / 4 : count },
       ...forEachGroup(groups, 256, partial, reduce),
     },
     {
@@ -99,6 +107,32 @@ function packedWord(scratch: string, index: string, bytes: number, total: number
       let t = ${index} * ${per}u + k;
       if (t < ${total}u) { word |= ${scratch}[${tilesAt + field}u + ${tileWords}u * t] << (${8 * bytes}u * k); }
     }`;
+}
+
+/** Words of codes of a matrix. */
+export const codeWords = ({ rows, cols }: PackedOperand, spec: QuantSpec): number =>
+  Math.ceil((rows * packedRowBytes(elementBits(spec.element), cols)) / 4);
+
+/** Statements that round the values behind word `i` of the codes of y; `tile` declares the tile of (row, col). */
+export function codeWord({ rows, cols }: PackedOperand, spec: QuantSpec, n: Names, tile: string): string {
+  const bits = elementBits(spec.element);
+  const rowBits = 8 * packedRowBytes(bits, cols);
+  return `var word = 0u;
+  var at = 0u;
+  while (at < 32u) {
+    let byte = i * 4u + at / 8u;
+    let row = byte / ${rowBits / 8}u;
+    if (row >= ${rows}u) { break; }
+    let place = byte % ${rowBits / 8}u * 8u + at % 8u;
+    let col = place / ${bits}u;
+    if (col >= ${cols}u) { at += ${rowBits}u - place; continue; }
+    ${tile}
+    let element = row * ${cols}u + col;
+    let skip = place - col * ${bits}u;
+    word |= (codeOf(${n.x}[element], tile, element) >> skip) << at;
+    at += ${bits}u - skip;
+  }
+  ${n.y}[i] = word;`;
 }
 
 /** Commands for x [rows, cols] → y; after encodeAmax where the spec needs it. */
@@ -161,26 +195,15 @@ export function encodeTiles(
     ${n.y}[${layout.zeroPoints / 4}u + i - ${scaleWords}u] = word;
   }`
   }`;
-  const bits = elementBits(spec.element);
-  const rowBits = 8 * packedRowBytes(bits, cols);
-  const encode = (n: Names) => `var word = 0u;
-  var at = 0u;
-  while (at < 32u) {
-    let byte = i * 4u + at / 8u;
-    let row = byte / ${rowBits / 8}u;
-    if (row >= ${rows}u) { break; }
-    let place = byte % ${rowBits / 8}u * 8u + at % 8u;
-    let col = place / ${bits}u;
-    if (col >= ${cols}u) { at += ${rowBits}u - place; continue; }
-    let tileAt = ${tilesAt}u + ${tileWords}u * (${scaleIndex(y, spec, 'row', 'col')});
+  const encode = (n: Names) =>
+    codeWord(
+      y,
+      spec,
+      n,
+      `let tileAt = ${tilesAt}u + ${tileWords}u * (${scaleIndex(y, spec, 'row', 'col')});
     let tile = tileOf(
-      0u, bitcast<f32>(${n.scratch}[tileAt]), bitcast<f32>(${n.scratch}[tileAt + 1u]), bitcast<i32>(${n.scratch}[tileAt + 2u]), 0u);
-    let element = row * ${cols}u + col;
-    let skip = place - col * ${bits}u;
-    word |= (codeOf(${n.x}[element], tile, element) >> skip) << at;
-    at += ${bits}u - skip;
-  }
-  ${n.y}[i] = word;`;
+      0u, bitcast<f32>(${n.scratch}[tileAt]), bitcast<f32>(${n.scratch}[tileAt + 1u]), bitcast<i32>(${n.scratch}[tileAt + 2u]), 0u);`,
+    );
   const bindings = { x: read(x, 'u32'), y: write(y), scratch: scratchBinding(scratch) };
   return [
     {
@@ -190,6 +213,6 @@ export function encodeTiles(
       ...forEachGroup(tiles, threads, fit, `${base}\nvar<workgroup> parts: array<Statistics, ${threads}>;\n`),
     },
     { bindings: { y: bindings.y, scratch: bindings.scratch }, ...forEachItem(scaleWords + zeroWords, pack) },
-    { bindings, words, ...forEachItem(Math.ceil((rows * rowBits) / 32), encode, base) },
+    { bindings, words, ...forEachItem(codeWords(y, spec), encode, base) },
   ];
 }
