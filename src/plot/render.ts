@@ -1,7 +1,7 @@
 // Draws plots: Vega-Lite to SVG without a DOM, SVG to PNG by resvg in WebAssembly. Both libraries are loaded when the
 // first plot is drawn.
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { userError } from '../errors.ts';
@@ -12,7 +12,10 @@ import { fontFile } from './style.ts';
 export async function renderSvg(spec: PlotSpec): Promise<string> {
   const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')]);
   // a copy, as Vega writes marks of its own into the values
-  const view = new vega.View(vega.parse(compile(structuredClone(spec)).spec), { renderer: 'none', logLevel: vega.Error });
+  const view = new vega.View(vega.parse(compile(structuredClone(spec)).spec), {
+    renderer: 'none',
+    logLevel: vega.Error,
+  });
   try {
     // names of clip paths count up over all plots: the same plot is the same file
     vega.resetSVGDefIds();
@@ -62,10 +65,9 @@ export function checkPlotFile(op: string, file: string): void {
   });
 }
 
-/** Writes the plot as its file name says: `.svg`, `.png`, or the specification as `.json`. */
+/** Writes the plot as its file name says: `.svg`, `.png`, or the specification as `.json`. The folder must exist. */
 export async function writePlot(op: string, spec: PlotSpec, file: string): Promise<void> {
   checkPlotFile(op, file);
-  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
   const kind = path.extname(file).toLowerCase();
   if (kind === '.json') await writeFile(file, `${JSON.stringify(spec, null, 2)}\n`);
   else {
