@@ -111,7 +111,7 @@ export function chart(options: ChartOptions): PlotSpec {
           .map(([px, py], i) => ({ series: s.name, x: px, y: py, low: s.band?.[i]?.[0], high: s.band?.[i]?.[1] }))
           .filter((row) => Number.isFinite(row.x) && Number.isFinite(row.y)),
       );
-  const names = series.map((s) => s.name);
+  const names = [...new Set(series.map((s) => s.name))];
   const encoding = {
     x: position('x', x),
     y: position('y', y),
@@ -159,6 +159,11 @@ function ruleLayers({ axis, at, label }: Rule, encoding: Record<'x' | 'y', Retur
     { data, mark: { type: 'rule' as const, color: '#888', strokeDash: [2, 3] }, encoding: place },
     { data, mark: { type: 'text' as const, ...text }, encoding: { ...place, text: { field: 'label' } } },
   ];
+}
+
+/** `count` values from `low` to `high`, evenly spaced in the logarithm: `logSpace(1, 100, 3)` is 1, 10, 100. */
+export function logSpace(low: number, high: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));
 }
 
 export interface RegionMapOptions {
