@@ -17,6 +17,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   estimate: () => import('./estimate.ts'),
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
+  reproduce: () => import('./reproduce.ts'),
   demo: () => import('./demo.ts'),
 };
 
@@ -34,16 +35,23 @@ function parseThreads(text: string): number {
   throw userError({ code: 'threads', op: 'options', problem: 'there must be a thread', got: n, expected: '1 or more' });
 }
 
-function attach(program: Command, definition: CommandDefinition, onRun: (code: Promise<void>) => void): void {
-  const command = program.command(definition.name).summary(definition.summary).description(definition.summary);
+function attach(
+  parent: Command,
+  definition: CommandDefinition,
+  onRun: (code: Promise<void>) => void,
+  path: readonly string[] = [],
+): void {
+  const names = [...path, definition.name];
+  const command = parent.command(definition.name).summary(definition.summary).description(definition.summary);
   for (const [name, description] of definition.arguments ?? []) command.argument(name, description);
   for (const option of [...(definition.options ?? []), ...globalOptions()]) command.addOption(option);
+  for (const below of definition.commands ?? []) attach(command.enablePositionalOptions(), below, onRun, names);
   command.addHelpText('after', `\nExamples:\n${definition.examples.map((e) => `  $ ${e}`).join('\n')}`);
   command.action((...all: unknown[]) => {
     all.pop();
     const options = all.pop() as Record<string, unknown>;
     const given = options as Partial<GlobalOptions>;
-    const session = openSession(definition.name, { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
+    const session = openSession(names.join(' '), { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
     onRun(session.guard(() => definition.run(session, all.flat() as string[], options)));
   });
 }

@@ -27,8 +27,7 @@ export function reportMarkdown(report: Report): string {
     `# ${title}`,
     paper,
     `**Protocol.** ${protocol}`,
-    '## Claims',
-    markdownTable(claimTable(report)),
+    ...(report.claims.length > 0 ? ['## Claims', markdownTable(claimTable(report))] : []),
     ...(wrong.length > 0 ? ['## What is printed wrongly', wrong.join('\n')] : []),
     ...sections.map(sectionMarkdown),
   ];
