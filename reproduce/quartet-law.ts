@@ -58,7 +58,7 @@ function regionPlot(): Section {
     title: 'Which precision is best at equal cost (forward:backward)',
     subtitle: 'ideal speed-ups of 2; budget of inference and training in units of FP8',
     x: { title: 'N that the inference budget allows in FP8' },
-    y: { title: 'D/N that the training budget allows in FP8' },
+    y: { title: 'D/N of the training budget in FP8' },
     xs: logSpace(1e7, 1e12, 80),
     ys: logSpace(5, 5000, 80),
     names: Object.values(name),

@@ -50,7 +50,7 @@ export function clippingClaims(seed: number): { claims: Claim[]; section: Sectio
     title: 'Error of the mean of T quantized gradients, int8 with BF16 scales',
     subtitle: 'random errors average out as 1/√T; the bias of the range −128…127 stays',
     x: { title: 'T, rows averaged', scale: 'log' },
-    y: { title: 'RMS error, in standard deviations of a row', scale: 'log' },
+    y: { title: 'RMS error over σ of a row', scale: 'log' },
     series: drawn.map((r) => ({
       name: `${r.lowest}…127, blocks of ${r.block}`,
       style: r.lowest === -127 ? 'dashed' : 'line',

@@ -183,7 +183,7 @@ export function exponentPlot(results: readonly Recovery[]): Section {
     series: chosen.map((r) => ({
       name: r.operands,
       style: 'points',
-      points: r.estimates.map(([n, d]) => [n, d] as const),
+      points: r.estimates.slice(0, 200).map(([n, d]) => [n, d] as const),
     })),
     rules: chosen.map((r) => ({ axis: 'x', at: qatPublished[r.operands].values.gammaN, label: r.operands })),
   });

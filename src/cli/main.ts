@@ -17,6 +17,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   estimate: () => import('./estimate.ts'),
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
+  laws: () => import('./laws.ts'),
   reproduce: () => import('./reproduce.ts'),
   demo: () => import('./demo.ts'),
 };
@@ -65,7 +66,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     .configureOutput({
       outputError: (text) => process.stderr.write(`${oneLine(text).replace(/^error: /, 'subbyte: ')}\n`),
     })
-    .exitOverride();
+    .exitOverride()
+    // options belong to the command that they stand behind
+    .enablePositionalOptions();
   program.addHelpText('after', '\nRun `subbyte <command> --help` for options and examples.');
   let running: Promise<void> | undefined;
   // whoever reads the output may stop early (`subbyte formats | head`): the command still ends with its own exit code
