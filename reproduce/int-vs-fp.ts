@@ -2,10 +2,11 @@
 // of a real model, and symmetric clipping.
 
 import { formatPairs } from '../src/quantize/qsnr/pairs.ts';
+import { crestCurve, crossoverSection, curveSection } from '../src/quantize/qsnr/report-theory.ts';
 import type { Report, Reproduction } from '../src/report/reproduction.ts';
 import { clippingClaims } from './int-fp/clipping.ts';
 import { modelClaims } from './int-fp/model.ts';
-import { crestSections, crossoverClaims, crossoverCorrections, monteCarlo, rotationClaims } from './int-fp/theory.ts';
+import { crossoverClaims, crossoverCorrections, monteCarlo, rotationClaims } from './int-fp/theory.ts';
 
 const samples = 2 ** 20;
 
@@ -19,7 +20,7 @@ const reproduction: Reproduction = {
     };
     const simulated = monteCarlo(samples, seed + 1);
     step(0.2, 'Monte Carlo');
-    const curves = crestSections(samples, seed + 1);
+    const curves = formatPairs.map((pair) => crestCurve(pair, { samples, seed: seed + 1 }));
     step(0.4, 'crest factors');
     const clipping = clippingClaims(seed + 1);
     step(0.5, 'clipping');
@@ -36,8 +37,14 @@ const reproduction: Reproduction = {
         ...clipping.claims,
         ...model.claims,
       ],
-      corrections: crossoverCorrections(curves.crossings),
-      sections: [...curves.sections, simulated.section, ...model.sections, clipping.section],
+      corrections: crossoverCorrections(curves.map((c) => c.simulated?.toFixed(2) ?? 'none')),
+      sections: [
+        crossoverSection(curves),
+        ...curves.map(curveSection),
+        simulated.section,
+        ...model.sections,
+        clipping.section,
+      ],
     };
   },
 };

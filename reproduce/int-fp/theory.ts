@@ -1,11 +1,10 @@
 // Crossovers, Monte Carlo and rotation of random signals.
 
-import { chart } from '../../src/plot/plot.ts';
 import { gaussianMatrix } from '../../src/quantize/gaussian.ts';
 import { crestFactors, rotated } from '../../src/quantize/qsnr/crest.ts';
 import { formatPairs, pairElements, pairFormats, scaleModel } from '../../src/quantize/qsnr/pairs.ts';
 import { type Signal, signalMatrix } from '../../src/quantize/qsnr/signals.ts';
-import { measuredCrossover, simulateByCrest, simulatePair } from '../../src/quantize/qsnr/simulate.ts';
+import { simulatePair } from '../../src/quantize/qsnr/simulate.ts';
 import { predictedPair } from '../../src/quantize/qsnr/tensor.ts';
 import { crossover, predictedQsnr } from '../../src/quantize/qsnr/theory.ts';
 import { quantizationSnr } from '../../src/quantize/statistics.ts';
@@ -92,45 +91,6 @@ export function monteCarlo(samples: number, seed: number): { claims: Claim[]; se
     table: { columns: ['formats', 'signal', 'INT', 'FP', 'INT, theory', 'FP, theory'], rows },
   };
   return { claims: [...claims, ...crestClaims], section };
-}
-
-/** QSNR by crest factor: closed forms as lines, Monte Carlo as points. */
-export function crestSections(samples: number, seed: number): { sections: Section[]; crossings: string[] } {
-  const crossings: string[] = [];
-  const sections = formatPairs.map((pair): Section => {
-    const block = pair.id === 'mx8' ? 256 : pair.block;
-    const bins = simulateByCrest(pair, block, { samples: pair.id === 'mx8' ? 4 * samples : samples, seed });
-    const [int, float] = pairElements(pair);
-    const options = { scale: scaleModel(pair, block) };
-    const crests = bins.map((bin) => bin.crest);
-    const theory = crossover(int, float, options);
-    const found = measuredCrossover(bins);
-    crossings.push(found?.toFixed(2) ?? 'none');
-    const blocks = `blocks of ${block}`;
-    const spec = chart({
-      title: `${pair.names.join(' and ')} by crest factor, ${blocks}`,
-      subtitle: 'lines: closed forms with exact codes; points: Monte Carlo',
-      x: { title: 'crest factor κ = max|x| / RMS(x)' },
-      y: { title: 'QSNR, dB' },
-      series: [
-        { name: pair.names[0], points: crests.map((c) => [c, predictedQsnr(int, c, options)] as const) },
-        { name: pair.names[1], points: crests.map((c) => [c, predictedQsnr(float, c, options)] as const) },
-        { name: pair.names[0], style: 'points', points: bins.map((b) => [b.crest, b.int] as const) },
-        { name: pair.names[1], style: 'points', points: bins.map((b) => [b.crest, b.float] as const) },
-      ],
-      rules: theory ? [{ axis: 'x', at: theory.crest, label: `κ* ${theory.crest.toFixed(2)}` }] : [],
-    });
-    const wide =
-      pair.id === 'mx8'
-        ? ` A block of 32 cannot have a crest factor above √32 = ${Math.sqrt(32).toFixed(2)}, so at its own block size MXINT8 is better whatever the data; blocks of 256 show the crossing.`
-        : '';
-    return {
-      title: `${pair.names.join(' and ')} by crest factor`,
-      text: `Crossing of the simulated blocks: ${found?.toFixed(2) ?? 'none'}; of the closed forms with exact codes: ${theory?.crest.toFixed(2) ?? 'none'}.${wide}`,
-      plot: { name: `crest-${pair.id}`, spec },
-    };
-  });
-  return { sections, crossings };
 }
 
 /** On signals with outliers a rotation helps integers and hurts NVFP4. */
