@@ -7,6 +7,7 @@ import { takingTurns } from '../evaluate/yield.ts';
 import { compareGranularity, type GranularityRow } from '../quantize/qsnr/granularity.ts';
 import { formatPairs, type Granularity, pairElements, scaleModel } from '../quantize/qsnr/pairs.ts';
 import { modelSections } from '../quantize/qsnr/report.ts';
+import { clippingSection, studyClipping } from '../quantize/qsnr/report-clipping.ts';
 import { crestCurve, crossoverSection, curveSection, granularitySections } from '../quantize/qsnr/report-theory.ts';
 import { type Signal, signals } from '../quantize/qsnr/signals.ts';
 import { summarize, type TensorComparison } from '../quantize/qsnr/tensor.ts';
@@ -126,12 +127,21 @@ async function onSignals(session: Session, options: CompareOptions): Promise<voi
     curves.push(crestCurve(pair, { samples, seed }));
     progress.advance(1, `${pair.names.join('/')} by crest factor`);
   }
+  await turn();
+  const clipping = studyClipping(seed);
+  progress.advance(1, 'symmetric clipping');
   progress.done();
   const protocol = `About ${samples.toLocaleString('en')} values of each signal in rows of 4096 through the reference codec, seed ${seed}; student-t has 4 degrees of freedom. Curves: uniform, Gaussian, Laplace and student-t blocks at random scales, gathered by crest factor.`;
-  const sections = [crossoverSection(curves), ...curves.map(curveSection), ...granularitySections(rows)];
+  const sections = [
+    crossoverSection(curves),
+    ...curves.map(curveSection),
+    ...granularitySections(rows),
+    clippingSection(clipping),
+  ];
   await finish(session, 'Integer and float formats on random signals', protocol, sections, options.out, {
     crossovers: curves.map(({ pair, bins, ...c }) => ({ names: pair.names, published: pair.published, ...c, bins })),
     rows: rows.map(({ pair, ...row }) => ({ pair: pair.id, names: pair.names, ...row })),
+    clipping,
   });
 }
 

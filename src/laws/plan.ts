@@ -88,7 +88,7 @@ const speedUpOf = (speeds: Speeds, { forward, backward }: Scheme) =>
   trainingSpeedUp({ forward: speedOf(speeds, forward), backward: speedOf(speeds, backward) });
 
 /** Size and tokens of a scheme within a budget. */
-function fit(values: Values, scheme: Scheme, speeds: Speeds, { flop, memory, tokens }: Budget) {
+function withinBudget(values: Values, scheme: Scheme, speeds: Speeds, { flop, memory, tokens }: Budget) {
   const speedUp = speedUpOf(speeds, scheme);
   const most = memory === undefined ? Number.POSITIVE_INFINITY : memory / bytesOf[scheme.forward]!;
   const product = flop === undefined ? undefined : (flop * speedUp) / 6;
@@ -124,7 +124,7 @@ export function plans(model: PlanModel, schemes: readonly Scheme[], speeds: Spee
   checkBudget(budget);
   const { law, values, samples, level } = model;
   const found = schemes.map((scheme): Plan => {
-    const place = fit(values, scheme, speeds, budget);
+    const place = withinBudget(values, scheme, speeds, budget);
     return { scheme, ...place, loss: predict(law, values, pointOf(scheme, place)) };
   });
   if (samples.length === 0) return found.sort((a, b) => a.loss - b.loss);

@@ -22,7 +22,8 @@ describe('formats compare', () => {
   it('simulates signals: coarser scales have larger crest factors and integers lose by them', async () => {
     await inTemporaryFolder(async (folder) => {
       const args = ['--samples', '65536', '--granularity', '16,32,128', '--signal', 'laplace', '--out', folder];
-      const { rows, crossovers, files } = await json(args);
+      const { rows, crossovers, clipping, files } = await json(args);
+      expect(clipping.share.bf16).toBeCloseTo(0.168, 2);
       expect(rows).toHaveLength(12);
       const eight = rows.filter((r: { pair: string }) => r.pair === 'mx8');
       expect(eight[0].crest).toBeLessThan(eight[1].crest);
