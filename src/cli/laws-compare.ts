@@ -5,10 +5,9 @@ import { SubbyteError, userError } from '../errors.ts';
 import { fitLaw } from '../laws/fit.ts';
 import type { HoldOut } from '../laws/holdout.ts';
 import { findLaw } from '../laws/registry.ts';
-import type { Run } from '../laws/runs.ts';
 import { type CommandDefinition, parseList } from './command.ts';
 import { type FitCommandOptions, fitOptions, holdOut, prepare } from './laws-fit.ts';
-import { readRuns } from './laws-input.ts';
+import { type RunTable, readRuns } from './laws-input.ts';
 import { renderTable } from './table.ts';
 
 interface Row {
@@ -96,9 +95,9 @@ const definition: CommandDefinition = {
   },
 };
 
-function compareOne(id: string, all: readonly Run[], options: FitCommandOptions): Row {
+function compareOne(id: string, all: RunTable, options: FitCommandOptions): Row {
   try {
-    const { law, data, settings } = prepare(findLaw(id), all, options);
+    const { law, data, settings, notes } = prepare(findLaw(id), all, options);
     const { free, runs, cost, residuals, warnings } = fitLaw(law, data, settings);
     const meanSquare = residuals.reduce((sum, r) => sum + r * r, 0) / runs.length;
     const held = options.holdOut ? holdOut(law, data, settings, options.holdOut) : undefined;
@@ -112,7 +111,7 @@ function compareOne(id: string, all: readonly Run[], options: FitCommandOptions)
         bic: free.length * Math.log(runs.length) + runs.length * Math.log(meanSquare),
       },
       ...(held && { heldOut: { meanError: held.meanError, bias: held.bias } }),
-      warnings,
+      warnings: [...notes, ...warnings],
     };
   } catch (error) {
     // a law that these runs cannot determine is a row of the comparison, not its end

@@ -15,7 +15,15 @@ import { findLaw, type LawEntry, publishedSet, type Schemes } from '../laws/regi
 import type { Run } from '../laws/runs.ts';
 import { checkPlotFile, writePlot } from '../plot/render.ts';
 import { type CommandDefinition, parseCount, parseNumber, parseRepeated } from './command.ts';
-import { observations, parseCondition, type RunOptions, readRuns, runOptions } from './laws-input.ts';
+import {
+  mixtures,
+  observations,
+  parseCondition,
+  type RunOptions,
+  type RunTable,
+  readRuns,
+  runOptions,
+} from './laws-input.ts';
 import { fitPlot } from './laws-plots.ts';
 import type { Session } from './session.ts';
 import { renderTable } from './table.ts';
@@ -73,7 +81,8 @@ const definition: CommandDefinition = {
     const entry = findLaw(id);
     if (options.plot) checkPlotFile('laws fit', options.plot);
     const runs = await readRuns(session, files, options);
-    const { law, schemes, data, settings } = prepare(entry, runs, options);
+    const { law, schemes, data, settings, notes } = prepare(entry, runs, options);
+    for (const note of notes) session.warn(`  note         ${note}`);
     const fitted = fitLaw(law, data, settings);
     const resampled =
       options.bootstrap > 0 && fitted.free.length > 0
@@ -98,7 +107,7 @@ const definition: CommandDefinition = {
       agreeing: fitted.agreeing,
       excluded: fitted.excluded,
       unidentified: fitted.identifiability.unidentified,
-      warnings: fitted.warnings,
+      warnings: [...notes, ...fitted.warnings],
       holdOut: held && { meanError: held.meanError, bias: held.bias, reach: held.reach, predictions: held.predictions },
       files: [options.out, options.plot].filter(Boolean),
     });
@@ -106,13 +115,15 @@ const definition: CommandDefinition = {
 };
 
 /** The law with the schemes that the runs have, the observations, and the options of the fit. */
-export function prepare(entry: LawEntry, runs: readonly Run[], options: FitCommandOptions) {
+export function prepare(entry: LawEntry, runs: RunTable, options: FitCommandOptions) {
   const used = (kind: 'forward' | 'backward') => [
-    ...new Set(runs.filter((r) => !r.diverged).flatMap((r) => (r[kind] && !/^bf16$/i.test(r[kind]) ? [r[kind]] : []))),
+    ...new Set(
+      runs.flagged.filter((r) => !r.diverged).flatMap((r) => (r[kind] && !/^bf16$/i.test(r[kind]) ? [r[kind]] : [])),
+    ),
   ];
   const schemes: Schemes = Object.fromEntries(entry.schemes.map((kind) => [kind, used(kind)]));
   const law = entry.build(schemes);
-  const data = observations(law, runs, options);
+  const data = observations(entry, law, runs, options);
   const frozen = { ...baseOf(options.base), ...assignments('--freeze', options.freeze, parseNumber) };
   const tied = assignments('--tie', options.tie, (name) => name);
   const settings: FitOptions = {
@@ -121,7 +132,7 @@ export function prepare(entry: LawEntry, runs: readonly Run[], options: FitComma
     ...(options.huber !== undefined && { huber: options.huber }),
     ...(options.residual && { residual: options.residual }),
   };
-  return { law, schemes, data, settings };
+  return { law, schemes, data, settings, notes: mixtures(entry, law, data) };
 }
 
 function baseOf(name: string | undefined): Readonly<Record<string, number>> {

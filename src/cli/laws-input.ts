@@ -8,6 +8,7 @@ import { fileError } from '../io/file-errors.ts';
 import { flagDiverged, gapsToTwins } from '../laws/divergence.ts';
 import { type FitFile, parseFitFile } from '../laws/fit-file.ts';
 import type { Law } from '../laws/law.ts';
+import type { LawEntry } from '../laws/registry.ts';
 import { parseRuns, type Run } from '../laws/runs.ts';
 import { parseRepeated } from './command.ts';
 import type { Session } from './session.ts';
@@ -107,21 +108,21 @@ async function read(file: string): Promise<string> {
   });
 }
 
-/** The runs of all files, those that diverged marked; gaps to unquantized twins for a law that predicts them. */
-export async function readRuns(session: Session, files: readonly string[], options: RunOptions): Promise<Run[]> {
-  if (files.length === 0)
-    throw userError({
-      code: 'no-runs',
-      op: session.command,
-      problem: 'no file of runs was given',
-      fix: 'name .csv, .json or .jsonl files with n_params, d_tokens and loss',
-    });
+export interface RunTable {
+  /** Runs whose loss rose with more tokens are marked as diverged. */
+  flagged: Run[];
+  /** The same runs with the marks of their files alone. */
+  plain: Run[];
+}
+
+/** The runs of all files for which the conditions hold. Divergence is judged before, when all runs are there. */
+export async function readRuns(session: Session, files: readonly string[], options: RunOptions): Promise<RunTable> {
   const all: Run[] = [];
   for (const file of files) all.push(...parseRuns(await read(file), path.basename(file)));
-  const same = options.series.split(',').map((s) => s.trim());
-  const flagged = flagDiverged(all, { same });
-  const kept = (options.where ?? []).reduce((runs, condition) => runs.filter(parseCondition(condition, all)), flagged);
-  if (kept.length === 0)
+  const flagged = flagDiverged(all, { same: options.series.split(',').map((s) => s.trim()) });
+  const conditions = (options.where ?? []).map((text) => parseCondition(text, all));
+  const isKept = all.map((run) => conditions.every((holds) => holds(run)));
+  if (!isKept.includes(true))
     throw userError({
       code: 'no-runs',
       op: session.command,
@@ -129,16 +130,58 @@ export async function readRuns(session: Session, files: readonly string[], optio
       got: `${all.length} runs before --where`,
       fix: 'loosen the conditions',
     });
-  return kept;
+  return { flagged: flagged.filter((_, i) => isKept[i]), plain: all.filter((_, i) => isKept[i]) };
 }
 
-/** What a law is fitted to: losses as they are, or gaps to twins. */
-export function observations(law: Law, runs: readonly Run[], { twins = 'BF16' }: RunOptions): Run[] {
-  if (law.predicts === 'loss') return [...runs];
-  const isTwin = (run: Run) => (run.forward ?? 'BF16').toLowerCase() === twins.toLowerCase();
-  if (!runs.some(isTwin)) return [...runs];
-  return gapsToTwins(runs, isTwin);
+/**
+ * What a law is fitted to: losses as they are, or gaps to the unquantized twins. Where the law itself lets losses rise
+ * with tokens, and where the file holds gaps, a rise is no divergence.
+ *
+ * @throws SubbyteError `law-data` for a gap law when no quantized run has a twin, or losses stand where gaps should
+ */
+export function observations({ rises }: LawEntry, law: Law, runs: RunTable, { twins = 'BF16' }: RunOptions): Run[] {
+  if (law.predicts === 'loss') return rises ? runs.plain : runs.flagged;
+  const isTwin = ({ forward, group }: Run) =>
+    forward === undefined ? group === undefined : forward.toLowerCase() === twins.toLowerCase();
+  const wrong = (problem: string) =>
+    userError({
+      code: 'law-data',
+      op: `fit ${law.id}`,
+      problem,
+      fix: `add the ${twins} runs of equal n and d, or give a column gap`,
+    });
+  if (runs.plain.some(isTwin)) {
+    const gaps = gapsToTwins(runs.flagged, isTwin);
+    if (gaps.length === 0) throw wrong(`no quantized run has a ${twins} twin`);
+    return gaps;
+  }
+  // no gap of a useful format comes near one nat
+  if (runs.plain.every((run) => run.observed > 1)) throw wrong('these look like losses, not gaps to unquantized runs');
+  return runs.plain;
 }
+
+/** Columns whose values must agree for losses to be compared. */
+const comparable = ['corpus', 'tokenizer', 'metric', 'loss_kind', 'n_def'];
+
+/** What a fit of these runs mixes up: formats that the law does not tell apart, losses of different kinds. */
+export function mixtures(entry: LawEntry, law: Law, runs: readonly Run[]): string[] {
+  const distinct = (of: (run: Run) => string | undefined) => [...new Set(runs.map((run) => of(run) ?? ''))];
+  const formats = distinct((r) => `${r.forward ?? 'BF16'}:${r.backward ?? 'BF16'}`);
+  const knowsFormats = entry.schemes.length > 0 || law.needs.length > 0;
+  const notes = comparable.flatMap((column) => {
+    const values = distinct((run) => run.extra[column]);
+    return values.length > 1 ? [`the runs have ${values.length} values of ${column}: ${list(values)}`] : [];
+  });
+  if (!knowsFormats && formats.length > 1)
+    notes.unshift(`the law ${law.id} does not tell the runs' ${formats.length} formats apart: ${list(formats)}`);
+  return notes.map((note) => `${note}; choose with --where`);
+}
+
+const list = (values: readonly string[]) =>
+  `${values
+    .slice(0, 4)
+    .map((v) => v || 'none')
+    .join(', ')}${values.length > 4 ? ', …' : ''}`;
 
 /** A file that `laws fit --out` wrote. */
 export async function readFit(file: string): Promise<FitFile & { form: Law }> {

@@ -36,7 +36,7 @@ export function fitPlot(fitted: Fit, resampled: Bootstrap | undefined): PlotSpec
   const left = names.size - chosen.length;
   return chart({
     title: `${law.id}: ${runs.length} runs and the fit`,
-    subtitle: `${law.formula}${left > 0 ? `; the ${mostCurves} largest of ${names.size} series` : ''}`,
+    subtitle: left > 0 ? `the ${mostCurves} largest of ${names.size} series` : 'points: runs; lines: the fit',
     x: { title: 'D, training tokens', scale: 'log' },
     y: { title: law.predicts === 'gap' ? 'gap, nats a token' : 'loss, nats a token' },
     series,
@@ -46,7 +46,7 @@ export function fitPlot(fitted: Fit, resampled: Bootstrap | undefined): PlotSpec
 function seriesName(run: Observation): string {
   const format = [run.forward, run.backward].filter((f) => f && !/^bf16$/i.test(f)).join(':');
   const group = run.group === undefined ? '' : ` G ${run.group}`;
-  const layout = run.exponentBits === undefined ? '' : ` E${run.exponentBits}M${run.mantissaBits}`;
+  const layout = run.exponentBits === undefined ? '' : ` E${run.exponentBits}M${run.mantissaBits} B ${run.block}`;
   return `${humanSize(run.n)}${format ? ` ${format}` : ''}${group}${layout}`;
 }
 

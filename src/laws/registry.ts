@@ -22,15 +22,18 @@ export interface LawEntry {
   /** Whether the law has efficiencies, which have to be named. */
   schemes: readonly (keyof Schemes)[];
   build(schemes: Schemes): Law;
+  /** Whether more tokens may raise what the law predicts: then a rise is no sign of divergence. */
+  rises: boolean;
   /** By name; the first is the default. */
   published: Readonly<Record<string, Coefficients>>;
 }
 
-const plain = (law: Law, summary: string, published: LawEntry['published']): LawEntry => ({
+const plain = (law: Law, summary: string, published: LawEntry['published'], rises = false): LawEntry => ({
   id: law.id,
   summary,
   schemes: [],
   build: () => law,
+  rises,
   published,
 });
 
@@ -52,6 +55,7 @@ export const laws: readonly LawEntry[] = [
     id: 'quartet',
     summary: 'formats as efficiencies: forward on N, backward on D',
     schemes: ['forward', 'backward'],
+    rises: false,
     build: ({ forward = [], backward = [] }) => quartetLaw(forward, backward),
     published: { mxfp4: quartetPublished },
   },
@@ -59,13 +63,17 @@ export const laws: readonly LawEntry[] = [
     id: 'quest',
     summary: 'bits of weights and activations as efficiencies on N',
     schemes: ['forward'],
+    rises: false,
     build: ({ forward = [] }) => questLaw(forward),
     published: { hadamard: questPublished },
   },
-  plain(qatGap, 'what 4-bit training costs by size, tokens and group', { ...qatPublished }),
-  plain(floatingPoint, 'exponent bits, mantissa bits and block size of floating-point training', {
-    published: floatingPointPublished,
-  }),
+  plain(qatGap, 'what 4-bit training costs by size, tokens and group', { ...qatPublished }, true),
+  plain(
+    floatingPoint,
+    'exponent bits, mantissa bits and block size of floating-point training',
+    { published: floatingPointPublished },
+    true,
+  ),
   plain(precisionLaw, 'bits of weights, activations and KV cache in training (fit it: no published base)', {}),
 ];
 

@@ -4,6 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { chinchilla } from '../../src/laws/chinchilla.ts';
+import { floatingPoint, floatingPointPublished } from '../../src/laws/floating-point.ts';
 import { predict } from '../../src/laws/law.ts';
 import { qatBase, qatGap, qatPublished } from '../../src/laws/qat.ts';
 import { inTemporaryFolder, root, subbyte } from './run-cli.ts';
@@ -80,6 +81,14 @@ describe('laws', () => {
     expect(run.stdout).toMatch(/effN\(AlbertTsengQuantizer\) +0\.438/);
   });
 
+  it('says when a fit mixes formats or losses that cannot be compared', async () => {
+    const { warnings } = await json(['fit', 'chinchilla', runs, '--bootstrap', '0']);
+    expect(warnings[0]).toMatch(/the law chinchilla does not tell the runs' \d+ formats apart: QuEST:BF16, .* --where/);
+    expect(warnings[1]).toMatch(/the runs have 2 values of corpus: llama-c4, massivetext; choose with --where/);
+    const clean = await json(['fit', 'chinchilla', runs, ...bf16, '--bootstrap', '0']);
+    expect(clean.warnings.join()).not.toContain('--where');
+  });
+
   it('fits gaps to twins from JSONL', async () => {
     await inTemporaryFolder(async (folder) => {
       const file = path.join(folder, 'w4a4.jsonl');
@@ -101,6 +110,55 @@ describe('laws', () => {
       const { values, runs: count } = await json(['fit', 'qat', file, '--bootstrap', '0']);
       expect(count).toBe(12);
       for (const [name, value] of Object.entries(truth)) expect(values[name] / value, name).toBeCloseTo(1, 6);
+    });
+  });
+
+  it('keeps losses that rise with tokens for a law that has them rise, and gaps as they are', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const [losses, gaps, bare] = ['fp.json', 'gap.csv', 'int4.csv'].map((f) => path.join(folder, f));
+      const layouts = [
+        [1, 1, 32],
+        [1, 1, 128],
+        [1, 2, 128],
+        [2, 1, 128],
+        [4, 3, 128],
+      ];
+      const rows = [4e7, 1.5e8, 6.8e8].flatMap((n) =>
+        [1e10, 5e10, 1e11].flatMap((d) =>
+          layouts.map(([e, m, block]) => ({
+            n_params: n,
+            d_tokens: d,
+            e_bits: e,
+            m_bits: m,
+            block_size: block,
+            loss: predict(floatingPoint, floatingPointPublished.values, {
+              n,
+              d,
+              exponentBits: e,
+              mantissaBits: m,
+              block,
+            }),
+          })),
+        ),
+      );
+      await writeFile(losses, JSON.stringify({ runs: rows }));
+      const fitted = await json(['fit', 'floating-point', losses, '--bootstrap', '0']);
+      expect(fitted).toMatchObject({ runs: 45, excluded: [] });
+      expect(fitted.values.delta).toBeCloseTo(3.1926, 3);
+      const lines = [7e7, 3e8, 6e8].flatMap((n) =>
+        [1e10, 1e12].flatMap((d) =>
+          [32, 1024].map((g) => `${n},${d},${g},${predict(qatGap, qatPublished.w16a4.values, { n, d, group: g })}`),
+        ),
+      );
+      await writeFile(gaps, `n_params,d_tokens,group_size,gap\n${lines.join('\n')}\n`);
+      const gap = await json(['fit', 'qat', gaps, '--bootstrap', '0']);
+      expect(gap).toMatchObject({ runs: 12, excluded: [] });
+      expect(gap.values.gammaG).toBeCloseTo(0.9812, 4);
+      await writeFile(bare, 'n_params,d_tokens,fwd,group_size,loss\n1e8,1e10,INT4,32,3.1\n2e8,1e10,INT4,32,3\n');
+      expect((await failure(['fit', 'qat', bare])).message).toMatch(
+        /these look like losses, not gaps to unquantized runs; add the BF16 runs of equal n and d/,
+      );
+      expect((await failure(['fit', 'qat', runs, ...bf16])).message).toMatch(/no quantized run has a BF16 twin/);
     });
   });
 
