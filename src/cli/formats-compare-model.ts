@@ -11,7 +11,8 @@ import { loadTokenizer } from '../io/tokenizer.ts';
 import { loadCalibration } from '../quantize/calibration/windows.ts';
 import { compareInputs, compareWeight, linearNames } from '../quantize/qsnr/model.ts';
 import type { TensorComparison } from '../quantize/qsnr/tensor.ts';
-import { type OpenedModel, openBackend, openModel } from './open-model.ts';
+import { openBackend } from './device.ts';
+import { type OpenedModel, openModel } from './open-model.ts';
 import type { Session } from './session.ts';
 
 export interface ModelOptions {
@@ -42,19 +43,15 @@ export async function compareModel(
 ): Promise<ModelComparison> {
   checkOptions(options);
   const model = await openModel(session, reference);
-  try {
-    const { weights, skipped } = await compareWeights(session, model, options);
-    const inputs = options.weightsOnly ? undefined : await inputsOf(session, model, options);
-    const { rows } = options;
-    return {
-      weights,
-      skipped,
-      inputs: inputs?.found ?? [],
-      protocol: `Model ${reference}: ${weights.length} weights, ${rows} evenly spaced rows each${inputs ? `; ${inputs.found.length} inputs of its linear layers, the first ${rows} rows of ${inputs.samples} windows of ${options.window} tokens of ${inputs.source}` : ''}. Rotation signs: seed ${session.options.seed}.`,
-    };
-  } finally {
-    await model.checkpoint.close();
-  }
+  const { weights, skipped } = await compareWeights(session, model, options);
+  const inputs = options.weightsOnly ? undefined : await inputsOf(session, model, options);
+  const { rows } = options;
+  return {
+    weights,
+    skipped,
+    inputs: inputs?.found ?? [],
+    protocol: `Model ${reference}: ${weights.length} weights, ${rows} evenly spaced rows each${inputs ? `; ${inputs.found.length} inputs of its linear layers, the first ${rows} rows of ${inputs.samples} windows of ${options.window} tokens of ${inputs.source}` : ''}. Rotation signs: seed ${session.options.seed}.`,
+  };
 }
 
 function checkOptions({ rows, windows, window }: ModelOptions): void {
@@ -117,7 +114,7 @@ async function inputsOf(session: Session, model: OpenedModel, options: ModelOpti
   );
   for (const note of text.notes) session.warn(`  note         ${note}`);
   const folder = await mkdtemp(path.join(tmpdir(), 'subbyte-compare-'));
-  const backend = await openBackend(session, 'auto');
+  const backend = await openBackend(session, 'wasm');
   // the calibration goes through every stage but the last of the last block
   const passes = 5 * model.weights.config.layers - 1;
   const progress = session.progress('inputs', text.ids.length * passes, 'tok');

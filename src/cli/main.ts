@@ -6,6 +6,7 @@ import { SubbyteError, userError } from '../errors.ts';
 import { toolVersion } from '../version.ts';
 import { type CommandDefinition, parseCount } from './command.ts';
 import { defectExitCode, errorBody, jsonLine } from './failure.ts';
+import { endWithParent, needsGpuProcess, runInGpuProcess } from './gpu-process.ts';
 import { type GlobalOptions, openSession } from './session.ts';
 
 const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>> = {
@@ -19,6 +20,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   formats: () => import('./formats.ts'),
   laws: () => import('./laws.ts'),
   reproduce: () => import('./reproduce.ts'),
+  doctor: () => import('./doctor.ts'),
   demo: () => import('./demo.ts'),
 };
 
@@ -59,6 +61,8 @@ function attach(
 
 /** Runs one command line and returns the exit code; never throws. */
 export async function main(argv: readonly string[]): Promise<number> {
+  if (needsGpuProcess(argv)) return runInGpuProcess(argv);
+  endWithParent();
   const program = new Command('subbyte')
     .description('Make a checkpoint small and still right: quantize, evaluate, verify, export.')
     .version(toolVersion)

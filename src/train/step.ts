@@ -17,7 +17,7 @@ import { targetMask } from '../graph/ops/target-mask.ts';
 import { relu } from '../graph/ops/unary.ts';
 import { type GraphBuilder, trace } from '../graph/trace.ts';
 import { f32, i32 } from '../graph/value-type.ts';
-import type { ActivationFormat, ParamSource } from '../models/block.ts';
+import type { ActivationOf, ParamSource } from '../models/block.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import { decoderBody } from '../models/decoder.ts';
 import { type LoadedDecoder, type LoadOptions, loadDecoder } from '../models/loaded.ts';
@@ -39,7 +39,7 @@ export interface TrainingStepOptions {
   /** Gradient rules by op name, in place of the ops' own. */
   readonly rules?: Readonly<Record<string, GradientRule>>;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
-  readonly activation?: ActivationFormat;
+  readonly activation?: ActivationOf;
   /** What the model computes with in place of a weight, such as its rounding to a format; the weight itself by default. */
   readonly forward?: (name: string, weight: Value) => Value;
 }

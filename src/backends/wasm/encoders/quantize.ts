@@ -122,14 +122,26 @@ function rowScratch(threads: number): { statuses: number; copies: number; own: n
   return { statuses, copies: 2 * statuses, own: 2 * statuses + 128 * threads };
 }
 
+/** The divisor of maxima among the words of `specWords`. */
+const divisorWord = 13;
+
 /** The same by the SIMD kernels, for formats and widths that they know. */
-function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: number, threads: number): Command[] {
+function encodeByRows(
+  x: number,
+  y: PackedOperand,
+  spec: QuantSpec,
+  { fixed }: QuantizeAttributes,
+  scratch: number,
+  threads: number,
+): Command[] {
   const { rows, cols } = y;
   const { statuses, copies, own } = rowScratch(threads);
   const wholeTensor = spec.granularity.kind === 'tensor';
   const twoLevel = spec.scale.tensorScale;
-  const template = [
-    ...[x, 0, rows, cols, ...specWords(spec, cols, 1)],
+  const words: Word[] = specWords(spec, cols, 1);
+  if (fixed) words[divisorWord] = f32(1);
+  const template: Word[] = [
+    ...[x, 0, rows, cols, ...words],
     ...[y.codes, packedRowBytes(elementBits(spec.element), cols), y.scales, y.zeroPoints],
     ...[scratch + own, rowThreadBytes(spec, rows, cols), scratch + statuses, -1],
   ];
@@ -137,7 +149,8 @@ function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: num
     kernel: quantizeByRowsKernel,
     args: [
       ...[scratch, twoLevel ? 1 : 0, wholeTensor ? 1 : 0, y.tensorScale, ...f64Words(elementCodec(spec).max)],
-      ...[...f64Words(twoLevel ? scaleMax(spec.scale.format) : 1), scratch + copies, 0, ...template],
+      ...[...f64Words(twoLevel ? scaleMax(spec.scale.format) : 1), scratch + copies],
+      ...[f32(fixed?.scale ?? 0), ...template],
     ],
   };
   const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, scratch] };
@@ -149,7 +162,7 @@ function encodeSpec(
   x: number,
   y: PackedOperand,
   spec: QuantSpec,
-  { seed, stream }: QuantizeAttributes,
+  { seed, stream, fixed }: QuantizeAttributes,
   scratch: number,
   threads: number,
 ): Command[] {
@@ -158,10 +171,15 @@ function encodeSpec(
   const own = scratch + alignedBytes(4 * threads);
   const rowBytes = packedRowBytes(elementBits(spec.element), cols);
   const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, maxima] };
+  // under a fixed scale rows do not depend on each other
+  const independent: QuantSpec = fixed ? { ...spec, granularity: { kind: 'token' } } : spec;
   const words = [x, rows, cols, y.codes, rowBytes, y.scales, y.zeroPoints, y.tensorScale, maxima, own];
   const quantize: Command = {
     kernel: quantizeSpecKernel,
-    args: [...words, threadBytes(spec, rows, cols), ...formatWords(spec, rows, cols, seed, stream)],
+    args: [
+      ...[...words, threadBytes(spec, rows, cols), ...formatWords(independent, rows, cols, seed, stream)],
+      ...[f32(fixed?.scale ?? 0), fixed?.zeroPoint ?? 0],
+    ],
   };
   return spec.scale.tensorScale ? [maximum, quantize] : [quantize];
 }
@@ -196,7 +214,7 @@ export const quantizeEncoder: OpEncoder = {
     const count = y.rows * y.cols;
     switch (format.kind) {
       case 'quant':
-        if (hasQuantizeKernel(format, y.cols)) return encodeByRows(x, y, format, scratch, threads);
+        if (hasQuantizeKernel(format, y.cols)) return encodeByRows(x, y, format, attributes, scratch, threads);
         return encodeSpec(x, y, format, attributes, scratch, threads);
       case 'float': {
         const kind = { f32: 0, f16: 1, bf16: 2 }[format.name];
