@@ -6,10 +6,9 @@ import { unpackRows } from '../../formats/packing.ts';
 import { quantize } from '../../formats/quantize.ts';
 import { parseFormat } from '../../formats/registry.ts';
 import { decodeScale, readScale } from '../../formats/scale-format.ts';
+import { type IntegerPlan, integerCodes, integerPlan } from '../integer-plan.ts';
 import { gaussian } from '../op-case.ts';
 import type { Command } from './encoder.ts';
-import { type IntegerPlan, integerPlan } from './matmul-int-plan.ts';
-import { integerCodes } from './matmul-source.ts';
 import { packedOperand, prepareProduct } from './matmul-testing.ts';
 import { createPool, type Pool } from './pool.ts';
 

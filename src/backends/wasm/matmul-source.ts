@@ -5,14 +5,15 @@
 // f32 values without knowing its name. Element types whose values are int8 multiples of one power of two also get a
 // table of these integers, which the integer products multiply directly.
 
-import { elementCodec, integerUnit } from '../../formats/element.ts';
+import { elementCodec } from '../../formats/element.ts';
 import type { ElementName, QuantSpec, ScaleFormat } from '../../formats/format.ts';
 import { ggmlType } from '../../formats/ggml/types.ts';
 import { scaleLayout } from '../../formats/layout.ts';
 import { packedRowBytes } from '../../formats/packing.ts';
 import { intArmValues } from '../../formats/quantize-spec.ts';
 import { decodeScale } from '../../formats/scale-format.ts';
-import { isInt, isMinifloat, minifloats } from '../../formats/table.ts';
+import { isMinifloat, minifloats } from '../../formats/table.ts';
+import { integerCodes } from '../integer-plan.ts';
 import { f32, type Operand, type PackedOperand, type Word } from './encoder.ts';
 
 /** Kinds of source, as in matmul-decode.ts. */
@@ -31,30 +32,6 @@ const scaleKinds: Readonly<Record<ScaleFormat, number>> = {
 const zeroKinds = { none: 0, integer: 1, float: 2 } as const;
 const headerWords = 16;
 const byteTableWords = 64;
-
-export interface IntegerCodes {
-  /** Integer of every code. */
-  readonly values: Int8Array | Uint8Array;
-  /** value = integer × unit. */
-  readonly unit: number;
-}
-
-/**
- * The integers of a spec's codes: value = integer · unit with |integer| ≤ 128; undefined where there is no such unit
- * (FP8, NF4) or a block chooses between two tables.
- */
-export function integerCodes(spec: QuantSpec): IntegerCodes | undefined {
-  if (spec.choice === 'int-or-float') return undefined;
-  const { values } = elementCodec(spec);
-  if (spec.zeroPoint !== 'none') return { values: Uint8Array.from(values), unit: 1 };
-  const units = isInt(spec.element) ? [integerUnit(spec)] : [1, 1 / 2, 1 / 4, 1 / 8];
-  for (const unit of units) {
-    const integers = Array.from(values, (v) => v / unit);
-    if (integers.every((q) => Number.isInteger(q) && q >= -128 && q <= 127))
-      return { values: Int8Array.from(integers), unit };
-  }
-  return undefined;
-}
 
 function packBytes(bytes: ArrayLike<number>): number[] {
   const words = new Array<number>(byteTableWords).fill(0);

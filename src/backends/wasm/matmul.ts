@@ -1,6 +1,6 @@
 // Encoder of the op `matmul`: which kernels multiply which operands.
 //
-//   both packed, integers on both sides   packInt (a), matmulInt            matmul-int-plan.ts says when
+//   both packed, integers on both sides   packInt (a), matmulInt            ../integer-plan.ts says when
 //   a packed otherwise                    decodeRows (a to f32 scratch), then as dense a
 //   dense a, b dense or packed            matmulF32, which decodes b on the way
 //
@@ -10,10 +10,10 @@
 import type { Node } from '../../graph/graph.ts';
 import { type MatmulAttributes, matmulDimensions } from '../../graph/ops/matmul.ts';
 import { elementCount } from '../../tensor/shape.ts';
+import { type IntegerPlan, type IntegerSide, integerPlan } from '../integer-plan.ts';
 import { alignedBytes } from './allocator.ts';
 import type { Command, EncodeContext, OpEncoder, Operand, PackedOperand } from './encoder.ts';
 import { decodeRowsKernel, matmulF32Kernel, matmulIntKernel, packIntKernel } from './kernel-ids.ts';
-import { type IntegerPlan, type IntegerSide, integerPlan } from './matmul-int-plan.ts';
 import { sourceWords, valuesAddress } from './matmul-source.ts';
 
 /** Scratch of one thread in matmulF32: threadScratch of kernels/engine/matmul-f32.ts. */

@@ -11,6 +11,8 @@ export interface DeviceOptions extends GpuOptions {
   /** Largest buffer and binding in bytes, when less than the adapter allows (for tests). */
   maximumBufferBytes?: number;
   powerPreference?: GPUPowerPreference;
+  /** Features to do without although the adapter has them (for tests of what other adapters run). */
+  withoutFeatures?: readonly string[];
 }
 
 /** Features that kernels may ask for where the adapter has them. */
@@ -21,6 +23,9 @@ const wantedFeatures = [
   'timestamp-query',
   'chromium-experimental-subgroup-matrix',
 ];
+
+/** Extensions of WGSL itself: a device has them or not, nobody asks for them. */
+const languageFeatures = ['packed_4x8_integer_dot_product'];
 
 const wantedLimits = [
   'maxBufferSize',
@@ -37,6 +42,8 @@ const wantedLimits = [
 /** What kernels may know of the adapter when they choose tiles. */
 export interface GpuTraits {
   readonly features: ReadonlySet<string>;
+  /** Largest buffer that a kernel can bind, a multiple of 256. */
+  readonly bufferBytes: number;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Threads in a workgroup, also along x. */
@@ -58,8 +65,6 @@ export interface SubgroupMatrix {
 export interface OpenDevice extends GpuTraits {
   readonly device: GPUDevice;
   readonly info: GPUAdapterInfo;
-  /** Largest buffer that a kernel can bind, a multiple of 256. */
-  readonly bufferBytes: number;
   /** Set when the device was lost. */
   readonly lost: GPUDeviceLostInfo | undefined;
   /** The error to throw for work on a lost device, once it is known to be lost; undefined when it is not. */
@@ -76,7 +81,11 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   if (!adapter) throw noAdapter(options.adapter);
   keepAlive(adapter);
   const { limits, info } = adapter;
-  const features = wantedFeatures.filter((name) => adapter.features.has(name));
+  const { withoutFeatures = [] } = options;
+  const features = wantedFeatures.filter((name) => adapter.features.has(name) && !withoutFeatures.includes(name));
+  const language = languageFeatures.filter(
+    (name) => gpu.wgslLanguageFeatures?.has(name) && !withoutFeatures.includes(name),
+  );
   const device = await adapter
     .requestDevice({
       requiredFeatures: features as GPUFeatureName[],
@@ -95,7 +104,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   return {
     device,
     info,
-    features: new Set(features),
+    features: new Set([...features, ...language]),
     workgroupBytes: limits.maxComputeWorkgroupStorageSize,
     workgroupThreads: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
     subgroupMinSize: info.subgroupMinSize,

@@ -26,13 +26,18 @@ fn main(
 
 const itemThreads = 256;
 
-/** One thread for each of `count` items: `body` sees the item's number as `i`. `prelude` goes before the entry point. */
-export function forEachItem(count: number, body: (names: Names) => string, prelude = ''): Work {
+/** What goes before the entry point; a function where it names bindings. */
+type Prelude = string | ((names: Names) => string);
+
+const preludeText = (prelude: Prelude, names: Names) => (typeof prelude === 'string' ? prelude : prelude(names));
+
+/** One thread for each of `count` items: `body` sees the item's number as `i`. */
+export function forEachItem(count: number, body: (names: Names) => string, prelude: Prelude = ''): Work {
   return {
     items: count,
     workgroups: spread(Math.ceil(count / itemThreads)),
     code: (names) =>
-      prelude +
+      preludeText(prelude, names) +
       entry(
         itemThreads,
         '',
@@ -51,14 +56,14 @@ export function forEachGroup(
   count: number,
   threads: number,
   body: (names: Names) => string,
-  prelude = '',
+  prelude: Prelude = '',
   parameters = '',
 ): Work {
   return {
     items: count,
     workgroups: spread(count),
     code: (names) =>
-      prelude +
+      preludeText(prelude, names) +
       entry(
         threads,
         parameters,

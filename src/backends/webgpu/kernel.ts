@@ -119,3 +119,10 @@ export function rowsAndColumns(shape: Shape): [rows: number, columns: number] {
   for (const d of shape.slice(0, -1)) rows *= d;
   return [rows, columns];
 }
+
+/** The packed operand `i` of a list. */
+export function packedOperand(operands: readonly Operand[], i: number): PackedOperand {
+  const operand = operands[i];
+  if (operand?.dtype !== 'packed') throw new Error(`webgpu: operand ${i} is not packed`);
+  return operand;
+}

@@ -21,10 +21,13 @@
 // - Always use the names that `code` is given: an output may lie on an input's memory (elementwise ops, updates of
 //   states), and then both names are one. Element i of such an op is read before it is written, by the same thread.
 // - A binding is a whole value. Packed values are one array<u32>; `layout` has the byte offsets of their parts.
+//   decodeSource (wgsl/decode.ts) reads eight neighbouring values of a row of any format, integerSource
+//   (wgsl/decode-integers.ts) their integers as bytes, encodeSource (wgsl/encode.ts) rounds to a QuantSpec.
 // - Several Commands of a node run one after another and see each other's writes; scratchBytes asks for memory between
 //   them.
 // - forEachItem and forEachGroup (entry.ts) number threads and workgroups beyond 65535. Barriers need uniform control
 //   flow: what decides a loop around one must come from constants, `item`, or workgroupUniformLoad.
+// - Give a var inside a loop its first value: Dawn on SwiftShader keeps the last pass's where WGSL promises zero.
 // - Sums have a fixed order, so that a run gives the same bits every time: no float atomics.
 // - mathSource (wgsl/math.ts) has exp, log, tanh, sigmoid, gelu to 1e-7; the built-in ones are too coarse. Never divide
 //   where the result must equal the reference bit for bit: WGSL's division is within 2.5 ULP, add, subtract and
@@ -37,13 +40,31 @@
 
 import type { KernelTable } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
+import { attentionBackwardKernels } from './kernels/attention-backward.ts';
+import { compareLogitsKernels } from './kernels/compare-logits.ts';
+import { crossEntropyKernels } from './kernels/cross-entropy.ts';
+import { crossEntropyBackwardKernels } from './kernels/cross-entropy-backward.ts';
+import { dequantizeKernels } from './kernels/dequantize.ts';
+import { dgeKernels } from './kernels/dge.ts';
 import { elementwiseKernels } from './kernels/elementwise.ts';
+import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
+import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
+import { expertKernels } from './kernels/expert-matmul.ts';
+import { fakeQuantizeKernels } from './kernels/fake-quantize.ts';
+import { gramKernels } from './kernels/gram.ts';
+import { hadamardKernels } from './kernels/hadamard.ts';
+import { kvAttentionKernels } from './kernels/kv-attention.ts';
+import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
+import { optimizerKernels } from './kernels/optimizers.ts';
+import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
+import { rowBackwardKernels } from './kernels/rows-backward.ts';
 import { tableKernels } from './kernels/tables.ts';
+import { topKKernels } from './kernels/top-k.ts';
 
 export const kernels: KernelTable = {
   ...layoutKernels,
@@ -54,4 +75,22 @@ export const kernels: KernelTable = {
   ...ropeKernels,
   ...attentionKernels,
   ...matmulKernels,
+  ...crossEntropyKernels,
+  ...crossEntropyBackwardKernels,
+  ...compareLogitsKernels,
+  ...topKKernels,
+  ...attentionBackwardKernels,
+  ...optimizerKernels,
+  ...fakeQuantizeKernels,
+  ...dgeKernels,
+  ...gramKernels,
+  ...expertKernels,
+  ...elementwiseBackwardKernels,
+  ...rowBackwardKernels,
+  ...embeddingBackwardKernels,
+  ...dequantizeKernels,
+  ...quantizeKernels,
+  ...hadamardKernels,
+  ...kvWriteKernels,
+  ...kvAttentionKernels,
 };

@@ -1,4 +1,4 @@
-// Matrix product of dense f32 operands: every transposition, batches, any sizes.
+// Matrix product of dense f32 operands: every transposition, batches, any sizes. Packed operands: matmul-packed.ts.
 //
 // A workgroup of 256 threads computes a tile of 64 × 64 results; a thread holds 4 × 4 of them in registers. K passes
 // through workgroup memory in steps of 16: 2 · 16 · 65 f32, 8.3 KB. Edges are filled with zeros. Results sum over k in
@@ -8,6 +8,7 @@ import { type MatmulAttributes, matmulDimensions } from '../../../graph/ops/matm
 import { elementCount } from '../../../tensor/shape.ts';
 import { forEachGroup } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
+import { encodePackedProduct } from './matmul-packed.ts';
 
 const tile = 64;
 const step = 16;
@@ -31,8 +32,9 @@ function load(shared: string, source: string, base: string, row0: string, rows: 
 }
 
 const matmul: OpKernel = {
-  unsupported: ({ inputs }) => (inputs.some((v) => v.type.dtype === 'packed') ? 'packed operands' : undefined),
-  encode({ node, inputs, outputs }) {
+  encode(context) {
+    const { node, inputs, outputs } = context;
+    if (inputs.some(({ dtype }) => dtype === 'packed')) return encodePackedProduct(context);
     const attributes = node.attributes as unknown as MatmulAttributes;
     const [a, b, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
     const { batch, batchedB, M, N, K } = matmulDimensions(a.shape, b.shape, attributes);

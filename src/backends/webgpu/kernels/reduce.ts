@@ -6,17 +6,12 @@
 
 import type { ReduceAttributes } from '../../../graph/ops/reduce.ts';
 import { elementCount } from '../../../tensor/shape.ts';
-import { type Dimension, roles } from '../../dimensions.ts';
+import { roles } from '../../dimensions.ts';
 import { forEachGroup, forEachItem, rowThreads } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
 import { exactTotalSource, largestSource, plusSource } from '../wgsl/combine.ts';
 import { mathSource } from '../wgsl/math.ts';
-import { offsetStatements } from '../wgsl/offsets.ts';
-
-/** Offset of number `index` among the elements of some dimensions; 0 without dimensions. */
-function offset(dims: readonly Dimension[], index: string, name: string): string {
-  return offsetStatements(dims.length > 0 ? dims.map((d) => [d.size, d.stride]) : [[1, 0]], index, name);
-}
+import { offsetOf } from '../wgsl/offsets.ts';
 
 const reduce: OpKernel = {
   encode({ node, inputs, outputs }) {
@@ -34,13 +29,13 @@ const reduce: OpKernel = {
       stride: number,
     ) => `var all = ${kind === 'max' ? '-infinity()' : 'vec2f()'};
   for (var j = ${first}; j < ${length}u; j += ${stride}u) {
-    ${offset(reduced, 'j', 'in')}
+    ${offsetOf(reduced, 'j', 'in')}
     all = ${kind === 'max' ? 'larger' : 'plus'}(all, ${source}[base0 + in0]);
   }`;
     const result = { max: 'all', sum: 'all.x + all.y', mean: `(all.x + all.y) / ${length}.0` }[kind];
     const prelude = kind === 'max' ? mathSource : plusSource;
     if (!dims[dims.length - 1].reduced) {
-      const body = (n: Names) => `${offset(kept, 'i', 'base')}
+      const body = (n: Names) => `${offsetOf(kept, 'i', 'base')}
   ${gather(n.x, '0u', 1)}
   ${n.y}[i] = ${result};`;
       return [{ bindings, ...forEachItem(count, body, prelude) }];
@@ -48,7 +43,7 @@ const reduce: OpKernel = {
     const threads = rowThreads(length);
     const [combine, name] =
       kind === 'max' ? [largestSource(threads), 'largest'] : [exactTotalSource(threads), 'exactTotal'];
-    const body = (n: Names) => `${offset(kept, 'item', 'base')}
+    const body = (n: Names) => `${offsetOf(kept, 'item', 'base')}
   ${gather(n.x, 'thread', threads)}
   all = ${name}(thread, all);
   if (thread == 0u) { ${n.y}[item] = ${result}; }`;

@@ -1,4 +1,5 @@
-// Rows picked by an index: embedding from a dense table, cacheWrite of dense rows.
+// Rows picked by an index: embedding (packed tables: dequantize.ts), cacheWrite of dense rows
+// (packed rows: kv-write.ts).
 //
 // Thread map: one thread for each number that is copied. No workgroup memory, no features. Data moves as u32. An index
 // outside the table is reported; the row of an embedding is then zero, and the cache stays as it is.
@@ -7,10 +8,13 @@ import { elementCount } from '../../../tensor/shape.ts';
 import { cacheRangeError, embeddingIdError } from '../../data-error-codes.ts';
 import { forEachItem } from '../entry.ts';
 import { dense, type KernelTable, type OpKernel, read, write } from '../kernel.ts';
+import { packedEmbedding } from './dequantize.ts';
+import { writePackedRows } from './kv-write.ts';
 
 const embedding: OpKernel = {
-  unsupported: ({ inputs: [table] }) => (table.type.dtype === 'packed' ? 'a packed table' : undefined),
-  encode({ inputs, outputs }) {
+  encode(context) {
+    const { inputs, outputs } = context;
+    if (inputs[0].dtype === 'packed') return packedEmbedding(context);
     const [table, ids, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
     const [V, C] = table.shape;
     return [
@@ -33,8 +37,9 @@ const embedding: OpKernel = {
 };
 
 const cacheWrite: OpKernel = {
-  unsupported: ({ inputs: [cache] }) => (cache.type.dtype === 'packed' ? 'a packed cache' : undefined),
-  encode({ inputs, outputs }) {
+  encode(context) {
+    const { inputs, outputs } = context;
+    if (inputs[0].dtype === 'packed') return writePackedRows(context);
     const [x, start, cache] = [dense(inputs, 1), dense(inputs, 2), dense(outputs, 0)];
     const [, S, G, D] = cache.shape;
     const T = x.shape[1];

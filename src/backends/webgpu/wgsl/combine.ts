@@ -1,4 +1,4 @@
-// Sums and maxima over the threads of a workgroup, by halving in workgroup memory.
+// Sums, maxima and first places over the threads of a workgroup, by halving in workgroup memory.
 
 /**
  * Declares `NAME(thread, value) -> TYPE`: the combination of every thread's value, given to all of them. Call it in
@@ -42,3 +42,19 @@ fn plus(sum: vec2f, value: f32) -> vec2f {
 /** `exactTotal(thread, sum)`: the sum of sums made by plus, still in two parts. Needs plusSource. */
 export const exactTotalSource = (threads: number) =>
   combineSource('exactTotal', threads, 'plus(plus(a, b.x), b.y)', 'vec2f');
+
+/**
+ * Places in an order as whole numbers, so that NaN and infinities compare like the rest: placed(x, i) of the number x at
+ * index i; NaN comes last. `firstLargest(thread, place)` gives the largest number's place, at equal numbers that of the
+ * lower index. `nowhere` comes after all.
+ */
+export const firstLargestSource = (threads: number) => `
+const nowhere = vec2u(0u, 0xffffffffu);
+fn placed(x: f32, index: u32) -> vec2u {
+  let bits = bitcast<u32>(x);
+  let magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) { return vec2u(0u, index); }
+  return vec2u(select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x80000000u), index);
+}
+fn isBefore(a: vec2u, b: vec2u) -> bool { return a.x > b.x || (a.x == b.x && a.y < b.y); }
+${combineSource('firstLargest', threads, 'select(b, a, isBefore(a, b))', 'vec2u')}`;

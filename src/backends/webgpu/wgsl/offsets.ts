@@ -1,5 +1,7 @@
 // WGSL for walking strided layouts: from the number of an element to its place in each layout.
 
+import type { Dimension } from '../../dimensions.ts';
+
 /**
  * Statements that set `NAME0`, `NAME1`, … (one for each layout) to the offset of element `index`, from the rows of
  * mergeDimensions (size, then the stride in each layout, outermost first).
@@ -22,4 +24,9 @@ export function offsetStatements(rows: readonly (readonly number[])[], index: st
   }
   const offsets = terms.map((sum, j) => `let ${name}${j} = ${sum.length > 0 ? sum.join(' + ') : '0u'};`);
   return [...lines, ...offsets].join('\n  ');
+}
+
+/** Statements that set `NAME0` to the offset of number `index` among the elements of some dimensions; 0 without any. */
+export function offsetOf(dims: readonly Dimension[], index: string, name: string): string {
+  return offsetStatements(dims.length > 0 ? dims.map((d) => [d.size, d.stride]) : [[1, 0]], index, name);
 }

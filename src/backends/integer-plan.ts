@@ -1,19 +1,43 @@
 // Whether two packed operands can be multiplied as integers, and how.
 //
-// Needed: both element types are int8 multiples of a unit (matmul-source.ts), scales run along rows (any granularity),
+// Needed: both element types are int8 multiples of a unit, scales run along rows (any granularity),
 // and the coarser group is a multiple of the finer, so that a block of K has one scale on each side. Eight-bit codes
 // with zero points span nine bits after subtraction and seven-bit ones eight, so those are dequantized instead, as are
 // formats with a stored minimum.
 
-import { elementCodec } from '../../formats/element.ts';
-import type { Format, QuantSpec } from '../../formats/format.ts';
-import { scaleLayout } from '../../formats/layout.ts';
-import { integerCodes } from './matmul-source.ts';
+import { elementCodec, integerUnit } from '../formats/element.ts';
+import type { Format, QuantSpec } from '../formats/format.ts';
+import { scaleLayout } from '../formats/layout.ts';
+import { isInt } from '../formats/table.ts';
+
+export interface IntegerCodes {
+  /** Integer of every code. */
+  readonly values: Int8Array | Uint8Array;
+  /** value = integer × unit. */
+  readonly unit: number;
+}
+
+/**
+ * The integers of a spec's codes: value = integer · unit with |integer| ≤ 128; undefined where there is no such unit
+ * (FP8, NF4) or a block chooses between two tables.
+ */
+export function integerCodes(spec: QuantSpec): IntegerCodes | undefined {
+  if (spec.choice === 'int-or-float') return undefined;
+  const { values } = elementCodec(spec);
+  if (spec.zeroPoint !== 'none') return { values: Uint8Array.from(values), unit: 1 };
+  const units = isInt(spec.element) ? [integerUnit(spec)] : [1, 1 / 2, 1 / 4, 1 / 8];
+  for (const unit of units) {
+    const integers = Array.from(values, (v) => v / unit);
+    if (integers.every((q) => Number.isInteger(q) && q >= -128 && q <= 127))
+      return { values: Int8Array.from(integers), unit };
+  }
+  return undefined;
+}
 
 export interface IntegerPlan {
   /** Values of K under one scale of each operand; at most 2^15, so that sums stay exact in 32 bits. */
   readonly block: number;
-  /** Added to the integers of b so that they lie in 0 … 127; −1: eight-bit integers, the kernel decides. */
+  /** Added to the integers of b so that they lie in 0 … 127; −1: eight-bit integers, a kernel that adds an offset decides. */
   readonly offset: number;
   /** Products of block sums and block scales are exact in f32, so fusing multiply and add changes nothing. */
   readonly exact: boolean;

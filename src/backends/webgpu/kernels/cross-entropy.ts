@@ -1,0 +1,127 @@
+// crossEntropy with the last projection fused: N×V logits are never stored.
+//
+// A workgroup of 256 threads takes 64 rows of hidden and a span of the vocabulary, 64 words at a time: the logits of a
+// tile stay in registers (wgsl/tile.ts), and each thread carries on maximum, sum of exponentials and the logit of the
+// target for its four rows and every sixteenth word. The 16 threads of a row are combined at the end of the span (4 KB
+// more of workgroup memory), the spans of a row by a second dispatch, one thread a row. Spans are as many as give 512
+// workgroups, so that a few rows fill the GPU too. A packed weight is decoded on the way. No features.
+
+import { targetError } from '../../data-error-codes.ts';
+import { forEachGroup, forEachItem } from '../entry.ts';
+import { type Command, dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
+import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
+import { mathSource } from '../wgsl/math.ts';
+import { tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
+import { weightElement, weightSource } from '../wgsl/weight.ts';
+
+const wantedWorkgroups = 512;
+
+/** How the vocabulary is split: spans of whole tiles. */
+function spansOf(N: number, V: number) {
+  const most = Math.ceil(wantedWorkgroups / tilesOf(N));
+  const span = Math.ceil(tilesOf(V) / Math.min(most, tilesOf(V))) * tileSide;
+  return { span, spans: Math.ceil(V / span) };
+}
+
+// (maximum, Σ e^(logit − maximum), logit of the target or 0) of some words of the vocabulary
+const runningSource = `
+const lowest = -3.0e38;
+fn joined(a: vec3f, b: vec3f) -> vec3f {
+  let most = larger(a.x, b.x);
+  return vec3f(most, a.y * expOf(a.x - most) + b.y * expOf(b.x - most), a.z + b.z);
+}
+`;
+
+const prelude = `${mathSource}${tileSource}${runningSource}
+var<workgroup> parts: array<vec3f, ${tileThreads}>;
+fn more(run: vec3f, logits: vec4f, inside: vec4<bool>, hits: vec4<bool>) -> vec3f {
+  let seen = select(vec4f(lowest), logits, inside);
+  let most = larger(run.x, larger(larger(seen.x, seen.y), larger(seen.z, seen.w)));
+  let terms = select(
+    vec4f(),
+    vec4f(expOf(logits.x - most), expOf(logits.y - most), expOf(logits.z - most), expOf(logits.w - most)),
+    inside);
+  let hit = select(vec4f(), logits, hits);
+  return vec3f(
+    most,
+    run.y * expOf(run.x - most) + ((terms.x + terms.y) + (terms.z + terms.w)),
+    run.z + ((hit.x + hit.y) + (hit.z + hit.w)));
+}
+`;
+
+const crossEntropy: OpKernel = {
+  scratchBytes({ inputs: [{ type: hidden }, { type: weight }] }) {
+    const [N, V] = [hidden.shape[0], weight.shape[0]];
+    return scratchSize([3 * N * spansOf(N, V).spans]);
+  },
+  encode({ inputs, outputs, scratch }) {
+    const [hidden, weight, targets, nll] = [dense(inputs, 0), inputs[1], dense(inputs, 2), dense(outputs, 0)];
+    const [N, C] = hidden.shape;
+    const V = weight.shape[0];
+    const { span, spans } = spansOf(N, V);
+    const [partial] = cutScratch(scratch, [3 * N * spans]);
+    const blocks = tilesOf(N);
+    const product = (n: Names) =>
+      tileProduct(
+        { element: (row, k) => `${n.hidden}[${row} * words.C + ${k}]`, rows: 'words.N', kLast: true },
+        { ...weightElement(weight, n.weight, (row, k) => [row, k]), rows: 'end', kLast: true },
+        'words.C',
+      );
+    const body = (n: Names) => `let m0 = item % words.blocks * ${tileSide}u;
+  let chunk = item / words.blocks;
+  let end = min((chunk + 1u) * words.span, words.V);
+  let first = m0 + thread / 16u * 4u;
+  var runs: array<vec3f, 4>;
+  var wanted: vec4i;
+  for (var j = 0u; j < 4u; j++) {
+    runs[j] = vec3f(lowest, 0.0, 0.0);
+    wanted[j] = ${n.targets}[min(first + j, words.N - 1u)];
+  }
+  for (var n0 = chunk * words.span; n0 < end; n0 += ${tileSide}u) {
+    ${product(n)}
+    let columns = vec4u(n0 + thread % 16u) + vec4u(0u, 16u, 32u, 48u);
+    for (var j = 0u; j < 4u; j++) {
+      runs[j] = more(runs[j], sums[j], columns < vec4u(end), vec4i(columns) == vec4i(wanted[j]));
+    }
+  }
+  for (var j = 0u; j < 4u; j++) {
+    parts[thread] = runs[j];
+    workgroupBarrier();
+    if (thread % 16u == 0u && first + j < words.N) {
+      var run = parts[thread];
+      for (var l = 1u; l < 16u; l++) { run = joined(run, parts[thread + l]); }
+      let at = ((first + j) * words.spans + chunk) * 3u;
+      ${n.partial}[at] = run.x;
+      ${n.partial}[at + 1u] = run.y;
+      ${n.partial}[at + 2u] = run.z;
+    }
+    workgroupBarrier();
+  }`;
+    const combine = (n: Names) => `let id = ${n.targets}[i];
+  if (id < 0 || u32(id) >= words.V) {
+    if (id >= 0) { report(${targetError}u, id); }
+    ${n.nll}[i] = 0.0;
+    return;
+  }
+  var run = vec3f(lowest, 0.0, 0.0);
+  for (var j = 0u; j < words.spans; j++) {
+    let at = (i * words.spans + j) * 3u;
+    run = joined(run, vec3f(${n.partial}[at], ${n.partial}[at + 1u], ${n.partial}[at + 2u]));
+  }
+  ${n.nll}[i] = (run.x - run.z) + logOf(run.y);`;
+    const spansCommand: Command = {
+      bindings: { hidden: read(hidden), weight: read(weight), targets: read(targets), partial: toScratch(partial) },
+      words: { N, V, C, blocks, span, spans },
+      ...forEachGroup(blocks * spans, tileThreads, body, (n) => weightSource(weight, n.weight) + prelude),
+    };
+    const rowsCommand: Command = {
+      bindings: { targets: read(targets), partial: fromScratch(partial), nll: write(nll) },
+      words: { V, spans },
+      reports: true,
+      ...forEachItem(N, combine, mathSource + runningSource),
+    };
+    return [spansCommand, rowsCommand];
+  },
+};
+
+export const crossEntropyKernels: KernelTable = { crossEntropy };

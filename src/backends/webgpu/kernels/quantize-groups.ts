@@ -1,0 +1,121 @@
+// quantize in one pass, for groups along rows: every value is read once and leaves as a code.
+//
+// Thread map: a thread holds as many neighbouring values as fill whole words of codes (quantize-unit.ts); group / that
+// many threads share a scale and combine their statistics by halving in workgroup
+// memory, or by exchange within a subgroup where the device promises one that is wide enough. A workgroup of 256 threads
+// writes its scales as whole words. Workgroup memory: statistics (4 … 12 bytes) and a scale code a thread, at most 5 KB.
+// Features: subgroups, optional.
+
+import type { QuantSpec } from '../../../formats/format.ts';
+import { scaleLayout } from '../../../formats/layout.ts';
+import { scaleBytes } from '../../../formats/scale-format.ts';
+import { nonFiniteError } from '../../data-error-codes.ts';
+import type { GpuTraits } from '../device.ts';
+import { forEachGroup } from '../entry.ts';
+import { type Command, type DenseOperand, type Names, type PackedOperand, read, write } from '../kernel.ts';
+import { valueSource } from '../wgsl/bits.ts';
+import { unfusedSource } from '../wgsl/decode.ts';
+import { encodeSource, fixedTensorScale } from '../wgsl/encode.ts';
+import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
+
+const threads = 256;
+
+/** Threads that share a scale, where this kernel applies to a matrix of `cols` columns. */
+export function groupThreads(spec: QuantSpec, rows: number, cols: number): number | undefined {
+  const { tileRows, tileCols } = scaleLayout(spec.granularity, rows, cols);
+  if (tileRows !== 1 || spec.range === 'signed-max' || (spec.granularity.kind !== 'group' && tileCols !== cols)) return;
+  const share = tileCols / unitOf(spec).values;
+  const stored = spec.zeroPoint === 'integer' ? 1 : scaleBytes(spec.scale.format);
+  const whole = Number.isInteger(Math.log2(share)) && share >= 1 && ((threads / share) * stored) % 4 === 0;
+  return whole ? share : undefined;
+}
+
+/** Statements that write codes, one a group, as whole words at byte `first` of y. */
+function storeCodes(y: string, field: string, bytes: number, first: number, share: number, total: number): string {
+  const groups = threads / share;
+  if (bytes === 4)
+    return `if (thread % ${share}u == 0u && item * ${groups}u + thread / ${share}u < ${total}u) {
+    ${y}[${first / 4}u + item * ${groups}u + thread / ${share}u] = tile.${field};
+  }`;
+  const per = 4 / bytes;
+  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${8 * bytes * k}u)`).join(
+    ' | ',
+  );
+  return `workgroupBarrier();
+  if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, tile.${field}, alive); }
+  workgroupBarrier();
+  if (thread < ${groups / per}u && (item * ${groups}u + thread * ${per}u) < ${total}u) {
+    ${y}[${first / 4}u + item * ${groups / per}u + thread] = ${parts};
+  }`;
+}
+
+/** Combines `own` over the `share` threads of a group. */
+function combine(fields: readonly string[], share: number, subgroups: boolean): string {
+  if (share === 1) return '';
+  if (subgroups) {
+    const exchange = fields.map((f) => `subgroupShuffleXor(own.${f}, half)`).join(', ');
+    return `for (var half = 1u; half < ${share}u; half <<= 1u) { own = join(own, Statistics(${exchange})); }`;
+  }
+  return `parts[thread] = own;
+  for (var half = ${share / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (thread % ${share}u < half) { parts[thread] = join(parts[thread], parts[thread + half]); }
+  }
+  workgroupBarrier();
+  own = parts[thread - thread % ${share}u];`;
+}
+
+/** The command for x [rows, cols] → y; the tensor scale of two-level specs stands in y already. */
+export function encodeGroups(
+  x: DenseOperand,
+  y: PackedOperand,
+  spec: QuantSpec,
+  share: number,
+  words: Record<string, number>,
+  gpu: GpuTraits,
+): Command {
+  const unit = unitOf(spec);
+  const { layout } = y;
+  const units = (y.rows * y.cols) / unit.values;
+  const scales = units / share;
+  const fixed = fixedTensorScale(spec);
+  const fields = spec.zeroPoint === 'none' ? ['amax'] : ['amax', 'low', 'high'];
+  // A subgroup is a run of neighbouring threads only where its size divides the workgroup; no standard says so, but
+  // every implementation of WebGPU numbers one-dimensional workgroups that way.
+  const subgroups = gpu.features.has('subgroups') && share <= gpu.subgroupMinSize;
+  const bytes = scaleBytes(spec.scale.format);
+  const tensorScale = layout.tensorScale / 4;
+  const prelude = `${valueSource}${unfusedSource}${encodeSource(spec)}
+${share > 1 && !subgroups ? `var<workgroup> parts: array<Statistics, ${threads}>;` : ''}
+var<workgroup> codes: array<u32, ${threads}>;
+`;
+  const body = (n: Names) => `
+  let i = item * ${threads}u + thread;
+  let alive = i < ${units}u;
+  var held: array<vec4u, ${unit.vectors}>;
+  var own = noStatistics();
+  if (alive) {
+    ${readUnit(unit, n.x, 'i', '0u')}
+  }
+  ${combine(fields, share, subgroups)}
+  if (own.amax >= 0x7f800000u) { report(${nonFiniteError}u, i32(i)); own = noStatistics(); }
+  let g = ${fixed === undefined ? `bitcast<f32>(${n.y}[${tensorScale}u])` : `words.g`};
+  ${fixed === undefined ? '' : `if (i == 0u) { ${n.y}[${tensorScale}u] = bitcast<u32>(words.g); }`}
+  let tile = fitTile(own, g);
+  if (alive) {
+    ${writeUnit(spec, unit, n.y, 'i', '0u')}
+  }
+  ${storeCodes(n.y, 'code', bytes, layout.scales, share, scales)}
+  ${
+    spec.zeroPoint === 'none'
+      ? ''
+      : storeCodes(n.y, 'zeroCode', spec.zeroPoint === 'integer' ? 1 : bytes, layout.zeroPoints, share, scales)
+  }`;
+  return {
+    bindings: { x: read(x, 'vec4<u32>'), y: write(y) },
+    words: { ...words, ...(fixed === undefined ? {} : { g: { f32: fixed } }) },
+    reports: true,
+    enable: subgroups && share > 1 ? ['subgroups'] : [],
+    ...forEachGroup(Math.ceil(units / threads), threads, body, prelude),
+  };
+}

@@ -1,0 +1,218 @@
+// quantize for every granularity, width and element: scales first, then codes.
+//
+//   amax      largest magnitude of the tensor, for second-level and per-tensor scales: 256 partial maxima, then one
+//   fitTiles  a workgroup of 32 … 256 threads gathers the statistics of one tile (halving in workgroup memory, 4 … 12
+//             bytes a thread) and puts scale, minimum and zero point into scratch
+//   pack      a thread for each word of scales and zero points
+//   encode    a thread for each word of codes; codes that straddle two words are computed twice
+//
+// No features.
+
+import type { QuantSpec } from '../../../formats/format.ts';
+import { scaleLayout } from '../../../formats/layout.ts';
+import { packedRowBytes } from '../../../formats/packing.ts';
+import { scaleBytes } from '../../../formats/scale-format.ts';
+import { elementBits } from '../../../formats/table.ts';
+import { nonFiniteError } from '../../data-error-codes.ts';
+import { forEachGroup, forEachItem, rowThreads } from '../entry.ts';
+import {
+  type Binding,
+  type Command,
+  type DenseOperand,
+  type MemoryRange,
+  type Names,
+  type PackedOperand,
+  read,
+  write,
+} from '../kernel.ts';
+import { valueSource } from '../wgsl/bits.ts';
+import { scaleIndex, unfusedSource } from '../wgsl/decode.ts';
+import { encodeSource, fixedTensorScale, tensorScaleDivisor } from '../wgsl/encode.ts';
+import { divisionSource } from '../wgsl/rounding.ts';
+
+const parts = 256;
+/** Scratch words: partial maxima, the whole one, then five words a tile. */
+const wholeAt = parts;
+const tilesAt = parts + 4;
+const tileWords = 5;
+
+export function tileScratchBytes(spec: QuantSpec, rows: number, cols: number): number {
+  const { scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
+  return 4 * (tilesAt + tileWords * scaleRows * scaleCols);
+}
+
+const scratchBinding = (range: MemoryRange): Binding => ({ range, access: 'write', type: 'u32' });
+
+/** Leaves the bits of the largest magnitude in scratch and the second-level scale, if the spec has one, in y. */
+export function encodeAmax(x: DenseOperand, y: PackedOperand, spec: QuantSpec, scratch: MemoryRange): Command[] {
+  const count = y.rows * y.cols;
+  const vectors = count % 4 === 0;
+  const groups = Math.min(parts, Math.ceil(count / 1024));
+  const reduce = `
+var<workgroup> most: array<u32, 256>;
+fn largestOf(thread: u32, own: u32) -> u32 {
+  most[thread] = own;
+  for (var half = 128u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (thread < half) { most[thread] = max(most[thread], most[thread + half]); }
+  }
+  workgroupBarrier();
+  return most[0];
+}
+`;
+  const partial = (n: Names) => `var own = 0u;
+  for (var i = item * 256u + thread; i < words.count; i += ${groups * 256}u) {
+    ${
+      vectors
+        ? `let four = ${n.x}[i] & vec4u(0x7fffffffu);
+    own = max(own, max(max(four.x, four.y), max(four.z, four.w)));`
+        : `own = max(own, ${n.x}[i] & 0x7fffffffu);`
+    }
+  }
+  own = largestOf(thread, own);
+  if (thread == 0u) { ${n.scratch}[item] = own; }`;
+  const scale = fixedTensorScale(spec) === undefined ? tensorScaleDivisor(spec) : undefined;
+  const whole = (n: Names) => `var own = 0u;
+  if (thread < ${groups}u) { own = ${n.scratch}[thread]; }
+  own = largestOf(thread, own);
+  if (thread == 0u) {
+    if (own >= 0x7f800000u) { report(${nonFiniteError}u, 0); own = 0u; }
+    ${n.scratch}[${wholeAt}u] = own;
+    ${
+      scale === undefined
+        ? ''
+        : `let g = divided(own, bitcast<u32>(words.divisor));
+    ${n.y}[${y.layout.tensorScale / 4}u] = select(g, bitcast<u32>(1.0), g == 0u);`
+    }
+  }`;
+  return [
+    {
+      bindings: { x: read(x, vectors ? 'vec4<u32>' : 'u32'), scratch: scratchBinding(scratch) },
+      words: { count: vectors ? count / 4 : count },
+      ...forEachGroup(groups, 256, partial, reduce),
+    },
+    {
+      bindings: { scratch: scratchBinding(scratch), ...(scale === undefined ? {} : { y: write(y) }) },
+      words: { divisor: { f32: scale ?? 1 } },
+      reports: true,
+      ...forEachGroup(1, 256, whole, reduce + divisionSource),
+    },
+  ];
+}
+
+/** A word of `bytes`-wide codes, word `index` of an array of `total`, from field `field` of the tiles in scratch. */
+function packedWord(scratch: string, index: string, bytes: number, total: number, field: number): string {
+  const per = 4 / bytes;
+  return `for (var k = 0u; k < ${per}u; k++) {
+      let t = ${index} * ${per}u + k;
+      if (t < ${total}u) { word |= ${scratch}[${tilesAt + field}u + ${tileWords}u * t] << (${8 * bytes}u * k); }
+    }`;
+}
+
+/** Words of codes of a matrix. */
+export const codeWords = ({ rows, cols }: PackedOperand, spec: QuantSpec): number =>
+  Math.ceil((rows * packedRowBytes(elementBits(spec.element), cols)) / 4);
+
+/** Statements that round the values behind word `i` of the codes of y; `tile` declares the tile of (row, col). */
+export function codeWord({ rows, cols }: PackedOperand, spec: QuantSpec, n: Names, tile: string): string {
+  const bits = elementBits(spec.element);
+  const rowBits = 8 * packedRowBytes(bits, cols);
+  return `var word = 0u;
+  var at = 0u;
+  while (at < 32u) {
+    let byte = i * 4u + at / 8u;
+    let row = byte / ${rowBits / 8}u;
+    if (row >= ${rows}u) { break; }
+    let place = byte % ${rowBits / 8}u * 8u + at % 8u;
+    let col = place / ${bits}u;
+    if (col >= ${cols}u) { at += ${rowBits}u - place; continue; }
+    ${tile}
+    let element = row * ${cols}u + col;
+    let skip = place - col * ${bits}u;
+    word |= (codeOf(${n.x}[element], tile, element) >> skip) << at;
+    at += ${bits}u - skip;
+  }
+  ${n.y}[i] = word;`;
+}
+
+/** Commands for x [rows, cols] → y; after encodeAmax where the spec needs it. */
+export function encodeTiles(
+  x: DenseOperand,
+  y: PackedOperand,
+  spec: QuantSpec,
+  scratch: MemoryRange,
+  random: Record<string, number>,
+): Command[] {
+  const { rows, cols, layout } = y;
+  const { tileRows, tileCols, scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
+  const tiles = scaleRows * scaleCols;
+  const [height, width] = [Math.min(tileRows, rows), Math.min(tileCols, cols)];
+  const fromAmax = tiles === 1 && spec.zeroPoint === 'none' && spec.range !== 'signed-max';
+  const threads = rowThreads(fromAmax ? 1 : height * width);
+  const fixed = fixedTensorScale(spec);
+  const words = { ...random, g: { f32: fixed ?? 1 } };
+  const base = valueSource + unfusedSource + encodeSource(spec);
+  const g = (n: Names) => (fixed === undefined ? `bitcast<f32>(${n.y}[${layout.tensorScale / 4}u])` : 'words.g');
+  const gatherTile = (n: Names) => `let row0 = item / ${scaleCols}u * ${tileRows}u;
+  let col0 = item % ${scaleCols}u * ${tileCols}u;
+  let height = min(${tileRows}u, ${rows}u - row0);
+  let width = min(${tileCols}u, ${cols}u - col0);
+  for (var i = thread; i < height * width; i += ${threads}u) {
+    own = gather(own, ${n.x}[(row0 + i / width) * ${cols}u + col0 + i % width], i);
+  }
+  parts[thread] = own;
+  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (thread < half) { parts[thread] = join(parts[thread], parts[thread + half]); }
+  }`;
+  const fit = (n: Names) => `var own = noStatistics();
+  ${fromAmax ? `parts[thread] = Statistics(${n.scratch}[${wholeAt}u]);` : gatherTile(n)}
+  if (thread == 0u) {
+    own = parts[0];
+    if (own.amax >= 0x7f800000u) { report(${nonFiniteError}u, i32(item)); own = noStatistics(); }
+    let tile = fitTile(own, ${g(n)});
+    let at = ${tilesAt}u + ${tileWords}u * item;
+    ${n.scratch}[at] = bitcast<u32>(tile.step);
+    ${n.scratch}[at + 1u] = bitcast<u32>(tile.minimum);
+    ${n.scratch}[at + 2u] = bitcast<u32>(tile.zero);
+    ${n.scratch}[at + 3u] = tile.code;
+    ${n.scratch}[at + 4u] = tile.zeroCode;
+    ${fixed === undefined ? '' : `if (item == 0u) { ${n.y}[${layout.tensorScale / 4}u] = bitcast<u32>(words.g); }`}
+  }`;
+  const bytes = scaleBytes(spec.scale.format);
+  const zeroBytes = { none: 0, integer: 1, float: bytes }[spec.zeroPoint];
+  const scaleWords = Math.ceil((tiles * bytes) / 4);
+  const zeroWords = Math.ceil((tiles * zeroBytes) / 4);
+  const pack = (n: Names) => `var word = 0u;
+  if (i < ${scaleWords}u) {
+    ${packedWord(n.scratch, 'i', bytes, tiles, 3)}
+    ${n.y}[${layout.scales / 4}u + i] = word;
+  }${
+    zeroBytes === 0
+      ? ''
+      : ` else {
+    ${packedWord(n.scratch, `(i - ${scaleWords}u)`, zeroBytes, tiles, 4)}
+    ${n.y}[${layout.zeroPoints / 4}u + i - ${scaleWords}u] = word;
+  }`
+  }`;
+  const encode = (n: Names) =>
+    codeWord(
+      y,
+      spec,
+      n,
+      `let tileAt = ${tilesAt}u + ${tileWords}u * (${scaleIndex(y, spec, 'row', 'col')});
+    let tile = tileOf(
+      0u, bitcast<f32>(${n.scratch}[tileAt]), bitcast<f32>(${n.scratch}[tileAt + 1u]), bitcast<i32>(${n.scratch}[tileAt + 2u]), 0u);`,
+    );
+  const bindings = { x: read(x, 'u32'), y: write(y), scratch: scratchBinding(scratch) };
+  return [
+    {
+      bindings,
+      words,
+      reports: true,
+      ...forEachGroup(tiles, threads, fit, `${base}\nvar<workgroup> parts: array<Statistics, ${threads}>;\n`),
+    },
+    { bindings: { y: bindings.y, scratch: bindings.scratch }, ...forEachItem(scaleWords + zeroWords, pack) },
+    { bindings, words, ...forEachItem(codeWords(y, spec), encode, base) },
+  ];
+}

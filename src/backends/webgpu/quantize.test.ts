@@ -1,0 +1,110 @@
+// Rounding on the device gives the bytes of the reference codec: codes, scales, zero points and the tensor scale.
+
+import { afterAll, describe, expect, it } from 'vitest';
+import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
+import { uniformSource } from '../../formats/random.ts';
+import { parseFormat } from '../../formats/registry.ts';
+import { dequantize, quantize } from '../../graph/ops/quantize.ts';
+import { trace } from '../../graph/trace.ts';
+import { f32 } from '../../graph/value-type.ts';
+import { differences, gaussian, type OpCase, runOpCase } from '../op-case.ts';
+import { createReferenceBackend } from '../reference/reference-backend.ts';
+import type { WebgpuBackend } from './backend.ts';
+
+const missing = missingGpu();
+const backend = missing ? undefined : await createTestBackend();
+
+/** Blocks of very different sizes, zeros, ties of every format, and values of one sign. */
+function values(rows: number, cols: number): Float32Array {
+  const x = gaussian(5, [rows, cols]);
+  const random = uniformSource(9, 1);
+  return x.map((v, i) => {
+    const block = Math.floor(i / 16);
+    const kind = block % 7;
+    if (kind === 1) return Math.round(v * 4) / 4;
+    if (kind === 2) return Math.abs(v) * 2 ** -11;
+    if (kind === 3) return i % 3 === 0 ? -0 : 0;
+    if (kind === 4) return -Math.abs(v) * 300;
+    if (kind === 5) return v * 2 ** (40 * (random.at(block) - 0.5));
+    return v;
+  });
+}
+
+const rounding = (format: string, rows: number, cols: number): OpCase => ({
+  name: format,
+  tolerance: 'exact',
+  build(g) {
+    const q = quantize(g.input('x', f32([rows, cols])), parseFormat(format), { seed: 7, stream: -3 });
+    g.output('y', dequantize(q));
+  },
+  runs: [{ x: values(rows, cols) }],
+});
+
+const cases: [format: string, rows: number, cols: number][] = [
+  ['f16', 3, 7],
+  ['bf16', 3, 7],
+  ['q4_0', 3, 96],
+  ['q8_0', 3, 96],
+  ['hif4', 3, 192],
+  ['mxfp4', 5, 96],
+  ['mxfp4-sr', 5, 96],
+  ['mxfp4-even', 5, 96],
+  ['mxfp4-ceil', 5, 96],
+  ['mxfp4-rceil', 5, 96],
+  ['mxfp4-te', 5, 96],
+  ['mxfp6-e2m3', 5, 96],
+  ['mxfp6-e3m2-sr', 5, 96],
+  ['mxfp8-e4m3', 5, 96],
+  ['mxfp8-e5m2', 5, 96],
+  ['mxint8', 5, 96],
+  ['nvfp4', 5, 96],
+  ['nvfp4-sr', 37, 96],
+  ['int4-g32', 5, 96],
+  ['int4-g32-asym', 5, 96],
+  ['int4-g64-asym-f16s', 5, 128],
+  ['int3-g32-asymf', 5, 96],
+  ['int2-g16-asymf', 5, 96],
+  ['int8-g128', 5, 256],
+  ['int4-channel', 3, 21],
+  ['int8-token', 9, 67],
+  ['int8-token', 9, 1360],
+  ['int8-token-sr', 3, 68],
+  ['int6-channel', 3, 48],
+  ['int4-channel-asymf', 3, 2056],
+  ['fp8-e4m3-token', 5, 64],
+  ['int8-channel-asym', 9, 64],
+  ['int5-channel', 3, 37],
+  ['int4-g32-signed', 3, 64],
+  ['int4-g32-half', 3, 64],
+  ['fp8-e4m3-tensor', 9, 33],
+  ['fp8-e5m2-channel', 9, 33],
+  ['fp8-e4m3-tile2x3', 7, 10],
+  ['fp8-e4m3-tile1x128', 3, 200],
+  ['int8-tensor', 7, 10],
+];
+
+describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`, () => {
+  const gpu = backend as WebgpuBackend;
+  afterAll(() => gpu.dispose());
+
+  it.each(cases)('%s, [%i, %i]', async (format, rows, cols) => {
+    const opCase = rounding(format, rows, cols);
+    const expected = await runOpCase(createReferenceBackend(), opCase);
+    expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
+  });
+
+  it.each(['mxfp4', 'int8-token', 'q8_0', 'hif4', 'nvfp4'])('%s reports what is not finite', async (format) => {
+    for (const bad of [Number.NaN, -Infinity]) {
+      const opCase = rounding(format, 3, 64);
+      opCase.runs[0].x[77] = bad;
+      await expect(runOpCase(gpu, opCase)).rejects.toThrow('quantize: x holds a NaN or an infinity');
+    }
+  });
+
+  it.each(['nf4-g64', 'mxfp4-mse', 'q4_k', 'nvfp4-46-mse'])('says that it cannot round to %s', async (format) => {
+    const graph = trace(rounding(format, 1, 256).build);
+    await expect(gpu.compile(graph, { params: new Map() })).rejects.toThrow(
+      `the webgpu backend has no kernel for rounding to ${format.replace('-mse', '')}`,
+    );
+  });
+});
