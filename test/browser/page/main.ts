@@ -7,6 +7,7 @@ import { createReferenceBackend } from '../../../src/backends/reference/referenc
 import { createWebgpuBackend, type WebgpuBackend } from '../../../src/backends/webgpu/backend.ts';
 import { hasKernels, webgpuTolerance } from '../../../src/backends/webgpu/cases.ts';
 import { windowLogits } from '../../../src/evaluate/verify.ts';
+import type { Node, ValueType } from '../../../src/graph/graph.ts';
 import { liveNodes } from '../../../src/graph/live-nodes.ts';
 import { trace } from '../../../src/graph/trace.ts';
 import { openSafetensorsUrl } from '../../../src/io/safetensors-url.ts';
@@ -14,23 +15,32 @@ import { loadDense } from '../load-dense.ts';
 
 let backend: WebgpuBackend;
 
-/** The first `most` cases of every op and of every function that cases are named after. */
-function fewOfEach(cases: readonly OpCase[], most: number): OpCase[] {
-  const counts = new Map<string, number>();
-  return cases.filter(({ name, build }) => {
-    const kinds = new Set([name.split(' ')[0], ...liveNodes(trace(build)).map((node) => node.op.name)]);
-    if ([...kinds].every((kind) => (counts.get(kind) ?? 0) >= most)) return false;
-    for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
-    return true;
+const typeName = (type: ValueType) => (type.dtype === 'packed' ? type.format.kind : type.dtype);
+
+/** What a kernel is chosen by, roughly: op, kind, types of operands. */
+const signature = ({ op, inputs, outputs, attributes }: Node) =>
+  [
+    op.name,
+    (attributes as { kind?: string }).kind,
+    ...[...inputs, ...outputs].map(({ type }) => typeName(type)),
+  ].join();
+
+/** The first case with each signature. */
+function oneOfEach(cases: readonly OpCase[]): OpCase[] {
+  const met = new Set<string>();
+  return cases.filter(({ build }) => {
+    const before = met.size;
+    for (const node of liveNodes(trace(build))) met.add(signature(node));
+    return met.size > before;
   });
 }
 
 const page = {
-  /** Opens the backend: its description, and names of cases that it has kernels for, `most` of each op. */
-  async open(most: number) {
+  /** Opens the backend: its description, and names of cases that it has kernels for, all or one of each signature. */
+  async open(all: boolean) {
     backend = await createWebgpuBackend();
     const able = opCases.filter((opCase) => hasKernels(opCase, backend.gpu));
-    return { description: backend.description, names: fewOfEach(able, most).map(({ name }) => name) };
+    return { description: backend.description, names: (all ? able : oneOfEach(able)).map(({ name }) => name) };
   },
 
   /** What differs from the reference backend, which runs in the page too; empty when nothing does. */
