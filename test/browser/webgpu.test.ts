@@ -32,7 +32,7 @@ async function openPage(browser: Browser, url: string, warnings: string[] = []):
 }
 
 async function start() {
-  const server = await servePage(await bundlePage('test/browser/page'));
+  const server = await servePage(await bundlePage('test/browser/webgpu-page'));
   const browser = await startBrowser(webgpuFlags);
   const warnings: string[] = [];
   const page = await openPage(browser, server.url, warnings);
@@ -110,7 +110,7 @@ describe.skipIf(missing)(`a browser without WebGPU${because}`, () => {
   let server: PageServer;
   let browser: Browser;
   beforeAll(async () => {
-    server = await servePage(await bundlePage('test/browser/page'));
+    server = await servePage(await bundlePage('test/browser/webgpu-page'));
     browser = await startBrowser(['--host-resolver-rules=MAP page.test 127.0.0.1']);
   });
   afterAll(async () => {

@@ -13,12 +13,17 @@ const project = fileURLToPath(new URL('../..', import.meta.url));
 const models = path.join(project, 'models');
 const types: Record<string, string> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css' };
 
-/** Vite would put an empty module in place of `node:fs` and its like, and the page would fail only when it runs. */
+/**
+ * Vite would put an empty module in place of `node:fs` and its like, and the page would fail only when it runs. Dynamic
+ * imports may stay, for code that first asks where it runs.
+ */
 const refuseNode: Plugin = {
   name: 'refuse-node',
   enforce: 'pre',
-  resolveId(source, importer) {
-    if (isBuiltin(source)) throw new Error(`${importer} imports ${source}, which browsers do not have`);
+  resolveId(source, importer, { kind }) {
+    if (!isBuiltin(source)) return undefined;
+    if (kind === 'dynamic-import') return { id: source, external: true };
+    throw new Error(`${importer} imports ${source}, which browsers do not have`);
   },
 };
 
@@ -42,9 +47,19 @@ export interface PageServer {
   close(): Promise<void>;
 }
 
-/** Serves the files of a page, and everything under models/ by its name there (/qwen3-6m/config.json). */
-export async function servePage(files: ReadonlyMap<string, string | Uint8Array>): Promise<PageServer> {
+/** What a page has to be served with for memory that threads share. */
+const isolation = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+
+/**
+ * Serves the files of a page, and everything under models/ by its name there (/qwen3-6m/config.json). An isolated page
+ * may share memory between threads.
+ */
+export async function servePage(
+  files: ReadonlyMap<string, string | Uint8Array>,
+  isolated = false,
+): Promise<PageServer> {
   const server = createServer((request, response) => {
+    if (isolated) response.setHeaders(new Map(Object.entries(isolation)));
     const name = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname).slice(1) || 'index.html';
     const body = files.get(name);
     if (body === undefined) return void sendModelFile(path.join(models, path.normalize(`/${name}`)), request, response);
