@@ -107,11 +107,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
     },
     async lossError(op) {
       // A failed call may be heard of before the loss that caused it.
-      if (!lost) await new Promise((resolve) => setTimeout(resolve, 50));
-      return lost && lossError(op, lost);
+      const known = lost ?? (await Promise.race([device.lost, pause(300)]));
+      return known && lossError(op, known);
     },
   };
 }
+
+const pause = (ms: number) => new Promise<undefined>((resolve) => setTimeout(resolve, ms));
 
 function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
   const { subgroupMatrixConfigs = [] } = info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrix> };
