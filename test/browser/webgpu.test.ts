@@ -93,6 +93,7 @@ describe.skipIf(!started)(`webgpu in Chromium${because}`, () => {
       const prompt = [...tokenizer.encode('The kernel')];
       const { tokens } = await generate(model, prompt, { maxTokens: 4, temperature: 0 });
       expect(await tab.locator('#text').textContent()).toBe(tokenizer.decode([...prompt, ...tokens]));
+      await tab.close();
       await example.close();
     }, 120_000);
   });
@@ -100,6 +101,18 @@ describe.skipIf(!started)(`webgpu in Chromium${because}`, () => {
   it('leaves no memory behind and makes the browser warn of nothing', async () => {
     expect(await page.evaluate(() => window.subbyte.usedBytes())).toBe(0);
     expect(warnings).toEqual([]);
+  });
+
+  it('says in every call that the device was lost, and opens again', async () => {
+    await page.evaluate(() => window.subbyte.prepare());
+    const session = await browser.newBrowserCDPSession();
+    await session.send('Browser.crashGpuProcess');
+    for (const text of await page.evaluate(() => window.subbyte.attempts()))
+      expect(text).toMatch(
+        /^SubbyteError: (run|read|upload|compile): the graphics device was lost \(.+\); open the backend again/,
+      );
+    await page.evaluate(() => window.subbyte.open(false));
+    expect(await page.evaluate((name) => window.subbyte.check(name), names[0])).toEqual([]);
   });
 });
 

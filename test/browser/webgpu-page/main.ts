@@ -1,6 +1,6 @@
 // The page of webgpu.test.ts: what the test calls by name is on `window.subbyte`.
 
-import type { Backend } from '../../../src/backends/backend.ts';
+import type { Executable } from '../../../src/backends/backend.ts';
 import { differences, type OpCase, runOpCase } from '../../../src/backends/op-case.ts';
 import { opCases } from '../../../src/backends/op-cases.ts';
 import { createReferenceBackend } from '../../../src/backends/reference/reference-backend.ts';
@@ -9,11 +9,20 @@ import { hasKernels, webgpuTolerance } from '../../../src/backends/webgpu/cases.
 import { windowLogits } from '../../../src/evaluate/verify.ts';
 import type { Node, ValueType } from '../../../src/graph/graph.ts';
 import { liveNodes } from '../../../src/graph/live-nodes.ts';
+import { matmul } from '../../../src/graph/ops/matmul.ts';
 import { trace } from '../../../src/graph/trace.ts';
+import { f32 } from '../../../src/graph/value-type.ts';
 import { openSafetensorsUrl } from '../../../src/io/safetensors-url.ts';
+import { tensorF32 } from '../../../src/tensor/tensor.ts';
 import { loadDense } from '../load-dense.ts';
 
 let backend: WebgpuBackend;
+let executable: Executable;
+
+const square = trace((g) => {
+  const x = g.input('x', f32([4, 4]));
+  g.output('y', matmul(x, x));
+});
 
 const typeName = (type: ValueType) => (type.dtype === 'packed' ? type.format.kind : type.dtype);
 
@@ -52,13 +61,32 @@ const page = {
 
   /** Logits of one window of a model behind a URL. */
   async logits(url: string, ids: readonly number[]): Promise<number[]> {
-    const model = await loadDense(await openSafetensorsUrl(url), backend as Backend);
+    const model = await loadDense(await openSafetensorsUrl(url), backend);
     const logits = await windowLogits({ model }, Int32Array.from(ids));
     model.dispose();
     return [...logits];
   },
 
   usedBytes: () => backend.usedBytes,
+
+  /** Compiles a graph that attempts() will run. */
+  async prepare() {
+    executable = await backend.compile(square, { params: new Map() });
+    await executable.run();
+  },
+
+  /** Calls everything that reaches the device: what each gives, as text. */
+  async attempts(): Promise<string[]> {
+    const calls: (() => Promise<unknown>)[] = [
+      async () => executable.run(),
+      () => executable.read('y'),
+      () => backend.upload(tensorF32([1], new Float32Array(1))),
+      () => backend.compile(square, { params: new Map() }),
+    ];
+    const texts: string[] = [];
+    for (const call of calls) texts.push(await call().then(() => 'done', String));
+    return texts;
+  },
 };
 
 declare global {
