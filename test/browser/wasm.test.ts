@@ -18,8 +18,8 @@ describe.skipIf(missing)(`wasm in Chromium${missing ? ` (${missing})` : ''}`, ()
   });
   afterAll(() => browser.close());
 
-  const inPage = async <T>(isolated: boolean, work: (page: Page) => Promise<T>): Promise<T> => {
-    const server = await servePage(files, isolated);
+  const inPage = async <T>(isolated: boolean, work: (page: Page) => Promise<T>, served = files): Promise<T> => {
+    const server = await servePage(served, isolated);
     const page = await browser.newPage();
     await page.goto(server.url);
     await page.waitForFunction(() => 'wasmPage' in window);
@@ -40,12 +40,20 @@ describe.skipIf(missing)(`wasm in Chromium${missing ? ` (${missing})` : ''}`, ()
     expect(result.description).toMatch(description);
   });
 
+  /** What opening the backend says in a page where it cannot be opened. */
+  const refusal = (page: Page): Promise<string> =>
+    page.evaluate(() => window.wasmPage.checkAll(2).then(String, String));
+
   it('says what a page needs for threads', async () => {
-    const refusal = await inPage(false, (page) =>
-      page.evaluate(() => window.wasmPage.checkAll(2).then(String, String)),
-    );
-    expect(refusal).toMatch(
+    expect(await inPage(false, refusal)).toMatch(
       /cross-origin isolated may do, got 2 threads; serve the page with Cross-Origin-Opener-Policy: same-origin and/,
+    );
+  });
+
+  it('says that kernels are not where the page is', async () => {
+    const withoutKernels = new Map([...files].filter(([name]) => !name.endsWith('.wasm')));
+    expect(await inPage(true, refusal, withoutKernels)).toMatch(
+      /the compiled kernels engine\.wasm were not found; let the bundler copy them/,
     );
   });
 });

@@ -77,7 +77,7 @@ describe.skipIf(!started)(`webgpu in Chromium${because}`, () => {
       const found = await page.evaluate((ids) => window.subbyte.logits('qwen3-6m/', ids), [...ids]);
       expect(found.length).toBe(expected.length);
       expect(Math.max(...found.map((x, i) => Math.abs(x - expected[i])))).toBeLessThan(1e-4);
-    });
+    }, 120_000);
 
     it('continues a text as in Node, in the example page', async () => {
       const example = await servePage(await bundlePage('examples/browser-webgpu'));
