@@ -18,6 +18,8 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   estimate: () => import('./estimate.ts'),
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
+  laws: () => import('./laws.ts'),
+  reproduce: () => import('./reproduce.ts'),
   doctor: () => import('./doctor.ts'),
   demo: () => import('./demo.ts'),
 };
@@ -36,16 +38,23 @@ function parseThreads(text: string): number {
   throw userError({ code: 'threads', op: 'options', problem: 'there must be a thread', got: n, expected: '1 or more' });
 }
 
-function attach(program: Command, definition: CommandDefinition, onRun: (code: Promise<void>) => void): void {
-  const command = program.command(definition.name).summary(definition.summary).description(definition.summary);
+function attach(
+  parent: Command,
+  definition: CommandDefinition,
+  onRun: (code: Promise<void>) => void,
+  path: readonly string[] = [],
+): void {
+  const names = [...path, definition.name];
+  const command = parent.command(definition.name).summary(definition.summary).description(definition.summary);
   for (const [name, description] of definition.arguments ?? []) command.argument(name, description);
   for (const option of [...(definition.options ?? []), ...globalOptions()]) command.addOption(option);
+  for (const below of definition.commands ?? []) attach(command.enablePositionalOptions(), below, onRun, names);
   command.addHelpText('after', `\nExamples:\n${definition.examples.map((e) => `  $ ${e}`).join('\n')}`);
   command.action((...all: unknown[]) => {
     all.pop();
     const options = all.pop() as Record<string, unknown>;
     const given = options as Partial<GlobalOptions>;
-    const session = openSession(definition.name, { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
+    const session = openSession(names.join(' '), { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
     onRun(session.guard(() => definition.run(session, all.flat() as string[], options)));
   });
 }
@@ -61,7 +70,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     .configureOutput({
       outputError: (text) => process.stderr.write(`${oneLine(text).replace(/^error: /, 'subbyte: ')}\n`),
     })
-    .exitOverride();
+    .exitOverride()
+    // options belong to the command that they stand behind
+    .enablePositionalOptions();
   program.addHelpText('after', '\nRun `subbyte <command> --help` for options and examples.');
   let running: Promise<void> | undefined;
   // whoever reads the output may stop early (`subbyte formats | head`): the command still ends with its own exit code

@@ -92,6 +92,7 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
   const types = blockTypes(weights, layer);
   const needsOf = (site: Site): SiteNeeds =>
     (site.layers.some((name) => formats.has(`${name}.weight`)) && method.needs(site)) || {};
+  const inputs = staticInputs(config, request.rangeOf ?? (() => undefined));
   const streams = method.floatStream ? 2 : 1;
   const prepared = method.preparation;
   let flops = 0;
@@ -103,7 +104,7 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
       tokens: window,
       collect: (site) => {
         const { gram = false, cross = false, moments = false } = needsOf(site);
-        return { gram, cross, input: moments };
+        return { gram, cross, input: moments, exact: inputs.needs(site) !== undefined };
       },
     });
     const { arenaBytes, boundaryBytes, stateBytes } = planMemory(graph);
@@ -117,7 +118,6 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
     const largest = Math.max(0, ...solving.map((site) => solverBytes(site, needsOf(site))));
     stageBytes = Math.max(stageBytes, arenaBytes + boundaryBytes + 2 * stateBytes + largest);
   }
-  const inputs = staticInputs(config, request.rangeOf ?? (() => undefined));
   const apart = stages.filter((stage) => {
     const sites = blockSites(config, layer).filter((site) => site.stage === stage);
     return rangesApart(sites, inputs, (site) => (Object.keys(needsOf(site)).length > 0 ? needsOf(site) : undefined));
