@@ -35,6 +35,19 @@ export default {
       to: { path: '^src/io/' },
     },
     {
+      name: 'core-runs-in-browsers',
+      severity: 'error',
+      from: { path: '^src/(formats|tensor|graph|nn|models|train)/', pathNot: '\\.test\\.ts$' },
+      to: { dependencyTypes: ['core'] },
+    },
+    {
+      // What the browser tests bundle: the WebGPU and reference backends and what they are compared by.
+      name: 'backends-run-in-browsers',
+      severity: 'error',
+      from: { path: '^src/backends/(webgpu/(backend|cases)|reference/reference-backend|op-case|op-cases)\\.ts$' },
+      to: { path: '^(node:)?(fs|path|os|url|module|crypto|worker_threads|v8|process|zlib|http)(/|$)', reachable: true },
+    },
+    {
       name: 'laws-imports-numerics-only',
       severity: 'error',
       from: { path: '^src/laws/', pathNot: '\\.test\\.ts$' },

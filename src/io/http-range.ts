@@ -42,6 +42,7 @@ export async function* httpRange(
   let position = begin;
   let attempt = 0;
   while (end === undefined || position < end) {
+    let complete = false;
     try {
       const response = await request(url, position, end, options);
       const { start, total } = placeOf(response);
@@ -50,6 +51,8 @@ export async function* httpRange(
       // What a server sends before the asked position (status 200) is passed over.
       let at = start;
       for await (const chunk of bodyChunks(response, url)) {
+        // More than was asked for: the rest is called off.
+        if (complete) return;
         const from = Math.max(0, position - at);
         const to = last === undefined ? chunk.byteLength : Math.min(chunk.byteLength, last - at);
         at += chunk.byteLength;
@@ -57,11 +60,13 @@ export async function* httpRange(
         position += to - from;
         attempt = 0;
         yield { bytes: chunk.subarray(from, to), total, etag };
-        if (last !== undefined && position >= last) return;
+        // The loop goes on to the end of the answer, so that the connection serves the next request.
+        complete = last !== undefined && position >= last;
       }
       if (last === undefined || position >= last) return;
       throw new Transient(`the connection ended at byte ${position} of ${last}`);
     } catch (cause) {
+      if (complete) return;
       if (options.signal?.aborted) throw interrupted(url, cause);
       if (!(cause instanceof Transient)) throw cause;
       attempt++;

@@ -11,10 +11,10 @@ import { type HubOptions, type HubReference, hubOrCache } from './hub.ts';
 import { cachedSnapshot } from './hub-cache.ts';
 import { selectFiles } from './hub-files.ts';
 import type { HubRevision } from './hub-revision.ts';
+import { inGroups } from './in-groups.ts';
 import { checkIndexSize, parseShardIndex } from './safetensors-index.ts';
 import { openSafetensorsSources } from './safetensors-sources.ts';
-import { checkSidecarSize } from './sidecar.ts';
-import type { ByteSource } from './source.ts';
+import { checkSidecarSize } from './sidecar-size.ts';
 import { openHttp } from './source-http.ts';
 
 /** Comes with a file's first request; holds the headers of most safetensors shards. */
@@ -73,18 +73,11 @@ async function openRevision(
     checkIndexSize(files.get(index)?.size ?? 0, url(index));
     const shards = parseShardIndex(await whole(index), url(index));
     const place = (shard: string) => posix.join(folder, shard);
-    const sources = await inGroups([...new Set(shards.values())], (shard) => open(place(shard)));
+    const sources = await inGroups([...new Set(shards.values())], openAtOnce, (shard) => open(place(shard)));
     const weightMap = new Map([...shards].map(([tensor, shard]) => [tensor, url(place(shard))]));
     return await openSafetensorsSources(location, sources, weightMap, sidecar);
   }
-  const sources = await inGroups(selection.weights, open);
+  const sources = await inGroups(selection.weights, openAtOnce, open);
   if (selection.weights[0].endsWith('.gguf')) return await openGgufSources(location, sources, sidecar);
   return await openSafetensorsSources(location, sources, undefined, sidecar);
-}
-
-async function inGroups(paths: readonly string[], open: (path: string) => Promise<ByteSource>): Promise<ByteSource[]> {
-  const sources: ByteSource[] = [];
-  for (let i = 0; i < paths.length; i += openAtOnce)
-    sources.push(...(await Promise.all(paths.slice(i, i + openAtOnce).map(open))));
-  return sources;
 }

@@ -70,7 +70,7 @@ describe('openCheckpoint', () => {
     await expect(open('hf:nothing')).rejects.toThrow(/no name of a model on the hub/);
     // A folder of this name exists, so this is a typing error and not a question to the hub.
     await expect(open('models/qwen3')).rejects.toThrow(/no such file or folder/);
-    await expect(open('http://127.0.0.1:9/x.bin')).rejects.toThrow(/names no \.gguf and no \.safetensors/);
+    await expect(open('http://127.0.0.1:9/x.bin')).rejects.toThrow(/names no \.gguf, \.safetensors or/);
   });
 });
 

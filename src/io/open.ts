@@ -7,12 +7,14 @@ import { nearest } from '../formats/edit-distance.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { openGguf } from './gguf.ts';
 import { openGgufSources } from './gguf-sources.ts';
-import { type HttpOptions, httpRange } from './http-range.ts';
+import type { HttpOptions } from './http-range.ts';
+import { httpWhole } from './http-whole.ts';
 import { fetchModel, type HubOptions, parseHubReference } from './hub.ts';
 import { ggufGroup, isPickle, noWeights } from './hub-files.ts';
 import { openRemote } from './hub-remote.ts';
 import { openSafetensors } from './safetensors.ts';
-import { openSafetensorsSources } from './safetensors-sources.ts';
+import { openSafetensorsUrl } from './safetensors-url.ts';
+import { checkSidecarSize } from './sidecar-size.ts';
 import { openFile } from './source-file.ts';
 import { openHttp } from './source-http.ts';
 
@@ -99,25 +101,17 @@ async function openModelFile(path: string): Promise<Checkpoint> {
 
 async function openUrl(url: string, options: HttpOptions): Promise<Checkpoint> {
   const { pathname } = new URL(url);
-  const sidecar = async (name: string) => {
-    const pieces: Uint8Array[] = [];
-    try {
-      for await (const part of httpRange(new URL(name, url).href, 0, undefined, options)) pieces.push(part.bytes);
-    } catch (error) {
-      if ((error as { details?: { code?: string } }).details?.code === 'http-404') return undefined;
-      throw error;
-    }
-    return new Uint8Array(Buffer.concat(pieces));
-  };
-  if (pathname.endsWith('.gguf')) return await openGgufSources(url, [await openHttp(url, options)], sidecar);
-  if (pathname.endsWith('.safetensors'))
-    return await openSafetensorsSources(url, [await openHttp(url, options)], undefined, sidecar);
+  if (/\.safetensors(\.index\.json)?$/.test(pathname)) return await openSafetensorsUrl(url, options);
+  if (pathname.endsWith('.gguf')) {
+    const sidecar = (name: string) => httpWhole(new URL(name, url).href, checkSidecarSize, options);
+    return await openGgufSources(url, [await openHttp(url, options)], sidecar);
+  }
   throw userError({
     code: 'url-kind',
     op,
-    problem: 'the URL names no .gguf and no .safetensors file',
+    problem: 'the URL names no .gguf, .safetensors or .safetensors.index.json file',
     got: url,
-    fix: 'name one file, or hf:org/name for a sharded model',
+    fix: 'name such a file, or hf:org/name for a model on the hub',
   });
 }
 

@@ -10,9 +10,11 @@ import type { Checkpoint } from '../../src/io/checkpoint.ts';
 import { openText } from '../../src/io/datasets.ts';
 import { chooseFile, parseDatasetReference } from '../../src/io/datasets-hub.ts';
 import { writeGguf } from '../../src/io/gguf-writer.ts';
+import { httpWhole } from '../../src/io/http-whole.ts';
 import { parseHubReference } from '../../src/io/hub.ts';
 import { hubCacheFolder } from '../../src/io/hub-cache.ts';
 import { openCheckpoint } from '../../src/io/open.ts';
+import { openSafetensorsUrl } from '../../src/io/safetensors-url.ts';
 import { openHttp } from '../../src/io/source-http.ts';
 import { subbyte } from '../cli/run-cli.ts';
 import { bytesOf, qwen, scratchFolder } from './io-scratch.ts';
@@ -501,6 +503,41 @@ describe('reading by URL', () => {
     expect(await model.sidecar('config.json')).toEqual(await local.sidecar('config.json'));
     expect(await model.sidecar('absent.json')).toBeUndefined();
     await local.close();
+  });
+
+  it('reads all shards of an index, and of a folder', async () => {
+    const local = await openCheckpoint(qwen);
+    const folderUrl = `${endpoint}/org/qwen/resolve/${commit}/`;
+    const indexed = await openCheckpoint(`${folderUrl}model.safetensors.index.json`);
+    for (const model of [indexed, await openSafetensorsUrl(folderUrl)]) {
+      expect([...model.tensors.keys()]).toEqual([...local.tensors.keys()]);
+      for (const name of ['model.embed_tokens.weight', 'model.norm.weight'])
+        expect(Buffer.compare(await model.read(name), await local.read(name))).toBe(0);
+      expect(await model.sidecar('config.json')).toEqual(await local.sidecar('config.json'));
+    }
+    await local.close();
+  });
+
+  it('reads the one file of a folder without an index', async () => {
+    repositories.set('org/single', new Map([['model.safetensors', repositories.get('org/qwen')!.get(shards[1])!]]));
+    const model = await openSafetensorsUrl(`${endpoint}/org/single/resolve/${commit}/`);
+    expect(model.tensors.has('model.norm.weight')).toBe(true);
+  });
+
+  it('names the file that is missing, and refuses an index that is none', async () => {
+    const missing = `${endpoint}/org/qwen/resolve/${commit}/none/`;
+    await expect(openSafetensorsUrl(missing)).rejects.toThrow(/no such model.*none\/model\.safetensors/);
+    repositories.set('org/page', new Map([['model.safetensors.index.json', Buffer.from('<!doctype html>')]]));
+    const page = openSafetensorsUrl(`${endpoint}/org/page/resolve/${commit}/`);
+    await expect(page).rejects.toThrow(/the shard index is no valid JSON/);
+  });
+
+  it('keeps nothing of a file that is larger than it may be, whatever the server says', async () => {
+    const check = (bytes: number) => {
+      if (bytes > 1000) throw new Error(`${bytes} bytes`);
+    };
+    await expect(httpWhole(url(), check)).rejects.toThrow(/^\d{6,} bytes$/);
+    expect(await httpWhole(`${url()}.absent`, check)).toBeUndefined();
   });
 
   it('reads from a server without ranges, only more slowly', async () => {

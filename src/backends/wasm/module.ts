@@ -48,7 +48,9 @@ async function compile(name: string): Promise<WebAssembly.Module> {
       code: 'wasm-module-missing',
       op: 'wasm',
       problem: `the compiled kernels ${name}.wasm were not found`,
-      fix: 'run node scripts/build-wasm.mjs',
+      fix: isNode
+        ? 'run node scripts/build-wasm.mjs'
+        : "let the bundler copy them beside the code (Vite's development server: optimizeDeps: { exclude: ['subbyte'] })",
     });
   try {
     return await WebAssembly.compile(bytes).catch((cause) => compileWithFlag(name, bytes, cause));

@@ -88,10 +88,13 @@ function startWebWorker(data: WorkerData): WorkerHandle {
   return { ready, terminate: () => worker.terminate() };
 }
 
+/** Whether workers may be given the memory. */
+const mayShare = () => isNode || globalThis.crossOriginIsolated;
+
 /** Threads that this environment can give. */
 async function availableThreads(): Promise<number> {
   if (isNode) return (await import('node:os')).availableParallelism();
-  return globalThis.crossOriginIsolated ? navigator.hardwareConcurrency : 1;
+  return mayShare() ? navigator.hardwareConcurrency : 1;
 }
 
 /** A browser's main thread must not sleep in Atomics.wait. */
@@ -117,7 +120,8 @@ function createMemory(maximumBytes: number): WebAssembly.Memory {
 }
 
 /**
- * Starts the threads of kernel module `name` (a folder of kernels/).
+ * Starts the threads of kernel module `name` (a folder of kernels/). Throws a device error when the module or memory for
+ * it is missing, or when a page asks for threads that it may not have.
  *
  * @example
  * const pool = await createPool('quantize', { threads: 2 });
@@ -128,6 +132,14 @@ export async function createPool(name: string, options: PoolOptions = {}): Promi
   const module = await loadModule(name);
   const maximumBytes = Math.min(options.maximumBytes ?? 2 ** 32, 2 ** 32);
   const threads = Math.max(1, Math.floor(options.threads ?? (await availableThreads())));
+  if (threads > 1 && !mayShare())
+    throw deviceError({
+      code: 'wasm-not-isolated',
+      op: 'wasm',
+      problem: 'threads share memory, which only pages that are cross-origin isolated may do',
+      got: `${threads} threads`,
+      fix: 'serve the page with Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, or use one thread',
+    });
   const memory = createMemory(maximumBytes);
   const abort = () => {
     throw new Error(`${name}: abort`);

@@ -9,6 +9,7 @@ import type { Backend, Bindings, Buffer, Executable } from '../backend.ts';
 import { checkBindings, checkKernels } from '../bindings.ts';
 import { tensorBytes, WebgpuBuffer } from './buffer.ts';
 import { type DeviceOptions, type GpuTraits, type OpenDevice, openDevice } from './device.ts';
+import { orLoss } from './errors.ts';
 import { type DeviceParts, WebgpuExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
@@ -61,14 +62,7 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
     async upload(tensor: AnyTensor): Promise<Buffer> {
       const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
       try {
-        const target = buffer.bufferIn(memory);
-        const view = tensorBytes(tensor);
-        const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-        for (let first = 0; first < bytes.length; first += pieceBytes) {
-          if (first > 0) await device.queue.onSubmittedWorkDone();
-          device.queue.writeBuffer(target, first, bytes, first, Math.min(pieceBytes, bytes.length - first));
-        }
-        await memory.settle();
+        await orLoss('upload', gpu, () => upload(tensor, buffer.bufferIn(memory), memory));
         const lost = gpu.lost && (await gpu.lossError('upload'));
         if (lost) throw lost;
       } catch (error) {
@@ -84,12 +78,24 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       checkKernels(graph, 'webgpu', (op) => op in kernels);
       checkSupport(graph, gpu);
       checkBindings(graph, bindings);
-      return WebgpuExecutable.compile(graph, bindings, parts);
+      return orLoss('compile', gpu, () => WebgpuExecutable.compile(graph, bindings, parts));
     },
     dispose() {
       device.destroy();
     },
   };
+}
+
+/** Writes a tensor's bytes, and waits until the memory is known to be there. */
+async function upload(tensor: AnyTensor, target: GPUBuffer, memory: DeviceMemory): Promise<void> {
+  const { queue } = memory.device;
+  const view = tensorBytes(tensor);
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  for (let first = 0; first < bytes.length; first += pieceBytes) {
+    if (first > 0) await queue.onSubmittedWorkDone();
+    queue.writeBuffer(target, first, bytes, first, Math.min(pieceBytes, bytes.length - first));
+  }
+  await memory.settle();
 }
 
 function checkSupport(graph: Graph, gpu: GpuTraits): void {

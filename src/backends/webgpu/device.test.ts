@@ -2,10 +2,10 @@
 // bindings of a dispatch are declared.
 
 import { describe, expect, it } from 'vitest';
-import type { SubbyteError } from '../../errors.ts';
+import { deviceError, type SubbyteError } from '../../errors.ts';
 import { assemble } from './assemble.ts';
 import type { OpenDevice } from './device.ts';
-import { runError } from './errors.ts';
+import { orLoss, runError } from './errors.ts';
 import { loadDawn } from './gpu.ts';
 import type { Binding, Command } from './kernel.ts';
 import { DeviceMemory } from './memory.ts';
@@ -63,6 +63,14 @@ describe('device memory', () => {
     await memory.settle();
   });
 
+  it('reports at settle() that the device went away', async () => {
+    const { device } = fakeDevice([]);
+    device.popErrorScope = () => Promise.reject(new Error('Instance dropped'));
+    const memory = new DeviceMemory(device, { bufferBytes: 4096, maximumBytes: Infinity });
+    memory.allocate(1024, 'x');
+    await expect(memory.settle()).rejects.toThrow('Instance dropped');
+  });
+
   it('counts what is in use, and refuses a buffer twice freed', () => {
     const memory = new DeviceMemory(fakeDevice([]).device, { bufferBytes: 4096, maximumBytes: Infinity });
     const buffer = memory.allocate(512, 'x');
@@ -88,6 +96,25 @@ describe('runError', () => {
   it('tells a lost device from a failure', async () => {
     const lost = await runError('run', new Error('x'), gpu(), plan);
     expect(await runError('run', new Error('mapping was aborted'), gpu(lost), plan)).toBe(lost);
+  });
+});
+
+describe('orLoss', () => {
+  const loss = new Error('lost') as SubbyteError;
+  const gpu = (lost?: SubbyteError) => ({ lossError: async () => lost }) as unknown as OpenDevice;
+  const fail = (error: Error) => () => Promise.reject(error);
+
+  it('names the loss behind a failure', async () => {
+    expect(await caught(orLoss('upload', gpu(loss), fail(new Error('Instance dropped'))))).toBe(loss);
+    const refused = deviceError({ code: 'webgpu-pipeline', op: 'add', problem: 'refused' }, { cause: new Error('x') });
+    expect(await caught(orLoss('compile', gpu(loss), fail(refused)))).toBe(loss);
+  });
+
+  it('leaves other errors as they are', async () => {
+    const other = new Error('x');
+    expect(await caught(orLoss('upload', gpu(), fail(other)))).toBe(other);
+    const check = deviceError({ code: 'webgpu-binding-size', op: 'compile', problem: 'too large' });
+    expect(await caught(orLoss('compile', gpu(loss), fail(check)))).toBe(check);
   });
 });
 

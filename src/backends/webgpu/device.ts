@@ -5,7 +5,7 @@
 
 import { deviceError, type SubbyteError } from '../../errors.ts';
 import { bindingAlignment } from './constants.ts';
-import { findGpu, type GpuOptions, keepAlive } from './gpu.ts';
+import { findGpu, type GpuOptions, isNode, keepAlive } from './gpu.ts';
 
 export interface DeviceOptions extends GpuOptions {
   /** Largest buffer and binding in bytes, when less than the adapter allows (for tests). */
@@ -116,11 +116,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
     },
     async lossError(op) {
       // A failed call may be heard of before the loss that caused it.
-      if (!lost) await new Promise((resolve) => setTimeout(resolve, 50));
-      return lost && lossError(op, lost);
+      const known = lost ?? (await Promise.race([device.lost, pause(300)]));
+      return known && lossError(op, known);
     },
   };
 }
+
+const pause = (ms: number) => new Promise<undefined>((resolve) => setTimeout(resolve, ms));
 
 function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
   const { subgroupMatrixConfigs = [] } = info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrix> };
@@ -133,6 +135,11 @@ function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
   }));
 }
 
+const nodeFix =
+  'install a Vulkan, Metal or Direct3D 12 driver (on Debian: apt-get install libvulkan1 and the driver of the card)';
+const browserFix =
+  "turn on hardware acceleration in the browser's settings (Chrome: chrome://gpu says what is missing; on Linux start it with --enable-unsafe-webgpu --enable-features=Vulkan)";
+
 function noAdapter(name: string | undefined, cause?: Error): SubbyteError {
   const problem = name ? `no graphics adapter is called ${name}` : 'no graphics adapter can be used';
   const reason = cause ? ` (${cause.message.replace(/\s*\n[\s*]*/g, ', ')})` : '';
@@ -141,7 +148,7 @@ function noAdapter(name: string | undefined, cause?: Error): SubbyteError {
       code: 'webgpu-no-adapter',
       op: 'webgpu',
       problem: problem + reason,
-      fix: 'install a Vulkan, Metal or Direct3D 12 driver (on Debian: apt-get install libvulkan1 and the driver of the card), or choose the wasm backend',
+      fix: `${isNode ? nodeFix : browserFix}, or choose the wasm backend`,
     },
     { cause },
   );

@@ -4,6 +4,20 @@ import { deviceError, SubbyteError } from '../../errors.ts';
 import type { MemoryPlan } from '../backend.ts';
 import type { OpenDevice } from './device.ts';
 
+/**
+ * What `work` gives, or the loss of the device where that is what made it fail: calls on a lost device fail in many ways,
+ * in browsers with errors that do not name the reason.
+ */
+export async function orLoss<T>(op: string, gpu: OpenDevice, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    // Errors without a cause are our own checks, which do not depend on the device.
+    const own = error instanceof SubbyteError && error.cause === undefined;
+    throw (!own && (await gpu.lossError(op))) || error;
+  }
+}
+
 /** The error to throw when work on the device failed with `cause`: a lost device, or a failure with sizes and limits. */
 export async function runError(op: string, cause: unknown, gpu: OpenDevice, plan: MemoryPlan): Promise<SubbyteError> {
   if (cause instanceof SubbyteError) return cause;

@@ -22,6 +22,9 @@ export interface GpuOptions {
 // Without vulkan_enable_f16_on_nvidia there is no shader-f16 on NVIDIA; subgroup matrices count as unsafe.
 const defaultToggles = ['allow_unsafe_apis', 'vulkan_enable_f16_on_nvidia'];
 
+/** Node, where WebGPU is a package and a driver; else a browser, where it is the browser's. */
+export const isNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
+
 /** Everything that create() made stays alive: when it is collected, Dawn crashes later, far from the cause. */
 const alive: unknown[] = [];
 
@@ -31,11 +34,11 @@ export function keepAlive<T>(object: T): T {
   return object;
 }
 
-/** Throws a device error when there is no WebGPU, naming the command that installs it in Node. */
+/** Throws a device error when there is no WebGPU, saying what to install or where to open the page. */
 export async function findGpu(options: GpuOptions = {}): Promise<GPU> {
   const browser = globalThis.navigator?.gpu;
   if (browser) return browser;
-  if (typeof process === 'undefined' || !process.versions?.node) throw noWebgpu('this browser has no WebGPU');
+  if (!isNode) throw noBrowserGpu();
   // A variable, so that neither TypeScript nor a browser's bundler looks for the optional package.
   const name: string = 'webgpu';
   const { create } = await loadDawn(() => import(/* @vite-ignore */ name));
@@ -60,9 +63,19 @@ export async function loadDawn(load: () => Promise<DawnModule>): Promise<DawnMod
   }
 }
 
-function noWebgpu(problem: string, fix?: string, options?: ErrorOptions): SubbyteError {
-  return deviceError(
-    { code: 'webgpu-missing', op: 'webgpu', problem, fix: fix ?? 'update the browser, or choose the wasm backend' },
-    options,
+/** Browsers hide WebGPU from pages that came over plain HTTP, except from the machine itself. */
+function noBrowserGpu(): SubbyteError {
+  if (globalThis.isSecureContext === false)
+    return noWebgpu(
+      'browsers keep WebGPU from pages that are not secure',
+      'serve the page over https, or open it as http://localhost',
+    );
+  return noWebgpu(
+    'this browser has no WebGPU',
+    'use a current version of Chrome, Edge, Safari or Firefox, or choose the wasm backend',
   );
+}
+
+function noWebgpu(problem: string, fix: string, options?: ErrorOptions): SubbyteError {
+  return deviceError({ code: 'webgpu-missing', op: 'webgpu', problem, fix }, options);
 }

@@ -32,7 +32,7 @@ export class DeviceMemory {
   readonly limits: MemoryLimits;
   #usedBytes = 0;
   readonly #sizes = new Map<GPUBuffer, number>();
-  readonly #pending = new Set<Promise<SubbyteError | undefined>>();
+  readonly #pending = new Set<Promise<Error | undefined>>();
 
   constructor(device: GPUDevice, limits: MemoryLimits) {
     this.device = device;
@@ -58,7 +58,10 @@ export class DeviceMemory {
         usage: usage | bufferUsage.copyTarget | (usage & bufferUsage.mapRead ? 0 : bufferUsage.copySource),
         label: purpose,
       });
-    }).then((error) => error && this.#exhausted(bytes, purpose, error));
+    }).then(
+      (error) => error && this.#exhausted(bytes, purpose, error),
+      (gone: Error) => gone,
+    );
     this.#pending.add(answer);
     const made = buffer!;
     this.#sizes.set(made, bytes);

@@ -45,12 +45,15 @@ export class PipelineCache {
     device.pushErrorScope('validation');
     const module = device.createShaderModule({ code: assembled.text, label: op });
     const layout = device.createPipelineLayout({ bindGroupLayouts: [this.layout(assembled)] });
-    const answer = device.popErrorScope();
-    const messages = module.getCompilationInfo();
+    const answer = device.popErrorScope().catch(() => null);
     try {
       return await device.createComputePipelineAsync({ label: op, layout, compute: { module, entryPoint: 'main' } });
     } catch (cause) {
-      const line = (await messages).messages.find(({ type }) => type === 'error');
+      const messages = await module.getCompilationInfo().then(
+        (info) => info.messages,
+        () => [],
+      );
+      const line = messages.find(({ type }) => type === 'error');
       const reason = line ? `line ${line.lineNum}: ${line.message}` : (cause as Error).message.split('\n')[0];
       throw deviceError(
         {
