@@ -26,13 +26,12 @@ const square = trace((g) => {
 
 const typeName = (type: ValueType) => (type.dtype === 'packed' ? type.format.kind : type.dtype);
 
-/** What a kernel is chosen by, roughly: op, kind, types of operands. */
-const signature = ({ op, inputs, outputs, attributes }: Node) =>
-  [
-    op.name,
-    (attributes as { kind?: string }).kind,
-    ...[...inputs, ...outputs].map(({ type }) => typeName(type)),
-  ].join();
+/** What a kernel is chosen by, roughly: op, kind, which attributes there are, types of operands. */
+function signature({ op, inputs, outputs, attributes }: Node): string {
+  const given = Object.entries(attributes).filter(([, value]) => value !== undefined);
+  const words = given.map(([name, value]) => (name === 'kind' ? value : name));
+  return [op.name, ...words, ...[...inputs, ...outputs].map(({ type }) => typeName(type))].join();
+}
 
 /** The first case with each signature. */
 function oneOfEach(cases: readonly OpCase[]): OpCase[] {
