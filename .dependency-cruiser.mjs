@@ -1,6 +1,6 @@
 // Imports go one way (ARCHITECTURE.md):
 // formats <- tensor <- graph <- backends <- nn <- models <- {quantize, train, search, evaluate} <- cli, studio.
-// io imports formats and tensor only; laws imports nothing but numerics. errors.ts is below everything.
+// io imports formats and tensor only, settings formats and io; laws imports nothing but numerics. errors.ts is below everything.
 const layers = [
   'formats',
   'tensor',
@@ -32,6 +32,12 @@ export default {
       severity: 'error',
       from: { path: '^src/(formats|tensor|graph|backends|nn)/', pathNot: '\\.test\\.ts$' },
       to: { path: '^src/io/' },
+    },
+    {
+      name: 'settings-imports-formats-and-io-only',
+      severity: 'error',
+      from: { path: '^src/settings/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/(settings|formats|io)/|^src/errors\\.ts$' },
     },
     {
       name: 'laws-imports-numerics-only',

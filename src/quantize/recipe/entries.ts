@@ -20,8 +20,8 @@ import {
   textField,
   type Values,
   wholeField,
-} from './fields.ts';
-import { inside, type Place, wrongAt, wrongValue } from './place.ts';
+} from '../../settings/fields.ts';
+import { inside, type Place, wrongAt, wrongValue } from '../../settings/place.ts';
 import { readSteps, type StepInput, stepListSchema } from './step-list.ts';
 import type { Step } from './steps.ts';
 

@@ -1,4 +1,4 @@
-// Fields of recipes: what each takes, what it is without being given, and what it means.
+// Fields of settings: what each takes, what it is without being given, and what it means.
 //
 // One table of fields serves validation, defaults, the TypeScript types and the JSON Schema, so that they cannot differ.
 // A field either gives its value or says in words what it expects; the caller adds the place.
@@ -83,7 +83,7 @@ export function choiceField<const C extends string>(choices: readonly C[], fallb
     read: (value, place) => {
       const found = choices.find((choice) => choice === value);
       if (found) return found;
-      if (typeof value === 'string') throw unknownName(place, 'choice', value, choices, `for ${printPath(place.path)}`);
+      if (typeof value === 'string') throw unknownName(place, 'choice', value, choices, `for ${printPath(place)}`);
       throw wrongValue(place, value, `one of ${choices.join(', ')}`);
     },
   };
@@ -112,9 +112,8 @@ export function readMap(value: unknown, place: Place, keys: readonly string[]): 
   for (const key of Object.keys(value)) {
     if (keys.includes(key)) continue;
     const at = keyAt(place, key);
-    if (keys.length === 0)
-      throw wrongAt(at, { problem: `${printPath(place.path)} has no options`, got: printValue(key) });
-    throw unknownName(at, 'key', key, keys, `in ${printPath(place.path)}`);
+    if (keys.length === 0) throw wrongAt(at, { problem: `${printPath(place)} has no options`, got: printValue(key) });
+    throw unknownName(at, 'key', key, keys, `in ${printPath(place)}`);
   }
   return value as Readonly<Record<string, unknown>>;
 }
