@@ -91,6 +91,17 @@ export function choiceField<const C extends string>(choices: readonly C[], fallb
 
 export const longestText = 4096;
 
+/** The same field, which may be left out and then has no value. */
+export const optional = <T>(field: Field<T>): Field<T | undefined> => ({ ...field, fallback: undefined });
+
+/** A map of fields of its own. */
+export const sectionField = (fields: Fields, doc: string): Field<Readonly<Record<string, unknown>>> => ({
+  doc,
+  fallback: {},
+  schema: mapSchema(fields),
+  read: (value, place) => readGiven(fields, value, place),
+});
+
 /** Text that may be left out. */
 export function textField(doc: string): Field<string | undefined> {
   return { doc, fallback: undefined, schema: { type: 'string', minLength: 1 }, read: readText };
