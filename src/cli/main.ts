@@ -17,6 +17,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   estimate: () => import('./estimate.ts'),
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
+  train: () => import('./train.ts'),
   demo: () => import('./demo.ts'),
 };
 

@@ -11,6 +11,7 @@ import type { LoadedDecoder } from '../models/loaded.ts';
 import { momentNames, type OptimizerOptions } from '../nn/optimizers.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Batch } from './data/batches.ts';
+import { findFirstBad } from './diagnose.ts';
 import {
   buildEvaluationGraph,
   buildGradientGraph,
@@ -158,6 +159,13 @@ export class Trainer {
       }
     }
     return { nll: sum / counted, tokens: counted };
+  }
+
+  /** Where the pass over a batch first is not finite (diagnose.ts); changes nothing. */
+  findFirstBad(batch: Batch, index: number): Promise<string | undefined> {
+    const { sequences, tokens, recompute, products, productInputs } = this.#options;
+    const options = { batch: sequences, tokens, recompute, products };
+    return findFirstBad(this.model, options, batch, productInputs?.(index));
   }
 
   /** Types of what a checkpoint holds, by name: weights and moments. */
