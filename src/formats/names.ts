@@ -107,6 +107,7 @@ const ruleTokens: Readonly<Record<string, ScaleRule>> = {
   microxcaling: 'microxcaling',
   fourthirds: 'four-thirds',
   quest: 'quest',
+  questnearest: 'quest-nearest',
   absmax: 'absmax',
   absmean: 'absmean',
   mse: 'mse',

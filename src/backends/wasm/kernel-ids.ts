@@ -78,6 +78,8 @@ export const expertWeightGradientKernel = 235;
 export const sgdKernel = 240;
 export const sgdMomentumKernel = 241;
 export const adamwKernel = 242;
+export const roundToBf16Kernel = 243;
+export const selectBitsKernel = 244;
 
 // Codes of data errors that a kernel reports (kernels/engine/error.ts); messages are in data-error.ts.
 export const embeddingIdError = 1;

@@ -25,7 +25,16 @@ import {
 import type { Node } from '../../../graph/graph.ts';
 import type { QuantizeAttributes } from '../../../graph/ops/quantize.ts';
 import { alignedBytes } from '../allocator.ts';
-import { type Command, dense, f32, type OpEncoder, type PackedOperand, rowsAndColumns, type Word } from '../encoder.ts';
+import {
+  type Command,
+  dense,
+  type EncodeContext,
+  f32,
+  type OpEncoder,
+  type PackedOperand,
+  rowsAndColumns,
+  type Word,
+} from '../encoder.ts';
 import {
   quantizeByRowsKernel,
   quantizeHalvesKernel,
@@ -38,8 +47,10 @@ import { hasQuantizeKernel, specWords } from '../quantizer-plan.ts';
 import { f64Words } from './words.ts';
 
 const scaleIds = { f32: 0, f16: 1, bf16: 2, e8m0: 3, e4m3: 4, ue5m3: 5 } as const;
-const e8m0Rules = { floor: 0, ceil: 1, even: 2, rceil: 3 } as const;
-const absmaxRule = 4;
+const e8m0Rules = { floor: 0, ceil: 1, even: 2, rceil: 3, quest: 8, 'quest-nearest': 9, 'four-thirds': 0 } as const;
+const floatRules = { absmax: 4, quest: 8 } as const;
+/** How the second level of a scale comes about: none, from the largest magnitude of all, or the constant 4/3. */
+const tensorLevels = (spec: QuantSpec) => (!spec.scale.tensorScale ? 0 : spec.scale.rule === 'four-thirds' ? 2 : 1);
 const zeroKinds = { none: 0, integer: 1, float: 2 } as const;
 const roundings: Readonly<Record<Rounding, number>> = {
   'nearest-even': 0,
@@ -56,7 +67,7 @@ function hasSpecKernel(spec: QuantSpec): boolean {
   if (spec.choice !== 'none' || !(isInt(spec.element) || isMinifloat(spec.element))) return false;
   const { format, rule } = spec.scale;
   if (!has(scaleIds, format)) return false;
-  return format === 'e8m0' ? has(e8m0Rules, rule) : rule === 'absmax';
+  return has(format === 'e8m0' ? e8m0Rules : floatRules, rule);
 }
 
 function hasKernel(format: Format): boolean {
@@ -88,7 +99,9 @@ export function formatWords(spec: QuantSpec, rows: number, cols: number, seed: n
     tileRows,
     tileCols,
     scaleIds[scale.format as keyof typeof scaleIds],
-    scale.format === 'e8m0' ? e8m0Rules[scale.rule as keyof typeof e8m0Rules] : absmaxRule,
+    scale.format === 'e8m0'
+      ? e8m0Rules[scale.rule as keyof typeof e8m0Rules]
+      : floatRules[scale.rule as keyof typeof floatRules],
     elementEmax(element),
     2 ** (22 - elementMantissaBits(element)),
     f32(1 / codec.max),
@@ -100,7 +113,7 @@ export function formatWords(spec: QuantSpec, rows: number, cols: number, seed: n
     minifloat && minifloat.specials !== 'fnuz' ? 1 : 0,
     seed,
     stream,
-    scale.tensorScale ? 1 : 0,
+    tensorLevels(spec),
     ...f64Words(codec.max),
     ...f64Words(scale.tensorScale ? scaleMax(scale.format) : 1),
   ];
@@ -144,15 +157,16 @@ function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: num
   return twoLevel || wholeTensor ? [maximum, quantize] : [quantize];
 }
 
-/** By the general kernel: any width, any rounding. */
+/** By the general kernel: any width, any rounding, and the bits of what is not clipped. */
 function encodeSpec(
-  x: number,
+  { inputs, outputs, scratch, threads }: EncodeContext,
   y: PackedOperand,
   spec: QuantSpec,
-  { seed, stream }: QuantizeAttributes,
-  scratch: number,
-  threads: number,
+  { seed, stream, bound = 0 }: QuantizeAttributes,
 ): Command[] {
+  const x = dense(inputs, 0).address;
+  const step = inputs.length > 1 ? dense(inputs, 1).address : 0;
+  const bits = outputs.length > 1 ? dense(outputs, 1).address : 0;
   const { rows, cols } = y;
   const maxima = scratch;
   const own = scratch + alignedBytes(4 * threads);
@@ -161,10 +175,17 @@ function encodeSpec(
   const words = [x, rows, cols, y.codes, rowBytes, y.scales, y.zeroPoints, y.tensorScale, maxima, own];
   const quantize: Command = {
     kernel: quantizeSpecKernel,
-    args: [...words, threadBytes(spec, rows, cols), ...formatWords(spec, rows, cols, seed, stream)],
+    args: [
+      ...[...words, threadBytes(spec, rows, cols), ...formatWords(spec, rows, cols, seed, stream)],
+      ...[step, bits, f32(bound)],
+    ],
   };
-  return spec.scale.tensorScale ? [maximum, quantize] : [quantize];
+  return tensorLevels(spec) === 1 ? [maximum, quantize] : [quantize];
 }
+
+/** Whether the SIMD kernels do it all. */
+const byRows = (node: Node, spec: QuantSpec, cols: number) =>
+  node.outputs.length === 1 && hasQuantizeKernel(spec, cols);
 
 function attributesOf(node: Node): QuantizeAttributes {
   const attributes = node.attributes as unknown as QuantizeAttributes;
@@ -183,11 +204,12 @@ export const quantizeEncoder: OpEncoder = {
     const { format } = attributesOf(node);
     if (format.kind !== 'quant') return 0;
     const [rows, cols] = rowsAndColumns(node.inputs[0].type.shape);
-    if (hasQuantizeKernel(format, cols)) return rowScratch(threads).own + threads * rowThreadBytes(format, rows, cols);
+    if (byRows(node, format, cols)) return rowScratch(threads).own + threads * rowThreadBytes(format, rows, cols);
     return alignedBytes(4 * threads) + threads * threadBytes(format, rows, cols);
   },
 
-  encode({ node, inputs, outputs, scratch, threads }) {
+  encode(context) {
+    const { node, inputs, outputs, scratch, threads } = context;
     const attributes = attributesOf(node);
     const { format } = attributes;
     const x = dense(inputs, 0).address;
@@ -196,8 +218,8 @@ export const quantizeEncoder: OpEncoder = {
     const count = y.rows * y.cols;
     switch (format.kind) {
       case 'quant':
-        if (hasQuantizeKernel(format, y.cols)) return encodeByRows(x, y, format, scratch, threads);
-        return encodeSpec(x, y, format, attributes, scratch, threads);
+        if (byRows(node, format, y.cols)) return encodeByRows(x, y, format, scratch, threads);
+        return encodeSpec(context, y, format, attributes);
       case 'float': {
         const kind = { f32: 0, f16: 1, bf16: 2 }[format.name];
         return [{ kernel: quantizeHalvesKernel, args: [x, y.codes, count, y.tensorScale, kind] }];
