@@ -14,12 +14,16 @@ import { affine } from '../graph/ops/affine.ts';
 import { mul } from '../graph/ops/arithmetic.ts';
 import { concat, reshape } from '../graph/ops/layout.ts';
 import { sum } from '../graph/ops/reduce.ts';
+import { roundToBf16 } from '../graph/ops/round-state.ts';
 import { sqrt } from '../graph/ops/unary.ts';
 import { type GraphBuilder, trace } from '../graph/trace.ts';
 import { f32, i32 } from '../graph/value-type.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import { accumulate, appendUpdates, clear, clipFactor, type OptimizerOptions, sumOfSquares } from '../nn/optimizers.ts';
 import { type LossOptions, traceLoss } from './loss-graph.ts';
+
+/** Streams of the weights' rounding, apart from those of operands (recipes/product.ts) and of first weights. */
+const weightStream = 0x77000000;
 
 /** The state that sums a weight's gradients. */
 export const sumName = (name: string) => `${name}/sum`;
@@ -65,20 +69,26 @@ export interface UpdateGraphOptions {
   readonly clipNorm?: number;
   /** Whether a weight decays. */
   readonly decays: (name: string) => boolean;
+  /** Seed of stochastic rounding of the weights to bf16 after each update; absent: they stay f32. */
+  readonly bf16Seed?: number;
 }
 
 /** Inputs `learningRate` f32 [1], `step` i32 [1] from 1 and `norm` f32 [1]. */
-export function buildUpdateGraph(types: Types, { optimizer, batches, clipNorm, decays }: UpdateGraphOptions): Graph {
+export function buildUpdateGraph(types: Types, options: UpdateGraphOptions): Graph {
+  const { optimizer, batches, clipNorm, decays, bf16Seed } = options;
   return trace((g) => {
     const schedule = { learningRate: g.input('learningRate', f32([1])), step: g.input('step', i32([1])) };
     const factor = clipNorm === undefined ? undefined : clipFactor(g, g.input('norm', f32([1])), clipNorm);
-    for (const [name, type] of types) {
+    for (const [i, [name, type]] of [...types].entries()) {
       const total = g.state(sumName(name), type);
       const mean = batches === 1 ? total : affine(total, { scale: 1 / batches });
       const gradient = factor ? mul(mean, factor) : mean;
       const trained = { name, weight: g.state(name, type), gradient, ...(!decays(name) && { weightDecay: 0 }) };
-      appendUpdates(g, [trained], optimizer, schedule);
-      g.scope('update', () => clear(g, total));
+      const [next] = appendUpdates(g, [trained], optimizer, schedule);
+      g.scope('update', () => {
+        if (bf16Seed !== undefined) roundToBf16(next, schedule.step, { seed: bf16Seed, stream: weightStream + i });
+        clear(g, total);
+      });
     }
   });
 }

@@ -104,7 +104,8 @@ function trainerOptions(config: TrainConfig, { types }: LoadedDecoder): TrainerO
   const decays = (name: string) =>
     (types.get(name)?.shape.length ?? 0) >= 2 &&
     (optimizer.decayEmbeddings || !/^(model\.embed_tokens|lm_head)\.weight$/.test(name));
-  return { ...batch, optimizer: optimizerOf(config), clipNorm: optimizer.clipNorm, decays };
+  const bf16Seed = optimizer.masterWeights === 'bf16' ? config.seeds.rounding : undefined;
+  return { ...batch, optimizer: optimizerOf(config), clipNorm: optimizer.clipNorm, decays, bf16Seed };
 }
 
 function optimizerOf({ optimizer }: TrainConfig): OptimizerOptions {

@@ -136,6 +136,32 @@ it('leaves everything as it was until the update, and gives the squares of each 
   trainer.dispose();
 });
 
+it('keeps weights in bf16, rounded so that small updates are not lost', async () => {
+  const trainer = await Trainer.open(await load(), { ...base, optimizer: { kind: 'sgd' }, bf16Seed: 5 });
+  const before = await weightsOf(trainer.model);
+  // nine of ten updates are less than half the spacing: rounding to nearest would undo them
+  const found = await steps(trainer, 60, () => [batchOf(1)], 1e-3);
+  const exact = await Trainer.open(await load(), { ...base, optimizer: { kind: 'sgd' } });
+  const expected = await steps(exact, 60, () => [batchOf(1)], 1e-3);
+  let [along, squared, undone] = [0, 0, 0];
+  for (const [name, values] of found.weights) {
+    const [from, to] = [before.get(name)!, expected.weights.get(name)!];
+    for (const [i, w] of values.entries()) {
+      expect(new Uint32Array(Float32Array.of(w).buffer)[0] & 0xffff).toBe(0);
+      along += (w - from[i]) * (to[i] - from[i]);
+      squared += (to[i] - from[i]) ** 2;
+      // one step is less than half the spacing of bf16, 2^-8 of the binade
+      undone += Math.abs(to[i] - from[i]) / 60 < 2 ** (Math.floor(Math.log2(Math.abs(from[i]))) - 8) ? 1 : 0;
+    }
+  }
+  const count = [...found.weights.values()].reduce((n, { length }) => n + length, 0);
+  expect(undone / count).toBeGreaterThan(0.9);
+  // the rounding noise has no bias: along the true movement the movement is whole
+  expect(Math.abs(along / squared - 1)).toBeLessThan(0.05);
+  trainer.dispose();
+  exact.dispose();
+});
+
 it('evaluates what it trains', async () => {
   const trainer = await Trainer.open(await load(), base);
   const batch = batchOf(1);

@@ -33,6 +33,8 @@ export interface TrainerOptions {
   readonly optimizer: OptimizerOptions;
   readonly clipNorm?: number;
   readonly decays: (name: string) => boolean;
+  /** Weights are rounded to bf16 after each update, with random numbers of this seed; absent: f32. */
+  readonly bf16Seed?: number;
   readonly products?: Products;
   /** Data of the inputs that the products declare, by batch number from 0. */
   readonly productInputs?: (batch: number) => ReadonlyMap<string, Float32Array | Int32Array>;
