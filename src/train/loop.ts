@@ -16,6 +16,7 @@ import { type Batches, openBatches } from './data/batches.ts';
 import { exportModel } from './export.ts';
 import { measureMatmulRate } from './matmul-rate.ts';
 import type { Prepared } from './prepare.ts';
+import type { Phases } from './recipes/phases.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import type { RunStart, StepReport, TrainResult, Validation } from './report.ts';
 import { openTrainer, type ResumeOptions, type Start } from './resume.ts';
@@ -53,11 +54,11 @@ export async function runTraining(
     shuffle: config.data.shuffle,
     seed: config.seeds.data,
   });
-  const { trainer, start } = await openTrainer(config, prepared, backend, options);
+  const { trainer, start, phases } = await openTrainer(config, prepared, backend, options);
   try {
     const recorder = await openRecorder(config, folderOf(config), start.step);
     try {
-      return await new Run({ config, prepared, batches, trainer, recorder, options }, start).all();
+      return await new Run({ config, prepared, batches, trainer, phases, recorder, options }, start).all();
     } finally {
       recorder.close();
     }
@@ -74,6 +75,7 @@ interface Parts {
   readonly prepared: Prepared;
   readonly batches: Batches;
   readonly trainer: Trainer;
+  readonly phases: Phases;
   readonly recorder: Recorder;
   readonly options: TrainOptions;
 }
@@ -86,11 +88,13 @@ class Run {
   /** Step of the last checkpoint. */
   #saved: number | undefined;
   #matmulRate = 0;
+  #phase: number;
 
   constructor(parts: Parts, start: Start) {
     this.#parts = parts;
     this.#step = start.step;
     this.#saved = start.step > 0 ? start.step : undefined;
+    this.#phase = parts.phases.at(start.step + 1);
     this.#losses = start.losses;
     this.#seconds = start.seconds;
   }
@@ -140,6 +144,7 @@ class Run {
     const { accumulate, sequences, tokens } = config.batch;
     const began = performance.now();
     const step = this.#step + 1;
+    await this.#enterPhase(step);
     const first = (step - 1) * accumulate;
     let loss = 0;
     for (let index = first; index < first + accumulate; index++) {
@@ -161,6 +166,15 @@ class Run {
     options.onStep?.(report);
     this.#watch(report, squares);
     return report;
+  }
+
+  async #enterPhase(step: number): Promise<void> {
+    const { phases, trainer, recorder } = this.#parts;
+    const phase = phases.at(step);
+    if (phase === this.#phase) return;
+    this.#phase = phase;
+    await trainer.useProducts(phases.products(phase));
+    recorder.note({ kind: 'phase', step, phase });
   }
 
   /** Reports a loss that is out of line with those before it. */

@@ -10,6 +10,7 @@ import { printShape, sameShape } from '../tensor/shape.ts';
 import { checkpointPath, type LoadedCheckpoint, listCheckpoints, loadCheckpoint } from './checkpoint.ts';
 import { configDigest, type TrainConfig } from './config/config.ts';
 import type { Prepared } from './prepare.ts';
+import { openPhases, type Phases } from './recipes/phases.ts';
 import { loadTrainable } from './step.ts';
 import { Trainer, type TrainerOptions } from './trainer.ts';
 
@@ -34,7 +35,7 @@ export async function openTrainer(
   prepared: Prepared,
   backend: Backend,
   { signal, resume, fresh }: ResumeOptions,
-): Promise<{ trainer: Trainer; start: Start }> {
+): Promise<{ trainer: Trainer; start: Start; phases: Phases }> {
   const folder = join(config.output.folder ?? 'run', 'checkpoints');
   if (fresh) await rm(folder, { recursive: true, force: true });
   const steps = await listCheckpoints(folder);
@@ -42,19 +43,20 @@ export async function openTrainer(
   if (step !== undefined && !steps.includes(step)) throw noCheckpoint(folder, step, steps);
   const checkpoint = step === undefined ? undefined : await loadCheckpoint(folder, step);
   if (checkpoint) checkSameRun(config, prepared, checkpoint);
+  const phases = openPhases(prepared.weights.config, { ...config, seed: config.seeds.rounding });
   let model = await loadTrainable(prepared.weights, backend, { signal });
   try {
     if (!checkpoint) {
-      const trainer = await Trainer.open(model, trainerOptions(config, model));
-      return { trainer, start: { step: 0, losses: [], seconds: 0 } };
+      const trainer = await Trainer.open(model, trainerOptions(config, model, phases, 1));
+      return { trainer, start: { step: 0, losses: [], seconds: 0 }, phases };
     }
     const restored = await restore(model, checkpoint);
     model = restored.model;
     // steps after this one are taken again
     for (const later of steps.filter((s) => s > checkpoint.record.step))
       await rm(checkpointPath(folder, later), { recursive: true, force: true });
-    const trainer = await Trainer.open(model, trainerOptions(config, model), restored.moments);
-    return { trainer, start: checkpoint.record };
+    const options = trainerOptions(config, model, phases, checkpoint.record.step + 1);
+    return { trainer: await Trainer.open(model, options, restored.moments), start: checkpoint.record, phases };
   } catch (error) {
     model.dispose();
     throw error;
@@ -99,13 +101,14 @@ async function restore(
   return { model: { ...model, buffers, dispose }, moments };
 }
 
-function trainerOptions(config: TrainConfig, { types }: LoadedDecoder): TrainerOptions {
+function trainerOptions(config: TrainConfig, { types }: LoadedDecoder, phases: Phases, step: number): TrainerOptions {
   const { batch, optimizer } = config;
   const decays = (name: string) =>
     (types.get(name)?.shape.length ?? 0) >= 2 &&
     (optimizer.decayEmbeddings || !/^(model\.embed_tokens|lm_head)\.weight$/.test(name));
   const bf16Seed = optimizer.masterWeights === 'bf16' ? config.seeds.rounding : undefined;
-  return { ...batch, optimizer: optimizerOf(config), clipNorm: optimizer.clipNorm, decays, bf16Seed };
+  const products = phases.products(phases.at(step));
+  return { ...batch, optimizer: optimizerOf(config), clipNorm: optimizer.clipNorm, decays, bf16Seed, products };
 }
 
 function optimizerOf({ optimizer }: TrainConfig): OptimizerOptions {

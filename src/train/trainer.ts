@@ -35,9 +35,19 @@ export interface TrainerOptions {
   readonly decays: (name: string) => boolean;
   /** Weights are rounded to bf16 after each update, with random numbers of this seed; absent: f32. */
   readonly bf16Seed?: number;
-  readonly products?: Products;
-  /** Data of the inputs that the products declare, by batch number from 0. */
-  readonly productInputs?: (batch: number) => ReadonlyMap<string, Float32Array | Int32Array>;
+  /** What computes the linear layers at first; absent: plain products. */
+  readonly products?: LayerProducts;
+}
+
+/** The products of the linear layers, and data for the inputs that they declare, by batch number from 0. */
+export interface LayerProducts {
+  readonly products: Products;
+  readonly inputs: (batch: number) => ReadonlyMap<string, Float32Array | Int32Array>;
+}
+
+interface Compiled {
+  readonly executable: Executable;
+  readonly inputs: ReadonlySet<string>;
 }
 
 export interface GradientNorm {
@@ -49,27 +59,29 @@ export interface GradientNorm {
 
 export class Trainer {
   readonly model: LoadedDecoder;
-  /** Arithmetic operations of one batch, forward and backward. */
-  readonly flops: number;
   readonly #options: TrainerOptions;
   readonly #states: Map<string, Buffer>;
-  readonly #gradient: Executable;
   readonly #norm: Executable;
   readonly #update: Executable;
-  #evaluation: Executable | undefined;
+  #products: LayerProducts | undefined;
+  #gradient: Compiled;
+  #evaluation: Compiled | undefined;
+  #flops: number;
 
   private constructor(
     model: LoadedDecoder,
     options: TrainerOptions,
     states: Map<string, Buffer>,
-    executables: readonly Executable[],
-    flops: number,
+    { gradient, norm, update, flops }: { gradient: Compiled; norm: Executable; update: Executable; flops: number },
   ) {
     this.model = model;
     this.#options = options;
     this.#states = states;
-    [this.#gradient, this.#norm, this.#update] = executables;
-    this.flops = flops;
+    this.#products = options.products;
+    this.#gradient = gradient;
+    this.#norm = norm;
+    this.#update = update;
+    this.#flops = flops;
   }
 
   /**
@@ -81,22 +93,24 @@ export class Trainer {
     options: TrainerOptions,
     moments: ReadonlyMap<string, Buffer> = new Map(),
   ): Promise<Trainer> {
-    const { backend, config, types, buffers } = model;
+    const { backend, types, buffers } = model;
     const states = new Map<string, Buffer>(buffers);
     const executables: Executable[] = [];
+    const compiled = async (graph: Graph) => {
+      const found = await compile(backend, graph, states);
+      executables.push(found.executable);
+      return found;
+    };
     try {
       for (const [name, type] of stateTypes(types, options.optimizer))
         states.set(name, moments.get(name) ?? backend.allocate(type));
       for (const [name, type] of types) states.set(sumName(name), backend.allocate(type));
-      const { sequences, tokens, recompute, accumulate, products } = options;
-      const gradient = buildGradientGraph(config, types, { batch: sequences, tokens, recompute, products });
-      const graphs = [
-        gradient,
-        buildNormGraph(types, accumulate),
-        buildUpdateGraph(types, { ...options, batches: accumulate }),
-      ];
-      for (const graph of graphs) executables.push(await compile(backend, graph, states));
-      return new Trainer(model, options, states, executables, graphFlops(gradient));
+      const graph = gradientGraph(model, options, options.products);
+      const gradient = await compiled(graph);
+      const norm = await compiled(buildNormGraph(types, options.accumulate));
+      const update = await compiled(buildUpdateGraph(types, { ...options, batches: options.accumulate }));
+      const parts = { gradient, norm: norm.executable, update: update.executable, flops: graphFlops(graph) };
+      return new Trainer(model, options, states, parts);
     } catch (error) {
       for (const executable of executables) executable.dispose();
       for (const [name, buffer] of states) if (!buffers.has(name)) buffer.dispose();
@@ -104,21 +118,33 @@ export class Trainer {
     }
   }
 
+  /** Arithmetic operations of one batch, forward and backward. */
+  get flops(): number {
+    return this.#flops;
+  }
+
+  /** Computes the linear layers otherwise from the next batch on: a phase of training. */
+  async useProducts(products: LayerProducts | undefined): Promise<void> {
+    const graph = gradientGraph(this.model, this.#options, products);
+    this.#gradient.executable.dispose();
+    this.#evaluation?.executable.dispose();
+    this.#evaluation = undefined;
+    this.#products = products;
+    this.#gradient = await compile(this.model.backend, graph, this.#states);
+    this.#flops = graphFlops(graph);
+  }
+
   /** Bytes of all states together with what the compiled graphs take besides. */
   get byteLength(): number {
     const states = [...this.#states.values()].reduce((n, { byteLength }) => n + byteLength, 0);
-    const executables = [this.#gradient, this.#norm, this.#update, ...(this.#evaluation ? [this.#evaluation] : [])];
-    return executables.reduce((n, { plan }) => n + plan.peakBytes - plan.stateBytes, states);
+    return this.#executables().reduce((n, { plan }) => n + plan.peakBytes - plan.stateBytes, states);
   }
 
   /** Adds the gradients of batch number `index` of the run; its loss in nats. */
   async addGradients(batch: Batch, index: number): Promise<number> {
-    const { productInputs } = this.#options;
-    this.#gradient.write('ids', batch.ids);
-    this.#gradient.write('targets', batch.targets);
-    for (const [name, data] of productInputs?.(index) ?? []) this.#gradient.write(name, data);
-    await this.#gradient.run();
-    return (await this.#gradient.read('loss')).data[0];
+    this.#write(this.#gradient, batch, index);
+    await this.#gradient.executable.run();
+    return (await this.#gradient.executable.read('loss')).data[0];
   }
 
   /** The norm of what was added since the last update. */
@@ -138,24 +164,20 @@ export class Trainer {
 
   /** Mean negative log-likelihood of batches, in nats, over targets of 0 or more. */
   async evaluate(batches: Iterable<Batch>): Promise<{ nll: number; tokens: number }> {
-    const { sequences, tokens, products, productInputs } = this.#options;
+    const { sequences, tokens } = this.#options;
     const { config, types, backend } = this.model;
-    this.#evaluation ??= await compile(
-      backend,
-      buildEvaluationGraph(config, types, { batch: sequences, tokens, products }),
-      this.#states,
-    );
+    const options = { batch: sequences, tokens, products: this.#products?.products };
+    this.#evaluation ??= await compile(backend, buildEvaluationGraph(config, types, options), this.#states);
+    const { executable } = this.#evaluation;
     let sum = 0;
     let counted = 0;
     const out = new Float32Array(sequences * tokens);
-    for (const { ids, targets } of batches) {
-      this.#evaluation.write('ids', ids);
-      this.#evaluation.write('targets', targets);
-      for (const [name, data] of productInputs?.(0) ?? []) this.#evaluation.write(name, data);
-      await this.#evaluation.run();
-      await this.#evaluation.read('nll', out);
+    for (const batch of batches) {
+      this.#write(this.#evaluation, batch, 0);
+      await executable.run();
+      await executable.read('nll', out);
       for (const [i, nll] of out.entries()) {
-        if (targets[i] < 0) continue;
+        if (batch.targets[i] < 0) continue;
         sum += nll;
         counted++;
       }
@@ -165,9 +187,9 @@ export class Trainer {
 
   /** Where the pass over a batch first is not finite (diagnose.ts); changes nothing. */
   findFirstBad(batch: Batch, index: number): Promise<string | undefined> {
-    const { sequences, tokens, recompute, products, productInputs } = this.#options;
-    const options = { batch: sequences, tokens, recompute, products };
-    return findFirstBad(this.model, options, batch, productInputs?.(index));
+    const { sequences, tokens, recompute } = this.#options;
+    const options = { batch: sequences, tokens, recompute, products: this.#products?.products };
+    return findFirstBad(this.model, options, batch, this.#products?.inputs(index));
   }
 
   /** Types of what a checkpoint holds, by name: weights and moments. */
@@ -181,8 +203,19 @@ export class Trainer {
     return readBuffer(this.model.backend, name, this.#states.get(name) as Buffer);
   }
 
+  #executables(): Executable[] {
+    const { executable } = this.#gradient;
+    return [executable, this.#norm, this.#update, ...(this.#evaluation ? [this.#evaluation.executable] : [])];
+  }
+
+  #write({ executable, inputs }: Compiled, { ids, targets }: Batch, index: number): void {
+    executable.write('ids', ids);
+    executable.write('targets', targets);
+    for (const [name, data] of this.#products?.inputs(index) ?? []) if (inputs.has(name)) executable.write(name, data);
+  }
+
   dispose(): void {
-    for (const executable of [this.#gradient, this.#norm, this.#update, this.#evaluation]) executable?.dispose();
+    for (const executable of this.#executables()) executable.dispose();
     for (const [name, buffer] of this.#states) if (!this.model.buffers.has(name)) buffer.dispose();
     this.model.dispose();
   }
@@ -194,5 +227,12 @@ function stateTypes(types: ReadonlyMap<string, ValueType>, optimizer: OptimizerO
   return new Map([...types].flatMap(([name, type]) => kinds.map((kind) => [momentNames(name)[kind], type] as const)));
 }
 
-const compile = (backend: Backend, graph: Graph, states: ReadonlyMap<string, Buffer>) =>
-  backend.compile(graph, { params: new Map(), states });
+function gradientGraph({ config, types }: LoadedDecoder, options: TrainerOptions, products?: LayerProducts): Graph {
+  const { sequences, tokens, recompute } = options;
+  return buildGradientGraph(config, types, { batch: sequences, tokens, recompute, products: products?.products });
+}
+
+async function compile(backend: Backend, graph: Graph, states: ReadonlyMap<string, Buffer>): Promise<Compiled> {
+  const executable = await backend.compile(graph, { params: new Map(), states });
+  return { executable, inputs: new Set(graph.inputs.keys()) };
+}

@@ -86,6 +86,27 @@ it(
 );
 
 it(
+  'in low precision too, with stochastic rounding, random signs and a change of recipe',
+  () =>
+    withConfig(async ({ folder, train }) => {
+      const sets = ['recipe.use=quartet', 'recipe.phases=[{ from: 0.6, use: quest }]', 'optimizer.masterWeights=bf16'];
+      const args = [...sets, 'recipe.layers=[{ match: k_proj, use: mxfp8 }]'].flatMap((set) => ['--set', set]);
+      const [whole, killed] = [path.join(folder, 'whole'), path.join(folder, 'killed')];
+      expect((await train(['--out', whole, ...args])).code).toBe(0);
+      await train(['--out', killed, ...args], { killAt: /checkpoint {3}step 10 / });
+      expect((await train(['--out', killed, ...args, '--threads', '1'])).code).toBe(0);
+      expect(state(killed, 20).equals(state(whole, 20))).toBe(true);
+      const phases = readLog(path.join(whole, 'log.jsonl')).filter((e) => e.kind === 'phase');
+      expect(phases).toEqual([{ kind: 'phase', step: 13, phase: 1 }]);
+      // other random numbers, other weights
+      const other = path.join(folder, 'other');
+      await train(['--out', other, ...args, '--set', 'seeds.rounding=1']);
+      expect(state(other, 20).equals(state(whole, 20))).toBe(false);
+    }),
+  120_000,
+);
+
+it(
   'Ctrl-C saves the steps done',
   () =>
     withConfig(async ({ folder, train }) => {
@@ -155,6 +176,7 @@ describe('what goes wrong', () => {
           [['--set', 'learningRate'], /--set takes an entry and a value/],
           [['--set', 'data.train=none.txt'], /no such file or folder \(file none\.txt\)/],
           [['--set', 'model.vocabSize=100'], /more tokens than the model's vocabulary, got 2048, expected at most 100/],
+          [['--set', 'recipe.use=quartett'], /no choice "quartett" for recipe\.use.*did you mean "quartet"\?/],
           [['--set', 'model.kvHeads=3'], /num_key_value_heads is wrong, got 3/],
         ];
         for (const [args, says] of cases) {

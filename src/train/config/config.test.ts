@@ -122,6 +122,10 @@ describe('what is wrong has its place', () => {
     ],
     ['data: { train: x }\nmodel: { from: m }\noptimizer: { nesterov: true }', /nesterov needs kind sgd and a momentum/],
     ['extends: subbyte:llama-30', /no preset "llama-30".*did you mean "llama-30m"\?/],
+    ['recipe: { layers: [{ match: "(", use: bf16 }] }', /recipe\.layers\[0\]\.match is wrong.*a regular expression/],
+    ['recipe: { layers: [{ match: x, use: fp8 }] }', /no choice "fp8" for recipe\.layers\[0\]\.use/],
+    ['recipe: { phases: [{ from: 0.5, use: bf16 }, { from: 0.5, use: f32 }] }', /phases\[1\]\.from is wrong, got 0\.5/],
+    ['recipe: { phases: [{ start: 0.5 }] }', /no key "start" in recipe\.phases\[0\]/],
     ['a: [', /this is no YAML that a config can use/],
   ])('%s', async (text, says) => {
     await expect(parseConfigText(text)).rejects.toThrow(says);

@@ -27,6 +27,7 @@ import {
   modelFields,
   optimizerFields,
   outputFields,
+  recipeFields,
   scheduleFields,
   seedFields,
 } from './sections.ts';
@@ -37,6 +38,7 @@ const sections = {
   batch: batchFields,
   optimizer: optimizerFields,
   schedule: scheduleFields,
+  recipe: recipeFields,
   seeds: seedFields,
   output: outputFields,
 } satisfies Record<string, Fields>;
@@ -47,6 +49,7 @@ const docs: Record<keyof typeof sections, string> = {
   batch: 'how much is computed together',
   optimizer: 'update rule',
   schedule: 'learning rate over the steps',
+  recipe: 'precision of the linear layers',
   seeds: 'keys of all random numbers',
   output: 'what is written, where and how often',
 };

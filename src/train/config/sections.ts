@@ -8,12 +8,14 @@ import {
   longestText,
   numberField,
   optional,
+  readMap,
   readText,
   textField,
   type Values,
   wholeField,
 } from '../../settings/fields.ts';
-import { inside, wrongValue } from '../../settings/place.ts';
+import { inside, type Place, wrongValue } from '../../settings/place.ts';
+import { type RecipeName, recipeNames } from '../recipes/registry.ts';
 
 const size = (doc: string, most = 2 ** 24) => optional(wholeField(1, { least: 1, most }, doc));
 const share = (fallback: number, doc: string) => numberField(fallback, { least: 0, most: 1 }, doc);
@@ -104,6 +106,104 @@ export const scheduleFields = {
   decay: share(0.2, 'share of the steps in which it falls (wsd)'),
 } satisfies Fields;
 
+/** Layers by a regular expression that is searched for in their names, and what trains them. */
+export interface LayerRule {
+  readonly match: string;
+  readonly use: RecipeName;
+}
+
+/** What trains the layers from a share of the steps on. */
+export interface PhaseRule {
+  readonly from: number;
+  readonly use: RecipeName;
+}
+
+const recipeName = (doc: string) => choiceField(recipeNames, 'f32', doc);
+const mostRules = 1000;
+const longestPattern = 500;
+
+const layerRules: Field<readonly LayerRule[]> = {
+  doc: 'exceptions: linear layers by a regular expression on their names, and their recipe; the last that matches holds',
+  fallback: [],
+  schema: {
+    type: 'array',
+    maxItems: mostRules,
+    items: {
+      type: 'object',
+      properties: { match: { type: 'string', format: 'regex', maxLength: longestPattern }, use: { enum: recipeNames } },
+      required: ['match', 'use'],
+      additionalProperties: false,
+    },
+  },
+  read: (value, place) =>
+    readRules(
+      value,
+      place,
+      ({ match, use }, at) => {
+        const pattern = readText(match, inside(at, 'match'));
+        if (pattern.length > longestPattern) throw wrongValue(inside(at, 'match'), pattern, 'a shorter pattern');
+        try {
+          new RegExp(pattern);
+        } catch {
+          throw wrongValue(inside(at, 'match'), pattern, 'a regular expression', 'escape special characters');
+        }
+        return { match: pattern, use: recipeName('').read(use, inside(at, 'use')) };
+      },
+      ['match', 'use'],
+    ),
+};
+
+const phaseRules: Field<readonly PhaseRule[]> = {
+  doc: 'later phases: from this share of the steps on another recipe holds for layers without exception',
+  fallback: [],
+  schema: {
+    type: 'array',
+    maxItems: mostRules,
+    items: {
+      type: 'object',
+      properties: { from: { type: 'number', minimum: 0, maximum: 1 }, use: { enum: recipeNames } },
+      required: ['from', 'use'],
+      additionalProperties: false,
+    },
+  },
+  read: (value, place) => {
+    const start = share(0, '');
+    const rules = readRules(
+      value,
+      place,
+      ({ from, use }, at) => ({
+        from: start.read(from, inside(at, 'from')),
+        use: recipeName('').read(use, inside(at, 'use')),
+      }),
+      ['from', 'use'],
+    );
+    const wrong = rules.findIndex((rule, i) => i > 0 && rule.from <= rules[i - 1].from);
+    if (wrong < 0) return rules;
+    throw wrongValue(
+      inside(inside(place, wrong), 'from'),
+      rules[wrong].from,
+      'a later start than that of the phase before',
+    );
+  },
+};
+
+function readRules<T>(
+  value: unknown,
+  place: Place,
+  read: (rule: Readonly<Record<string, unknown>>, at: Place) => T,
+  keys: readonly string[],
+): T[] {
+  if (!Array.isArray(value) || value.length > mostRules)
+    throw wrongValue(place, value, `a list of at most ${mostRules} maps with keys of ${keys.join(', ')}`);
+  return value.map((rule, i) => read(readMap(rule, inside(place, i), keys), inside(place, i)));
+}
+
+export const recipeFields = {
+  use: recipeName('how the linear layers are computed, forward and backward'),
+  layers: layerRules,
+  phases: phaseRules,
+} satisfies Fields;
+
 export const seedFields = {
   init: wholeField(0, { least: 0, most: 2 ** 32 - 1 }, 'of the first weights'),
   data: wholeField(0, { least: 0, most: 2 ** 32 - 1 }, 'of the order of the windows'),
@@ -126,5 +226,6 @@ export type DataOptions = Values<typeof dataFields>;
 export type BatchOptions = Values<typeof batchFields>;
 export type OptimizerSettings = Values<typeof optimizerFields>;
 export type ScheduleOptions = Values<typeof scheduleFields>;
+export type RecipeOptions = Values<typeof recipeFields>;
 export type SeedOptions = Values<typeof seedFields>;
 export type OutputOptions = Values<typeof outputFields>;
