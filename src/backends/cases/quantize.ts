@@ -35,11 +35,39 @@ export const quantizeCases: OpCase[] = [
     }),
   ),
   // rows of deviations from 2^-20 to 2^20, so that mantissas of scales vary
-  ...['mxfp4-quest', 'mxfp4-questnearest', 'fp4-e2m1-g32-quest', 'mxfp4-fourthirds'].flatMap((format) => [
+  ...[
+    'mxfp4-quest',
+    'mxfp4-quest-tozero',
+    'mxfp4-questnearest',
+    'fp4-e2m1-g32-quest',
+    'mxfp4-fourthirds',
+    'mxfp4-fourthirds-tozero',
+    'mxfp4-fourthirds-sr',
+    'mxfp4-tozero',
+  ].flatMap((format) => [
     dense(`quantize ${format}`, [[41, 64]], 'exact', (a) => dequantize(quantize(a, parseFormat(format))), {
       a: gaussian(1, [41, 64]).map((x, i) => x * 2 ** ((i >> 6) - 20) * (1 + (i >> 6) / 41)),
     }),
   ]),
+  // multiples of an eighth: magnitudes on levels, midpoints and maxima that are powers of two
+  ...['mxfp4', 'mxfp4-tozero', 'mxfp4-fourthirds', 'mxfp4-fourthirds-tozero', 'mxfp4-fourthirds-sr', 'mxfp4-quest'].map(
+    (format) =>
+      dense(
+        `quantize ${format}, ties and tiny numbers`,
+        [[96, 32]],
+        'exact',
+        (a) => dequantize(quantize(a, parseFormat(format))),
+        {
+          a: Float32Array.from(
+            { length: 96 * 32 },
+            (_, i) =>
+              (((i * 37) % 97) - 48) *
+              2 ** ([-3, 0, -120, -132, -140, 100][(i >> 5) % 6] ?? 0) *
+              (i % 64 < 32 ? 1 : 4 / 3),
+          ),
+        },
+      ),
+  ),
   ...['mxfp4-quest', 'mxfp4', 'mxfp4-fourthirds-sr', 'int4-g32', 'nvfp4', 'fp8-e4m3-tensor'].map(
     (format): OpCase => ({
       name: `quantize ${format} with bits`,

@@ -45,6 +45,7 @@ export const quantizeHalvesKernel = 42;
 export const quantizeLegacyKernel = 43;
 export const quantizeHif4Kernel = 44;
 export const quantizeByRowsKernel = 45;
+export const quantizeMxfp4Kernel = 46;
 
 // Matrix products.
 export const matmulF32Kernel = 100;

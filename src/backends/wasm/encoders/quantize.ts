@@ -41,6 +41,7 @@ import {
   quantizeHif4Kernel,
   quantizeLegacyKernel,
   quantizeMaximumKernel,
+  quantizeMxfp4Kernel,
   quantizeSpecKernel,
 } from '../kernel-ids.ts';
 import { hasQuantizeKernel, specWords } from '../quantizer-plan.ts';
@@ -157,6 +158,23 @@ function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: num
   return twoLevel || wholeTensor ? [maximum, quantize] : [quantize];
 }
 
+/** MXFP4 with the rules and roundings of training, which have a kernel of their own. */
+function isTrainingMxfp4({ element, granularity, scale, rounding, clip }: QuantSpec, cols: number): boolean {
+  return (
+    element === 'e2m1' &&
+    granularity.kind === 'group' &&
+    granularity.size === 32 &&
+    cols % 32 === 0 &&
+    scale.format === 'e8m0' &&
+    ['floor', 'quest', 'quest-nearest', 'four-thirds'].includes(scale.rule) &&
+    ['nearest-even', 'half-to-zero', 'stochastic'].includes(rounding) &&
+    clip === 1
+  );
+}
+
+/** Scratch of one thread of it: thresholds, random bits, a group's codes. */
+const mxfp4ThreadBytes = 256;
+
 /** By the general kernel: any width, any rounding, and the bits of what is not clipped. */
 function encodeSpec(
   { inputs, outputs, scratch, threads }: EncodeContext,
@@ -172,6 +190,16 @@ function encodeSpec(
   const own = scratch + alignedBytes(4 * threads);
   const rowBytes = packedRowBytes(elementBits(spec.element), cols);
   const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, maxima] };
+  if (isTrainingMxfp4(spec, cols)) {
+    const constant = spec.scale.tensorScale ? Math.fround(4 / 3) : 1;
+    const general = [x, rows, cols, y.codes, rowBytes, y.scales, 0, y.tensorScale, 0, 0, 0];
+    const args = [
+      ...[x, rows, cols, y.codes, y.scales, y.tensorScale, e8m0Rules[spec.scale.rule as keyof typeof e8m0Rules]],
+      ...[roundings[spec.rounding], seed, stream, step, bits, f32(bound), f32(constant), scratch, 0],
+      ...[...general, ...formatWords(spec, rows, cols, seed, stream)],
+    ];
+    return [{ kernel: quantizeMxfp4Kernel, args }];
+  }
   const words = [x, rows, cols, y.codes, rowBytes, y.scales, y.zeroPoints, y.tensorScale, maxima, own];
   const quantize: Command = {
     kernel: quantizeSpecKernel,
@@ -205,6 +233,7 @@ export const quantizeEncoder: OpEncoder = {
     if (format.kind !== 'quant') return 0;
     const [rows, cols] = rowsAndColumns(node.inputs[0].type.shape);
     if (byRows(node, format, cols)) return rowScratch(threads).own + threads * rowThreadBytes(format, rows, cols);
+    if (isTrainingMxfp4(format, cols)) return threads * mxfp4ThreadBytes;
     return alignedBytes(4 * threads) + threads * threadBytes(format, rows, cols);
   },
 

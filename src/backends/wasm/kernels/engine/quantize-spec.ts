@@ -154,7 +154,7 @@ function encodeFloat(args: usize, x: f32, step: f64, u: f64): i32 {
 }
 
 /** Code of the scale of E2M1 with the smallest squared error on a Gaussian of this deviation. */
-function questCode(format: i32, rule: i32, std: f64): u32 {
+export function questCode(format: i32, rule: i32, std: f64): u32 {
   const s = gaussianRange * <f32>std + <f32>1e-8;
   const bits = reinterpret<u32>(s);
   if (format != scaleE8m0) return bits;
