@@ -63,7 +63,8 @@ export type ScaleRule =
   | 'torchao'
   | 'modelopt'
   | 'compressed-tensors'
-  | 'fouroversix';
+  | 'fouroversix'
+  | 'ms-eden'; // corrected for magnitude, stochastic scales: Quartet II's backward
 
 export interface ScaleSpec {
   format: ScaleFormat;

@@ -117,6 +117,7 @@ const ruleTokens: Readonly<Record<string, ScaleRule>> = {
   modelopt: 'modelopt',
   ct: 'compressed-tensors',
   fouroversix: 'fouroversix',
+  mseden: 'ms-eden',
 };
 
 const scaleTokens: Readonly<Record<string, ScaleFormat>> = {

@@ -47,7 +47,9 @@ export function quantizeSpec(
   const block = new Float32Array(size);
   const blockCodes = new Uint8Array(size);
   const random: UniformSource | undefined =
-    spec.rounding === 'stochastic' ? uniformSource(options.seed, options.stream, options.step) : undefined;
+    spec.rounding === 'stochastic' || spec.scale.rule === 'ms-eden'
+      ? uniformSource(options.seed, options.stream, options.step)
+      : undefined;
 
   for (let tr = 0; tr < scaleRows; tr++) {
     const r0 = tr * tileRows;

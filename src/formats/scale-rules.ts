@@ -132,16 +132,21 @@ const nvfp4Conventions: ReadonlySet<ScaleRule> = new Set<ScaleRule>([
   'modelopt',
   'compressed-tensors',
   'fouroversix',
+  'ms-eden',
 ]);
 
 export const isNvfp4Convention = (rule: ScaleRule) => nvfp4Conventions.has(rule);
+
+/** MS-EDEN corrects nearest rounding of groups. */
+const isBadEden = ({ scale, rounding, granularity }: QuantSpec) =>
+  scale.rule === 'ms-eden' && (rounding !== 'nearest-even' || granularity.kind !== 'group');
 
 /** Whether the rule can give scales of the spec's format. */
 export function ruleFits(spec: QuantSpec): boolean {
   const { format, rule, tensorScale } = spec.scale;
   if (format === 'e8m0') return powerOfTwoRules.has(rule) && (rule === 'four-thirds') === tensorScale;
   if (nvfp4Conventions.has(rule))
-    return format === 'e4m3' && spec.element === 'e2m1' && (tensorScale || rule === 'torchao');
+    return format === 'e4m3' && spec.element === 'e2m1' && (tensorScale || rule === 'torchao') && !isBadEden(spec);
   if (rule === 'quest') return format === 'f32' && spec.element === 'e2m1';
   return rule === 'absmax' || rule === 'absmean' || isSearch(rule);
 }

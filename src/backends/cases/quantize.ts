@@ -20,7 +20,7 @@ export const quantizeCases: OpCase[] = [
     dequantize(quantize(a, parseFormat('mxfp4-sr'), { seed: 7, stream: 3 })),
   ),
   // all steps of one graph: codes must change with the step, and be those of the reference
-  ...['mxfp4-sr', 'mxfp4-fourthirds-sr', 'nvfp4-sr', 'mxfp8-e5m2-sr', 'int8-token-sr'].map(
+  ...['mxfp4-sr', 'mxfp4-fourthirds-sr', 'nvfp4-mseden', 'nvfp4-sr', 'mxfp8-e5m2-sr', 'int8-token-sr'].map(
     (format): OpCase => ({
       name: `quantize ${format} by steps`,
       tolerance: 'exact',
@@ -44,6 +44,8 @@ export const quantizeCases: OpCase[] = [
     'mxfp4-fourthirds-tozero',
     'mxfp4-fourthirds-sr',
     'mxfp4-tozero',
+    'nvfp4-46',
+    'nvfp4-mseden',
   ].flatMap((format) => [
     dense(`quantize ${format}`, [[41, 64]], 'exact', (a) => dequantize(quantize(a, parseFormat(format))), {
       a: gaussian(1, [41, 64]).map((x, i) => x * 2 ** ((i >> 6) - 20) * (1 + (i >> 6) / 41)),

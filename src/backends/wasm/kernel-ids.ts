@@ -46,6 +46,7 @@ export const quantizeLegacyKernel = 43;
 export const quantizeHif4Kernel = 44;
 export const quantizeByRowsKernel = 45;
 export const quantizeMxfp4Kernel = 46;
+export const quantizeNvfp4Kernel = 47;
 
 // Matrix products.
 export const matmulF32Kernel = 100;

@@ -7,6 +7,7 @@
 // Random numbers: quantizations draw from the seed, a stream for each layer and operand, and the input `roundingStep`, the
 // number of the batch; random signs are rows of the input `signs`. Both are the same on every backend and on resume.
 
+import type { Format } from '../../formats/format.ts';
 import { parseFormat } from '../../formats/registry.ts';
 import { straightThrough, withGradient } from '../../graph/gradient-rules.ts';
 import type { GradientRule, Value } from '../../graph/graph.ts';
@@ -119,9 +120,12 @@ function finished(y: Value, { a, b }: ProductRecipe, key: LayerKey): Value {
 }
 
 function randomOf({ format }: Operand, key: LayerKey, name: keyof typeof streams) {
-  const parsed = parseFormat(format);
-  if (parsed.kind !== 'quant' || parsed.rounding !== 'stochastic') return {};
+  if (!isRandom(parseFormat(format))) return {};
   return { seed: key.seed, stream: key.stream + streams[name], step: key.step() };
 }
+
+/** Elements, or the scales of MS-EDEN, are rounded stochastically. */
+const isRandom = (format: Format) =>
+  format.kind === 'quant' && (format.rounding === 'stochastic' || format.scale.rule === 'ms-eden');
 
 const swap = (v: Value) => transpose(v, [1, 0]);

@@ -11,7 +11,7 @@ import { gradients } from '../../graph/differentiate.ts';
 import { planMemory } from '../../graph/plan.ts';
 import { trace } from '../../graph/trace.ts';
 import { f32 } from '../../graph/value-type.ts';
-import { type LinearRecipe, plain } from './linear-recipe.ts';
+import { alike, type LinearRecipe, plain } from './linear-recipe.ts';
 import { drawSigns, recipeProducts } from './products.ts';
 import { bf16 } from './systems/bf16.ts';
 import {
@@ -215,6 +215,14 @@ describe('what must hold of the parts', () => {
   it('stochastic rounding with random rotations has no bias: errors fall with the number of passes', async () => {
     const [one, many] = await bias({ ...plain, gradWeight: backwardSr.gradWeight }, [4, 256]);
     expect(many / one).toBeLessThan(1 / 40);
+  });
+
+  it('MS-EDEN has next to none, at about half the error of stochastic rounding in NVFP4', async () => {
+    const rotation = { block: 32, signs: 'random' } as const;
+    const [one, many] = await bias({ ...plain, gradWeight: alike({ format: 'nvfp4-mseden' }, rotation) }, [4, 256]);
+    const [sr] = await bias({ ...plain, gradWeight: alike({ format: 'nvfp4-sr' }, rotation) }, [4]);
+    expect(one / sr).toBeLessThan(0.6);
+    expect(many / one).toBeLessThan(1 / 20);
   });
 
   it('nearest rounding has one; signs after the transform do not move it at all', async () => {

@@ -15,7 +15,7 @@ import type { LinearRecipe, Operand, Rotation } from './linear-recipe.ts';
 import { drawSigns, longestBlock, recipeProducts } from './products.ts';
 import { type RecipeName, recipeNames, recipes } from './registry.ts';
 
-const [T, k, n] = [128, 160, 96];
+const [T, k, n] = [128, 160, 128];
 const seed = 4;
 const batch = 3;
 const names = ['first', 'second'];

@@ -19,6 +19,7 @@ import {
   quartetSignsLast,
   questExact,
 } from './systems/quartet.ts';
+import { backwardEden, quartet2, quartet2Short } from './systems/quartet2.ts';
 
 export const recipes = {
   f32: plain,
@@ -42,6 +43,9 @@ export const recipes = {
   'fp4-all-the-way': fp4AllTheWay,
   'fp4-fine-tuning': fp4FineTuning,
   'nvfp4-nvidia': nvidia,
+  'quartet-2': quartet2,
+  'quartet-2-h32': quartet2Short,
+  'backward-eden': backwardEden,
   'halo-0': halo0,
   'halo-1': halo1,
   'halo-2': halo2,

@@ -10,6 +10,7 @@ import type { Format, QuantSpec, Rounding } from '../../../formats/format.ts';
 import { signedRange } from '../../../formats/int.ts';
 import { scaleLayout } from '../../../formats/layout.ts';
 import { maxMagnitudeCode } from '../../../formats/minifloat.ts';
+import { edenMax, edenScaleMax } from '../../../formats/ms-eden.ts';
 import { packedRowBytes } from '../../../formats/packing.ts';
 import { formatName } from '../../../formats/registry.ts';
 import { scaleMax } from '../../../formats/scale-format.ts';
@@ -42,6 +43,7 @@ import {
   quantizeLegacyKernel,
   quantizeMaximumKernel,
   quantizeMxfp4Kernel,
+  quantizeNvfp4Kernel,
   quantizeSpecKernel,
 } from '../kernel-ids.ts';
 import { hasQuantizeKernel, specWords } from '../quantizer-plan.ts';
@@ -71,10 +73,17 @@ function hasSpecKernel(spec: QuantSpec): boolean {
   return has(format === 'e8m0' ? e8m0Rules : floatRules, rule);
 }
 
+/** NVFP4 with a choice or a correction: 1 four-over-six by squared error, 2 MS-EDEN, 0 neither. */
+function chosenKind({ choice, scale, rounding, granularity }: QuantSpec): 0 | 1 | 2 {
+  if (granularity.kind !== 'group' || granularity.size % 16 !== 0 || rounding !== 'nearest-even') return 0;
+  if (choice === 'four-over-six' && scale.rule === 'mse') return 1;
+  return scale.rule === 'ms-eden' ? 2 : 0;
+}
+
 function hasKernel(format: Format): boolean {
   switch (format.kind) {
     case 'quant':
-      return hasSpecKernel(format);
+      return hasSpecKernel(format) || chosenKind(format) !== 0;
     case 'ggml':
       return format.type === 'q4_0' || format.type === 'q8_0';
     default:
@@ -102,7 +111,7 @@ export function formatWords(spec: QuantSpec, rows: number, cols: number, seed: n
     scaleIds[scale.format as keyof typeof scaleIds],
     scale.format === 'e8m0'
       ? e8m0Rules[scale.rule as keyof typeof e8m0Rules]
-      : floatRules[scale.rule as keyof typeof floatRules],
+      : (floatRules[scale.rule as keyof typeof floatRules] ?? 0), // 0: a kernel of its own
     elementEmax(element),
     2 ** (22 - elementMantissaBits(element)),
     f32(1 / codec.max),
@@ -115,9 +124,16 @@ export function formatWords(spec: QuantSpec, rows: number, cols: number, seed: n
     seed,
     stream,
     tensorLevels(spec),
-    ...f64Words(codec.max),
-    ...f64Words(scale.tensorScale ? scaleMax(scale.format) : 1),
+    ...f64Words(scale.rule === 'ms-eden' ? edenMax : codec.max),
+    ...f64Words(tensorScaleMax(spec)),
   ];
+}
+
+/** What the largest block scale of a tensor is meant to be. */
+function tensorScaleMax({ scale, choice }: QuantSpec): number {
+  if (!scale.tensorScale) return 1;
+  if (scale.rule === 'ms-eden') return edenScaleMax;
+  return choice === 'four-over-six' ? 256 : scaleMax(scale.format);
 }
 
 /** Scratch of one thread for a spec: kernels/engine/quantize-spec.ts. */
@@ -202,10 +218,10 @@ function encodeSpec(
   }
   const words = [x, rows, cols, y.codes, rowBytes, y.scales, y.zeroPoints, y.tensorScale, maxima, own];
   const quantize: Command = {
-    kernel: quantizeSpecKernel,
+    kernel: chosenKind(spec) === 0 ? quantizeSpecKernel : quantizeNvfp4Kernel,
     args: [
       ...[...words, threadBytes(spec, rows, cols), ...formatWords(spec, rows, cols, seed, stream)],
-      ...[step, bits, f32(bound)],
+      ...[step, bits, f32(bound), chosenKind(spec)],
     ],
   };
   return tensorLevels(spec) === 1 ? [maximum, quantize] : [quantize];
@@ -213,7 +229,7 @@ function encodeSpec(
 
 /** Whether the SIMD kernels do it all. */
 const byRows = (node: Node, spec: QuantSpec, cols: number) =>
-  node.outputs.length === 1 && hasQuantizeKernel(spec, cols);
+  node.outputs.length === 1 && chosenKind(spec) === 0 && hasQuantizeKernel(spec, cols);
 
 function attributesOf(node: Node): QuantizeAttributes {
   const attributes = node.attributes as unknown as QuantizeAttributes;

@@ -35,6 +35,7 @@ import {
   quantizeLegacyKernel,
   quantizeMaximumKernel,
   quantizeMxfp4Kernel,
+  quantizeNvfp4Kernel,
   quantizeSpecKernel,
   reduceKernel,
   rmsNormKernel,
@@ -63,6 +64,7 @@ import { layerNorm, rmsNorm, softmax } from './norm.ts';
 import { packChannels } from './pack-channels.ts';
 import { quantizeHalves, quantizeHif4, quantizeLegacy } from './quantize-blocks.ts';
 import { quantizeMxfp4 } from './quantize-mxfp4.ts';
+import { quantizeNvfp4 } from './quantize-nvfp4.ts';
 import { quantizeByRows } from './quantize-rows.ts';
 import { quantizeMaximum, quantizeSpec } from './quantize-spec.ts';
 import { argmax, reduce } from './reduce.ts';
@@ -166,6 +168,9 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case quantizeMxfp4Kernel:
       quantizeMxfp4(args, thread, threads);
+      return;
+    case quantizeNvfp4Kernel:
+      quantizeNvfp4(args, thread, threads);
       return;
     case quantizeHalvesKernel:
       quantizeHalves(args, thread, threads);
