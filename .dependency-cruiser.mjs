@@ -1,6 +1,7 @@
 // Imports go one way (ARCHITECTURE.md):
 // formats <- tensor <- graph <- backends <- nn <- models <- {quantize, train, search, evaluate} <- cli, studio.
-// io imports formats and tensor only, settings formats and io; laws imports nothing but numerics. errors.ts is below everything.
+// io imports formats and tensor only, settings formats and io; laws imports nothing but numerics; plot imports nothing.
+// errors.ts is below everything.
 const layers = [
   'formats',
   'tensor',
@@ -44,6 +45,12 @@ export default {
       severity: 'error',
       from: { path: '^src/laws/', pathNot: '\\.test\\.ts$' },
       to: { path: '^src/', pathNot: '^src/laws/|^src/errors\\.ts$' },
+    },
+    {
+      name: 'plot-imports-errors-only',
+      severity: 'error',
+      from: { path: '^src/plot/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/plot/|^src/errors\\.ts$' },
     },
   ],
   options: {

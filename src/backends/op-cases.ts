@@ -11,7 +11,7 @@ import { kvAttentionCases, kvWriteCases } from './cases/kv.ts';
 import { layoutCases } from './cases/layout.ts';
 import { lossCases, routingCases } from './cases/losses.ts';
 import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
-import { hadamardCases, quantizeCases } from './cases/quantize.ts';
+import { fixedScaleCases, hadamardCases, quantizeCases } from './cases/quantize.ts';
 import { normCases, reduceCases } from './cases/reduce.ts';
 import { optimizerCases, roundingCases } from './cases/training.ts';
 import type { OpCase } from './op-case.ts';
@@ -32,6 +32,7 @@ export const opCases: readonly OpCase[] = [
   ...matmulCases,
   ...packedMatmulCases,
   ...quantizeCases,
+  ...fixedScaleCases,
   ...hadamardCases,
   ...routingCases,
   ...lossCases,

@@ -12,6 +12,8 @@ export interface CommandDefinition {
   arguments?: [name: string, description: string][];
   options?: Option[];
   examples: string[];
+  /** Commands below this one, `subbyte laws fit`; without one of their names this one runs. */
+  commands?: CommandDefinition[];
   run(session: Session, positionals: string[], options: Record<string, unknown>): Promise<void>;
 }
 

@@ -39,70 +39,66 @@ const definition: CommandDefinition = {
         fix: `write ${JSON.stringify(output.replace(/\.safetensors$/i, ''))}`,
       });
     const model = await openModel(session, reference);
-    try {
-      const { weights } = model;
-      const kind: OutputKind = /\.gguf$/i.test(output) ? ggufOutput : safetensorsOutput;
-      const plan = keepEverything(weights, await sourceDigest(model.checkpoint, session.signal));
-      const quantizer = referenceQuantizer();
-      const job: OutputJob = {
-        checkpoint: model.checkpoint,
-        weights,
-        plan,
-        quantizer,
-        path: output,
-        name: modelName(reference),
-        seed: 0,
-        streams: tensorStreams(weights),
-        provenance: { version: toolVersion, source: reference, fingerprint: plan.fingerprint },
-        signal: session.signal,
-        progress: (total) => session.progress('convert', total, 'B'),
-      };
-      await kind.check(job).catch((error) => {
-        if (kind !== safetensorsOutput || !(error instanceof SubbyteError) || error.kind !== 'user') throw error;
-        const fix = `keep it in a .gguf file, or write its values rounded to bf16: subbyte quantize ${reference} --format bf16 --to safetensors`;
-        throw userError({ ...error.details, fix }, { cause: error });
-      });
-      await checkTarget(output, model.checkpoint, 'convert');
-      await makeOutputFolder(kind === ggufOutput ? path.dirname(path.resolve(output)) : output, 'convert');
-      const report = await kind.write(job);
-      let compared = 0;
-      let inexact = 0;
-      if (options.verify !== false) {
-        const checkpoint = await openCheckpoint(output);
-        try {
-          const written = await openWeights(checkpoint);
-          const result = await checkOutput(weights, written, {
-            formatOf: () => undefined,
-            relativeError: kind.relativeError,
-            quantizer,
-            seed: 0,
-            streams: job.streams,
-            maxWeights: Number.POSITIVE_INFINITY,
-            signal: session.signal,
-          });
-          compared = result.tensors;
-          inexact = result.inexact;
-        } catch (error) {
-          await rejectOutput(output, error);
-          throw error;
-        } finally {
-          await checkpoint.close();
-        }
+    const { weights } = model;
+    const kind: OutputKind = /\.gguf$/i.test(output) ? ggufOutput : safetensorsOutput;
+    const plan = keepEverything(weights, await sourceDigest(model.checkpoint, session.signal));
+    const quantizer = referenceQuantizer();
+    const job: OutputJob = {
+      checkpoint: model.checkpoint,
+      weights,
+      plan,
+      quantizer,
+      path: output,
+      name: modelName(reference),
+      seed: 0,
+      streams: tensorStreams(weights),
+      provenance: { version: toolVersion, source: reference, fingerprint: plan.fingerprint },
+      signal: session.signal,
+      progress: (total) => session.progress('convert', total, 'B'),
+    };
+    await kind.check(job).catch((error) => {
+      if (kind !== safetensorsOutput || !(error instanceof SubbyteError) || error.kind !== 'user') throw error;
+      const fix = `keep it in a .gguf file, or write its values rounded to bf16: subbyte quantize ${reference} --format bf16 --to safetensors`;
+      throw userError({ ...error.details, fix }, { cause: error });
+    });
+    await checkTarget(output, model.checkpoint, 'convert');
+    await makeOutputFolder(kind === ggufOutput ? path.dirname(path.resolve(output)) : output, 'convert');
+    const report = await kind.write(job);
+    let compared = 0;
+    let inexact = 0;
+    if (options.verify !== false) {
+      const checkpoint = await openCheckpoint(output);
+      try {
+        const written = await openWeights(checkpoint);
+        const result = await checkOutput(weights, written, {
+          formatOf: () => undefined,
+          relativeError: kind.relativeError,
+          quantizer,
+          seed: 0,
+          streams: job.streams,
+          maxWeights: Number.POSITIVE_INFINITY,
+          signal: session.signal,
+        });
+        compared = result.tensors;
+        inexact = result.inexact;
+      } catch (error) {
+        await rejectOutput(output, error);
+        throw error;
+      } finally {
+        await checkpoint.close();
       }
-      for (const note of report.notes) session.warn(`  note         ${note}`);
-      session.print(
-        `${session.color.green('✔')} ${output}  ${humanBytes(report.bytes)}${compared ? `, ${compared - inexact} tensors bit for bit equal${inexact ? `, ${inexact} but for the last bit of f32` : ''}` : ''}`,
-      );
-      session.result({
-        output,
-        bytes: report.bytes,
-        tensorsCompared: compared,
-        tensorsInexact: inexact,
-        notes: report.notes,
-      });
-    } finally {
-      await model.checkpoint.close();
     }
+    for (const note of report.notes) session.warn(`  note         ${note}`);
+    session.print(
+      `${session.color.green('✔')} ${output}  ${humanBytes(report.bytes)}${compared ? `, ${compared - inexact} tensors bit for bit equal${inexact ? `, ${inexact} but for the last bit of f32` : ''}` : ''}`,
+    );
+    session.result({
+      output,
+      bytes: report.bytes,
+      tensorsCompared: compared,
+      tensorsInexact: inexact,
+      notes: report.notes,
+    });
   },
 };
 

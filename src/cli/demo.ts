@@ -6,7 +6,8 @@ import { Option } from 'commander';
 import { createRecipe } from '../quantize/recipe/recipe.ts';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import type { CommandDefinition } from './command.ts';
-import { loadTokens, openBackend, openModel } from './open-model.ts';
+import { openBackend } from './device.ts';
+import { loadTokens, openModel } from './open-model.ts';
 import { runQuantize } from './quantize-run.ts';
 import { printQuantizeTable } from './quantize-table.ts';
 import type { QuantizeTarget } from './quantize-types.ts';
@@ -59,7 +60,6 @@ const definition: CommandDefinition = {
     } finally {
       quantizer.dispose();
       backend.dispose();
-      await model.checkpoint.close();
     }
   },
 };

@@ -49,62 +49,58 @@ const definition: CommandDefinition = {
   async run(session, [reference], raw) {
     const options = raw as unknown as EstimateCommandOptions;
     const model = await openModel(session, reference, { remote: true });
-    try {
-      const { weights, checkpoint } = model;
-      const context = Math.max(1, Math.min(options.context, weights.config.maxPositions));
-      const rules = (options.tensorType ?? []).map(parseTensorRule);
-      const formatsOf = (name: string) => {
-        const target = parseTarget(name, weights);
-        const request = { label: name, seed: 0, rules, exclude: options.exclude, ...target };
-        return planQuantization(weights, request).formats;
-      };
-      const estimateOne = (format: string, formats: ReadonlyMap<string, Format>) => {
-        const e = estimateModel(weights, formats, { context, window: options.window, storedBytes });
-        return { format, ...e, fits: sizes.find(([bytes]) => e.totalBytes < bytes)?.[1] ?? 'several GPUs' };
-      };
-      const names = options.format ?? ['q8_0', 'q6_k', 'q4_k', 'mxfp4', 'nvfp4', 'int4-g128', 'q3_k', 'q2_k'];
-      const storedBytes = (name: string) => storedSize(checkpoint, weights, name);
-      const entries = [estimateOne('as stored', new Map())];
-      for (const name of names) {
-        try {
-          entries.push(estimateOne(name, formatsOf(name)));
-        } catch (error) {
-          // one format that K does not suit must not hide the others, unless it was asked for by name
-          if (options.format || !(error instanceof SubbyteError)) throw error;
-          session.note(`  left out     ${name}: ${error.details.problem}, ${error.details.got}`);
-        }
+    const { weights, checkpoint } = model;
+    const context = Math.max(1, Math.min(options.context, weights.config.maxPositions));
+    const rules = (options.tensorType ?? []).map(parseTensorRule);
+    const formatsOf = (name: string) => {
+      const target = parseTarget(name, weights);
+      const request = { label: name, seed: 0, rules, exclude: options.exclude, ...target };
+      return planQuantization(weights, request).formats;
+    };
+    const estimateOne = (format: string, formats: ReadonlyMap<string, Format>) => {
+      const e = estimateModel(weights, formats, { context, window: options.window, storedBytes });
+      return { format, ...e, fits: sizes.find(([bytes]) => e.totalBytes < bytes)?.[1] ?? 'several GPUs' };
+    };
+    const names = options.format ?? ['q8_0', 'q6_k', 'q4_k', 'mxfp4', 'nvfp4', 'int4-g128', 'q3_k', 'q2_k'];
+    const storedBytes = (name: string) => storedSize(checkpoint, weights, name);
+    const entries = [estimateOne('as stored', new Map())];
+    for (const name of names) {
+      try {
+        entries.push(estimateOne(name, formatsOf(name)));
+      } catch (error) {
+        // one format that K does not suit must not hide the others, unless it was asked for by name
+        if (options.format || !(error instanceof SubbyteError)) throw error;
+        session.note(`  left out     ${name}: ${error.details.problem}, ${error.details.got}`);
       }
-      const right = { align: 'right' as const };
-      session.print(
-        renderTable(
-          [
-            { title: 'format' },
-            { title: 'bits/weight', ...right },
-            { title: 'weights', ...right },
-            { title: 'KV cache', ...right },
-            { title: 'working', ...right },
-            { title: 'total', ...right },
-            { title: 'fits' },
-          ],
-          entries.map((e) => [
-            e.format,
-            e.bitsPerWeight.toFixed(3),
-            humanBytes(e.weightBytes),
-            humanBytes(e.cacheBytes),
-            humanBytes(e.arenaBytes),
-            humanBytes(e.totalBytes),
-            e.fits,
-          ]),
-        ),
-      );
-      const weightsCount = countWeights(weights);
-      session.print(
-        `${humanCount(weightsCount)} weights; cache for ${context} tokens in f32; working memory for ${Math.min(options.window, context)} tokens at once`,
-      );
-      session.result({ model: reference, weights: weightsCount, context, window: options.window, formats: entries });
-    } finally {
-      await model.checkpoint.close();
     }
+    const right = { align: 'right' as const };
+    session.print(
+      renderTable(
+        [
+          { title: 'format' },
+          { title: 'bits/weight', ...right },
+          { title: 'weights', ...right },
+          { title: 'KV cache', ...right },
+          { title: 'working', ...right },
+          { title: 'total', ...right },
+          { title: 'fits' },
+        ],
+        entries.map((e) => [
+          e.format,
+          e.bitsPerWeight.toFixed(3),
+          humanBytes(e.weightBytes),
+          humanBytes(e.cacheBytes),
+          humanBytes(e.arenaBytes),
+          humanBytes(e.totalBytes),
+          e.fits,
+        ]),
+      ),
+    );
+    const weightsCount = countWeights(weights);
+    session.print(
+      `${humanCount(weightsCount)} weights; cache for ${context} tokens in f32; working memory for ${Math.min(options.window, context)} tokens at once`,
+    );
+    session.result({ model: reference, weights: weightsCount, context, window: options.window, formats: entries });
   },
 };
 

@@ -6,16 +6,9 @@ import { enforceGates, type Figures, parseGate, requireFigures } from '../evalua
 import { measurePerplexity } from '../evaluate/perplexity.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
+import { deviceOption, openBackend } from './device.ts';
 import { kvLine, kvOption, reportKv } from './kv-option.ts';
-import {
-  deviceOption,
-  loadOn,
-  loadTokens,
-  openBackend,
-  openModel,
-  type TextOptions,
-  textOptions,
-} from './open-model.ts';
+import { loadOn, loadTokens, openModel, type TextOptions, textOptions } from './open-model.ts';
 
 interface EvalOptions extends TextOptions {
   reference?: string;
@@ -98,8 +91,6 @@ const definition: CommandDefinition = {
       enforceGates(gates, { ppl: r.perplexity, kl: r.kl, top1: r.top1 }, { ppl: r.originalPerplexity });
     } finally {
       backend.dispose();
-      await model.checkpoint.close();
-      await base?.checkpoint.close();
     }
   },
 };

@@ -6,6 +6,7 @@ import { formatInfo, listFormats, parseFormat } from '../formats/registry.ts';
 import { gaussianMatrix } from '../quantize/gaussian.ts';
 import { quantizationSnr } from '../quantize/statistics.ts';
 import type { CommandDefinition } from './command.ts';
+import compare from './formats-compare.ts';
 import { renderTable } from './table.ts';
 
 const rows = 16;
@@ -16,7 +17,12 @@ const definition: CommandDefinition = {
   summary: 'list number formats with bits, range and error',
   arguments: [['[names...]', 'formats to show (default: all); options such as mxfp4-ceil or int4-g64-asym work']],
   options: [new Option('--no-qsnr', 'leave out the error column, which takes a second')],
-  examples: ['subbyte formats', 'subbyte formats mxfp4 mxfp4-ceil nvfp4 int4-g32-asym --json'],
+  commands: [compare],
+  examples: [
+    'subbyte formats',
+    'subbyte formats mxfp4 mxfp4-ceil nvfp4 int4-g32-asym --json',
+    'subbyte formats compare models/qwen3-6m',
+  ],
   async run(session, names, options) {
     const known = listFormats();
     const list =

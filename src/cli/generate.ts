@@ -5,8 +5,9 @@ import { generate } from '../evaluate/generate.ts';
 import { loadTokenizer } from '../io/tokenizer.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseCount, parseNumber } from './command.ts';
+import { deviceOption, openBackend } from './device.ts';
 import { kvLine, kvOption, reportKv } from './kv-option.ts';
-import { deviceOption, loadOn, openBackend, openModel } from './open-model.ts';
+import { loadOn, openModel } from './open-model.ts';
 import { humanBytes } from './progress.ts';
 
 interface GenerateCommandOptions {
@@ -75,7 +76,6 @@ const definition: CommandDefinition = {
       session.result({ prompt: options.prompt, text: tokenizer.decode(result.tokens), ...result, kv: cache });
     } finally {
       backend.dispose();
-      await model.checkpoint.close();
     }
   },
 };

@@ -49,18 +49,14 @@ const definition: CommandDefinition = {
     const options = raw as InspectOptions;
     const format = options.format ? parseFormat(options.format) : undefined;
     const checkpoint = await openAnyCheckpoint(session, reference, { remote: !options.stats && !format });
-    try {
-      const { weights, reason } = await describeModel(checkpoint);
-      const reports =
-        options.stats || format
-          ? await readTensors(session, checkpoint, weights, reason, options, format)
-          : [...checkpoint.tensors.values()]
-              .filter((t) => t.name.includes(options.filter ?? ''))
-              .map((t): TensorReport => ({ name: t.name, dtype: t.dtype, shape: t.shape, bytes: t.byteLength }));
-      print(session, checkpoint, weights, reason, reports, format);
-    } finally {
-      await checkpoint.close();
-    }
+    const { weights, reason } = await describeModel(checkpoint);
+    const reports =
+      options.stats || format
+        ? await readTensors(session, checkpoint, weights, reason, options, format)
+        : [...checkpoint.tensors.values()]
+            .filter((t) => t.name.includes(options.filter ?? ''))
+            .map((t): TensorReport => ({ name: t.name, dtype: t.dtype, shape: t.shape, bytes: t.byteLength }));
+    print(session, checkpoint, weights, reason, reports, format);
   },
 };
 

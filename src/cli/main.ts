@@ -6,6 +6,7 @@ import { SubbyteError, userError } from '../errors.ts';
 import { toolVersion } from '../version.ts';
 import { type CommandDefinition, parseCount } from './command.ts';
 import { defectExitCode, errorBody, jsonLine } from './failure.ts';
+import { endWithParent, needsGpuProcess, runInGpuProcess } from './gpu-process.ts';
 import { type GlobalOptions, openSession } from './session.ts';
 
 const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>> = {
@@ -18,6 +19,9 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
   train: () => import('./train.ts'),
+  laws: () => import('./laws.ts'),
+  reproduce: () => import('./reproduce.ts'),
+  doctor: () => import('./doctor.ts'),
   demo: () => import('./demo.ts'),
 };
 
@@ -35,22 +39,31 @@ function parseThreads(text: string): number {
   throw userError({ code: 'threads', op: 'options', problem: 'there must be a thread', got: n, expected: '1 or more' });
 }
 
-function attach(program: Command, definition: CommandDefinition, onRun: (code: Promise<void>) => void): void {
-  const command = program.command(definition.name).summary(definition.summary).description(definition.summary);
+function attach(
+  parent: Command,
+  definition: CommandDefinition,
+  onRun: (code: Promise<void>) => void,
+  path: readonly string[] = [],
+): void {
+  const names = [...path, definition.name];
+  const command = parent.command(definition.name).summary(definition.summary).description(definition.summary);
   for (const [name, description] of definition.arguments ?? []) command.argument(name, description);
   for (const option of [...(definition.options ?? []), ...globalOptions()]) command.addOption(option);
+  for (const below of definition.commands ?? []) attach(command.enablePositionalOptions(), below, onRun, names);
   command.addHelpText('after', `\nExamples:\n${definition.examples.map((e) => `  $ ${e}`).join('\n')}`);
   command.action((...all: unknown[]) => {
     all.pop();
     const options = all.pop() as Record<string, unknown>;
     const given = options as Partial<GlobalOptions>;
-    const session = openSession(definition.name, { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
+    const session = openSession(names.join(' '), { ...given, seed: given.seed ?? 0, givenSeed: given.seed });
     onRun(session.guard(() => definition.run(session, all.flat() as string[], options)));
   });
 }
 
 /** Runs one command line and returns the exit code; never throws. */
 export async function main(argv: readonly string[]): Promise<number> {
+  if (needsGpuProcess(argv)) return runInGpuProcess(argv);
+  endWithParent();
   const program = new Command('subbyte')
     .description('Make a checkpoint small and still right: quantize, evaluate, verify, export.')
     .version(toolVersion)
@@ -58,7 +71,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     .configureOutput({
       outputError: (text) => process.stderr.write(`${oneLine(text).replace(/^error: /, 'subbyte: ')}\n`),
     })
-    .exitOverride();
+    .exitOverride()
+    // options belong to the command that they stand behind
+    .enablePositionalOptions();
   program.addHelpText('after', '\nRun `subbyte <command> --help` for options and examples.');
   let running: Promise<void> | undefined;
   // whoever reads the output may stop early (`subbyte formats | head`): the command still ends with its own exit code

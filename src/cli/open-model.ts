@@ -21,19 +21,14 @@ export interface OpenedModel {
   weights: ModelWeights;
 }
 
-/** Opens a model by path or hub id, showing a download's progress; `remote` downloads no weights (io/open.ts). */
+/** Opens a model by path or hub id until the command ends, showing a download's progress; `remote` downloads no weights (io/open.ts). */
 export async function openModel(
   session: Session,
   reference: string,
   options: { remote?: boolean } = {},
 ): Promise<OpenedModel> {
   const checkpoint = await openAnyCheckpoint(session, reference, options);
-  try {
-    return { reference, checkpoint, weights: await openWeights(checkpoint) };
-  } catch (error) {
-    await checkpoint.close();
-    throw error;
-  }
+  return { reference, checkpoint, weights: await openWeights(checkpoint) };
 }
 
 /** The same without the claim that the architecture is known. */
@@ -44,7 +39,7 @@ export async function openAnyCheckpoint(
 ): Promise<Checkpoint> {
   let shown = '';
   let last = 0;
-  return openCheckpoint(reference, {
+  const checkpoint = await openCheckpoint(reference, {
     ...options,
     signal: session.signal,
     onProgress: ({ file, done, total }) => {
@@ -55,19 +50,8 @@ export async function openAnyCheckpoint(
       session.note(`  download     ${file}  ${humanBytes(done)} of ${humanBytes(total)}`);
     },
   });
-}
-
-export const deviceOption = () =>
-  new Option('--device <name>', 'where to compute').choices(['auto', 'wasm', 'reference']).default('auto');
-
-/** The backend that `--device` asks for; a line says which was chosen. */
-export async function openBackend(session: Session, device: string): Promise<Backend> {
-  const backend =
-    device === 'reference'
-      ? (await import('../backends/reference/reference-backend.ts')).createReferenceBackend()
-      : await (await import('../backends/wasm/backend.ts')).createWasmBackend({ threads: session.options.threads });
-  session.note(`  device       ${backend.description}${device === 'auto' ? ' (auto)' : ''}`);
-  return backend;
+  session.atEnd(() => checkpoint.close());
+  return checkpoint;
 }
 
 /** Reads the weights onto a backend with progress. */

@@ -34,7 +34,10 @@ export const recipeOptions = (): Option[] => [
   ),
   new Option('--tensor-type <pattern=spec>', "exception, repeatable: 'down_proj=q8_0'").argParser(parseRepeated),
   new Option('--exclude <glob>', "keep as stored, repeatable: '*.layers.0.*'").argParser(parseRepeated),
-  new Option('--activations <spec>', "format of the layers' inputs while the model runs: int8-token, mxfp4, ..."),
+  new Option(
+    '--activations <spec>',
+    "how the layers' inputs are rounded: int8-token, mxfp4, ..., or int8-tensor:static[:percentile|mse|kl]",
+  ),
   kvOption(),
   new Option('--calib <text>', 'calibration text: file, JSONL, Parquet or hf:datasets/org/name (default: a sample)'),
   new Option('--calib-field <name>', 'field of its records (default: text, else messages)'),

@@ -6,8 +6,10 @@ import type { Session } from './session.ts';
 import { renderTable } from './table.ts';
 
 export function methodReport({ reports, profile }: Solution): MethodReport {
+  const inputs = reports.flatMap((block) => block.inputs ?? []);
   return {
     layers: reports.flatMap((block) => block.layers),
+    ...(inputs.length > 0 && { inputs }),
     notes: [...new Set(reports.flatMap((block) => block.notes))],
     profileSeconds: Object.fromEntries(profile.seconds),
   };

@@ -4,6 +4,7 @@ import type { Backend } from '../backends/backend.ts';
 import type { Solver } from '../backends/wasm/solver.ts';
 import type { ModelWeights } from '../models/weights.ts';
 import type { LayerReport } from '../quantize/calibration/calibrate.ts';
+import type { InputReport } from '../quantize/calibration/static-inputs.ts';
 import type { CalibrationWindows } from '../quantize/calibration/windows.ts';
 import type { Importance } from '../quantize/methods/importance.ts';
 import type { Recipe } from '../quantize/recipe/recipe.ts';
@@ -98,6 +99,8 @@ export interface OmittedOutput {
 export interface MethodReport {
   /** Every layer, in the order of the model. */
   layers: readonly LayerReport[];
+  /** Static ranges of the layers' inputs; absent: there are none. */
+  inputs?: readonly InputReport[];
   notes: readonly string[];
   /** By phase. */
   profileSeconds: Record<string, number>;

@@ -14,15 +14,8 @@ import { recipeNotes } from '../quantize/recipe/notes.ts';
 import { findStep, mergeRecipe, needsText, type Recipe } from '../quantize/recipe/recipe.ts';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import { type CommandDefinition, parseBytes, parseCount, parseList, parseRepeated } from './command.ts';
-import {
-  deviceOption,
-  loadTokens,
-  type OpenedModel,
-  openBackend,
-  openModel,
-  sampleText,
-  textOptions,
-} from './open-model.ts';
+import { deviceOption, openBackend } from './device.ts';
+import { loadTokens, type OpenedModel, openModel, sampleText, textOptions } from './open-model.ts';
 import { type RecipeOptions, recipeOf, recipeOptions } from './quantize-recipe.ts';
 import { printMethodReport } from './quantize-report.ts';
 import { runQuantize } from './quantize-run.ts';
@@ -160,7 +153,6 @@ const definition: CommandDefinition = {
       quantizer.dispose();
       solving?.solver.dispose();
       backend?.dispose();
-      await model.checkpoint.close();
     }
   },
 };
@@ -205,7 +197,8 @@ async function loadWindows(session: Session, model: OpenedModel, recipe: Recipe)
     },
   );
   for (const note of windows.notes) session.warn(`  note         ${note}`);
-  return windows;
+  // the path of the sample is this machine's; files carry what they were calibrated on to others
+  return text === undefined ? { ...windows, source: 'the sample that ships with subbyte' } : windows;
 }
 
 /** The name becomes part of file names in --out. */

@@ -33,6 +33,8 @@ export interface Session {
   result(document: object): void;
   /** A piece of work with known length: a bar on a terminal, lines at intervals elsewhere. */
   progress(label: string, total: number, unit: string): Progress;
+  /** Something to close when the command ends, however it ends. */
+  atEnd(close: () => Promise<void>): void;
   /** Runs the command with interruption handling. */
   guard(run: () => Promise<void>): Promise<void>;
 }
@@ -45,6 +47,7 @@ export function openSession(command: string, options: GlobalOptions): Session {
   const color = pc.createColors(Boolean(process.stdout.isTTY) && !process.env.NO_COLOR);
   const quiet = Boolean(options.quiet || options.json);
   let document: object | undefined;
+  const closing: (() => Promise<void>)[] = [];
   const interrupt = (name: NodeJS.Signals) => {
     if (controller.signal.aborted) process.exit(130);
     controller.abort(
@@ -74,6 +77,9 @@ export function openSession(command: string, options: GlobalOptions): Session {
       document = body;
     },
     progress: (label, total, unit) => openProgress(label, total, unit, quiet ? 'silent' : process.stderr),
+    atEnd: (close) => {
+      closing.push(close);
+    },
     guard: async (run) => {
       process.on('SIGINT', interrupt);
       process.on('SIGTERM', interrupt);
@@ -85,6 +91,7 @@ export function openSession(command: string, options: GlobalOptions): Session {
         if (options.json) process.stdout.write(jsonLine({ ...document, error: errorBody(error) }));
         throw error;
       } finally {
+        for (const close of closing) await close();
         process.off('SIGINT', interrupt);
         process.off('SIGTERM', interrupt);
       }

@@ -8,7 +8,7 @@ import { runTraining } from '../train/loop.ts';
 import { type Prepared, prepareRun } from '../train/prepare.ts';
 import type { StepReport, TrainResult } from '../train/report.ts';
 import { type CommandDefinition, parseCount, parseRepeated } from './command.ts';
-import { openBackend } from './open-model.ts';
+import { openBackend } from './device.ts';
 import { humanBytes, humanCount, humanTime, type Progress } from './progress.ts';
 import type { Session } from './session.ts';
 
@@ -32,7 +32,7 @@ const definition: CommandDefinition = {
     new Option('--set <entry=value>', "another value for an entry: 'schedule.learningRate=1e-3'").argParser(
       parseRepeated,
     ),
-    new Option('--device <name>', 'device of the config').choices(['auto', 'wasm', 'reference']),
+    new Option('--device <name>', 'device of the config').choices(['auto', 'wasm', 'webgpu', 'reference']),
     new Option('--resume <step>', 'go on from the checkpoint of this step (default: the newest)').argParser(parseCount),
     new Option('--fresh', 'remove the run that is in the output folder and start over'),
     new Option('--print-config', 'print the effective config, every default filled in, and do nothing else'),
@@ -52,7 +52,8 @@ const definition: CommandDefinition = {
     }
     const prepared = await prepare(session, config);
     try {
-      const backend = await openBackend(session, config.device);
+      // the backward pass has kernels on the CPU only
+      const backend = await openBackend(session, config.device === 'auto' ? 'wasm' : config.device);
       try {
         report(session, await train(session, config, prepared, backend, options));
       } finally {

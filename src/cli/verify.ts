@@ -4,14 +4,17 @@
 // divergence is quality, not parity, and is reported; `--fail-if` turns it into a condition.
 
 import { Option } from 'commander';
+import type { Backend } from '../backends/backend.ts';
 import { modelError, userError } from '../errors.ts';
 import { measureDivergence } from '../evaluate/divergence.ts';
 import { enforceGates, parseGate, requireFigures } from '../evaluate/gate.ts';
-import { parityThresholds, roundingThresholds, verifyParity } from '../evaluate/verify.ts';
+import { parityThresholds, roundingThresholds, type VerifyResult, verifyParity } from '../evaluate/verify.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
+import { openBackend, parseDevice } from './device.ts';
 import { kvLine, kvOption, reportKv } from './kv-option.ts';
-import { loadOn, loadTokens, openBackend, openModel, type TextOptions, textOptions } from './open-model.ts';
+import { loadOn, loadTokens, openModel, type TextOptions, textOptions } from './open-model.ts';
+import type { Session } from './session.ts';
 
 interface VerifyOptions extends TextOptions {
   against?: string;
@@ -28,42 +31,57 @@ const definition: CommandDefinition = {
     ...textOptions(64).map((o) => (o.long === '--window' ? o.default(64) : o)),
     new Option('--against <model>', 'the original: also report KL, top-1 agreement and perplexity change'),
     kvOption(),
-    new Option('--on <a,b>', 'the two backends to compare').default('reference,wasm'),
+    new Option('--on <a,b,…>', 'backends to compare with the first: reference, wasm, webgpu, webgpu:N').default(
+      'reference,wasm',
+    ),
     new Option('--fail-if <condition>', "exit with 4 when it holds: 'kl>0.05'").argParser(parseRepeated),
   ],
   examples: [
     'subbyte verify models/qwen3-6m',
+    'subbyte verify models/qwen3-6m --on reference,wasm,webgpu',
     "subbyte verify out/model.gguf --against models/qwen3-6m --fail-if 'top1<80%'",
   ],
   async run(session, [reference], raw) {
     const options = raw as unknown as VerifyOptions;
     const gates = (options.failIf ?? []).map(parseGate);
     requireFigures(gates, options.against ? ['ppl', 'kl', 'top1'] : [], true, 'add --against with the original model');
-    const [first, second] = parseBackends(options.on);
+    const names = parseBackends(options.on);
     const model = await openModel(session, reference);
     const original = options.against ? await openModel(session, options.against) : undefined;
     const cache = reportKv(model.weights.config, options.kv);
     const { tokens, file } = await loadTokens(session, model, options);
-    const backends = [await openBackend(session, first), await openBackend(session, second)];
+    const backends: Backend[] = [];
     try {
-      const loaded = [];
-      for (const backend of backends) loaded.push(await loadOn(session, model.weights, backend));
       const { kv } = options;
-      const [a, b] = loaded.map((on) => ({ model: on, kv }));
+      const sides = [];
+      for (const name of names) {
+        const backend = await openBackend(session, name);
+        backends.push(backend);
+        sides.push({ model: await loadOn(session, model.weights, backend), kv });
+      }
       const thresholds = cache.scheme === 'none' ? parityThresholds : roundingThresholds;
-      const parity = await verifyParity(a, b, tokens.subarray(0, options.window), thresholds);
-      session.print(`${first} and ${second} on ${parity.tokens} tokens of ${file}`);
-      session.print(`cosine      ${parity.cosine.toFixed(8)} (smallest of all positions)`);
-      session.print(`max error   ${parity.maxError.toExponential(2)} (largest of all logits)`);
-      session.print(`KL          ${parity.kl.toExponential(2)} nats a token`);
-      session.print(`top-1       ${(100 * parity.top1).toFixed(2)} %`);
+      const window = tokens.subarray(0, options.window);
+      const comparisons = [];
+      for (const [i, side] of sides.entries()) {
+        if (i === 0) continue;
+        const parity = await verifyParity(sides[0], side, window, thresholds);
+        comparisons.push({ backends: [names[0], names[i]], ...parity });
+        printParity(session, `${names[0]} and ${names[i]} on ${parity.tokens} tokens of ${file}`, parity);
+      }
+      const failed = comparisons.find(({ pass }) => !pass);
       if (cache.scheme !== 'none') session.print(`kv cache    ${kvLine(cache)}`);
+      const last = sides[sides.length - 1];
       const divergence = original
         ? (
-            await measureDivergence(await loadOn(session, original.weights, backends[1]), [b], tokens, {
-              window: options.window,
-              signal: session.signal,
-            })
+            await measureDivergence(
+              await loadOn(session, original.weights, backends[backends.length - 1]),
+              [last],
+              tokens,
+              {
+                window: options.window,
+                signal: session.signal,
+              },
+            )
           )[0]
         : undefined;
       if (divergence) {
@@ -72,18 +90,18 @@ const definition: CommandDefinition = {
         );
       }
       session.result({
-        ...parity,
-        backends: [first, second],
+        ...(failed ?? comparisons[0]),
+        comparisons,
         against: options.against,
         divergence,
         text: file,
         kv: cache,
       });
-      if (!parity.pass)
+      if (failed)
         throw modelError({
           code: 'parity',
           op: 'verify',
-          problem: `${first} and ${second} disagree: ${parity.failures.join('; ')}`,
+          problem: `${failed.backends.join(' and ')} disagree: ${failed.failures.join('; ')}`,
           file: reference,
           fix: 'report it with the output of --json; the file or a kernel is wrong',
         });
@@ -95,21 +113,29 @@ const definition: CommandDefinition = {
         );
     } finally {
       for (const backend of backends) backend.dispose();
-      await model.checkpoint.close();
-      await original?.checkpoint.close();
     }
   },
 };
 
+function printParity(session: Session, title: string, parity: VerifyResult): void {
+  session.print(title);
+  session.print(`cosine      ${parity.cosine.toFixed(8)} (smallest of all positions)`);
+  session.print(`max error   ${parity.maxError.toExponential(2)} (largest of all logits)`);
+  session.print(`KL          ${parity.kl.toExponential(2)} nats a token`);
+  session.print(`top-1       ${(100 * parity.top1).toFixed(2)} %`);
+}
+
+/** The first backend is what the others are compared with. */
 function parseBackends(text: string): string[] {
   const names = text.split(',').map((s) => s.trim());
-  if (names.length === 2 && names.every((name) => name === 'reference' || name === 'wasm')) return names;
+  const known = names.every((name) => parseDevice(name).name !== 'auto');
+  if (names.length >= 2 && known && new Set(names).size === names.length) return names;
   throw userError({
     code: 'unknown-backend',
     op: 'verify',
-    problem: '--on takes two backends',
+    problem: '--on takes two or more different backends',
     got: JSON.stringify(text),
-    expected: 'reference,wasm',
+    expected: 'such as reference,wasm or reference,wasm,webgpu',
   });
 }
 

@@ -15,7 +15,7 @@ import { concat, slice } from '../graph/ops/layout.ts';
 import { matmul } from '../graph/ops/matmul.ts';
 import { trace } from '../graph/trace.ts';
 import { i32 } from '../graph/value-type.ts';
-import type { ActivationFormat } from '../models/block.ts';
+import type { ActivationOf } from '../models/block.ts';
 import { decoderBody } from '../models/decoder.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
@@ -26,7 +26,7 @@ import { planWindows } from './tokens.ts';
 /** A model to compare with the original, on the same backend, and the formats of its linear layers' inputs. */
 export interface Candidate {
   model: LoadedDecoder;
-  activation?: ActivationFormat;
+  activation?: ActivationOf;
   /** How its keys and values are quantized; as its own file says when absent. */
   kv?: KvChoice;
 }

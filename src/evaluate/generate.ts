@@ -10,7 +10,7 @@
 import type { Buffer, Executable } from '../backends/backend.ts';
 import { userError } from '../errors.ts';
 import { uniformSource } from '../formats/random.ts';
-import { type ActivationFormat, chosenKv } from '../models/block.ts';
+import { type ActivationOf, chosenKv } from '../models/block.ts';
 import { buildDecoder, cacheStates } from '../models/decoder.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
@@ -24,7 +24,7 @@ export interface GenerateOptions extends SamplingOptions {
   seed?: number;
   /** Ids that end the text (they are not part of the result); the config's end-of-text ids by default. */
   stopIds?: readonly number[];
-  activation?: ActivationFormat;
+  activation?: ActivationOf;
   /** How keys and values are quantized; as the model's own file says when absent. */
   kv?: KvChoice;
   /** Called with each new token as soon as it is drawn. */

@@ -6,7 +6,7 @@
 // the backend's f32 figures, summed in f64. It does not do: strided windows, word-level normalisation.
 
 import { modelError } from '../errors.ts';
-import type { ActivationFormat } from '../models/block.ts';
+import type { ActivationOf } from '../models/block.ts';
 import { buildDecoder } from '../models/decoder.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import type { LoadedDecoder } from '../models/loaded.ts';
@@ -15,7 +15,7 @@ import { planWindows } from './tokens.ts';
 
 export interface PerplexityOptions extends EvaluationOptions {
   /** Formats of the linear layers' inputs; none by default. */
-  activation?: ActivationFormat;
+  activation?: ActivationOf;
   /** How keys and values are quantized; as the model's own file says when absent. */
   kv?: KvChoice;
 }

@@ -17,19 +17,33 @@ export interface VerifyThresholds {
   maxError: number;
   /** Mean KL divergence in nats. */
   maxKl: number;
-  /** Share of positions whose arg-max agrees; near-ties may differ. */
+  /** Share of positions whose arg-max agrees. */
   minTop1: number;
+  /** Arg-maxima also agree where the first side's two logits are at most this far apart. */
+  tie: number;
 }
 
 /** f32 kernels in another order of summation stay well inside these. */
-export const parityThresholds: VerifyThresholds = { minCosine: 0.99999, maxError: 0.02, maxKl: 1e-5, minTop1: 0.99 };
+export const parityThresholds: VerifyThresholds = {
+  minCosine: 0.99999,
+  maxError: 0.02,
+  maxKl: 1e-5,
+  minTop1: 0.99,
+  tie: 0,
+};
 
 /**
  * For models that round while they run, as with a quantized key/value cache: where two ways differ in the last bit before
  * the rounding, a code goes the other way now and then, which moves later logits by a part of a quantization step. A
  * wrong kernel moves all of them.
  */
-export const roundingThresholds: VerifyThresholds = { minCosine: 0.99, maxError: Infinity, maxKl: 1e-3, minTop1: 0.97 };
+export const roundingThresholds: VerifyThresholds = {
+  minCosine: 0.99,
+  maxError: Infinity,
+  maxKl: 1e-3,
+  minTop1: 0.97,
+  tie: 0.1,
+};
 
 export interface VerifyResult {
   pass: boolean;
@@ -72,7 +86,7 @@ export async function verifyParity(
   let klMax = 0;
   let same = 0;
   for (let t = 0; t < tokens.length; t++) {
-    const row = compareRow(p.subarray(t * V, (t + 1) * V), q.subarray(t * V, (t + 1) * V));
+    const row = compareRow(p.subarray(t * V, (t + 1) * V), q.subarray(t * V, (t + 1) * V), thresholds.tie);
     cosine = Math.min(cosine, row.cosine);
     maxError = Math.max(maxError, row.maxError);
     kl += row.kl / tokens.length;
@@ -112,7 +126,7 @@ export async function windowLogits({ model, activation, kv }: Candidate, tokens:
 }
 
 /** Two rows of logits against each other, in f64. */
-function compareRow(p: Float32Array, q: Float32Array) {
+function compareRow(p: Float32Array, q: Float32Array, tie: number) {
   let dot = 0;
   let pp = 0;
   let qq = 0;
@@ -131,7 +145,7 @@ function compareRow(p: Float32Array, q: Float32Array) {
   const qLog = logSumExp(q, q[qBest]);
   let kl = 0;
   for (let v = 0; v < p.length; v++) kl += Math.exp(p[v] - pLog) * (p[v] - pLog - (q[v] - qLog));
-  return { cosine: dot / Math.sqrt(pp * qq), maxError, kl: Math.max(kl, 0), same: pBest === qBest };
+  return { cosine: dot / Math.sqrt(pp * qq), maxError, kl: Math.max(kl, 0), same: p[pBest] - p[qBest] <= tie };
 }
 
 function logSumExp(x: Float32Array, max: number): number {

@@ -8,11 +8,13 @@
 //   integer zero    lo = min(x, 0), hi = max(x, 0); scale = fl(fl(hi − lo) / (2^b − 1)); z = RNE(fl(−lo / scale));
 //                   code = clamp(round(x / scale) + z): ties are even on the quotient, not on the sum
 //   float minimum   m = lo, not forced below 0, rounded to the scale format; code = round(fl(x − m) / scale)
+//   fixed           scale and zero point are given (fixed-scale.ts); codes beyond the last are the last
 //   two-level       tensorScale = fl(amax of the tensor / fl(max · scaleMax)); scale = fl(amax / fl(max · tensorScale))
 // A tile of zeros has scale code 0 and the codes of zero; a positive scale never rounds to zero.
 
 import { roundNearestEven } from './bits.ts';
 import { type ElementCodec, elementCodec } from './element.ts';
+import type { FixedScale } from './fixed-scale.ts';
 import type { QuantSpec } from './format.ts';
 import { decodeScale, encodeScale, scaleMax } from './scale-format.ts';
 import { type BlockStatistics, e8m0Code, isSearch, questScale, searchFractions } from './scale-rules.ts';
@@ -88,8 +90,24 @@ function symmetricCandidates(
 }
 
 /** Encoder of one tile's values under a spec; `tensorScale` is 1 for one-level specs. */
-export function blockEncoder(spec: QuantSpec, tensorScale: number): BlockEncoder {
+export function blockEncoder(spec: QuantSpec, tensorScale: number, fixed?: FixedScale): BlockEncoder {
+  if (fixed) return fixedEncoder(spec, fixed);
   return spec.zeroPoint === 'none' ? symmetricEncoder(spec, tensorScale) : asymmetricEncoder(spec);
+}
+
+function fixedEncoder(spec: QuantSpec, { scale, zeroPoint = 0 }: FixedScale): BlockEncoder {
+  const codec = elementCodec(spec);
+  const code = encodeScale(spec.scale.format, scale);
+  return {
+    bits: codec.bits,
+    encode(x, n, codes, u) {
+      for (let j = 0; j < n; j++) {
+        const q = codec.encode(x[j]!, scale, u(j));
+        codes[j] = spec.zeroPoint === 'none' ? q : Math.min(Math.max(q + zeroPoint, 0), codec.max);
+      }
+      return { scale: code, zero: zeroPoint };
+    },
+  };
 }
 
 /** Keeps the candidate with the smallest error; `write` encodes with candidate i and returns its error. */

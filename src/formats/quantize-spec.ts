@@ -2,6 +2,7 @@
 
 import { type BlockEncoder, blockEncoder, tensorScaleOf } from './block-codec.ts';
 import { elementCodec } from './element.ts';
+import type { FixedScale } from './fixed-scale.ts';
 import type { Quantized, QuantSpec } from './format.ts';
 import { scaleLayout } from './layout.ts';
 import { nvfp4BlockEncoder, nvfp4TensorScale, usesNvfp4Codec } from './nvfp4.ts';
@@ -15,6 +16,7 @@ export interface SpecOptions {
   step: number;
   /** Index of the first value in its random stream. */
   firstElement: number;
+  fixed?: FixedScale;
 }
 
 function amaxOf(values: Float32Array): number {
@@ -35,7 +37,9 @@ export function quantizeSpec(
   const special = usesNvfp4Codec(spec);
   const tensorAmax = spec.scale.tensorScale ? amaxOf(values) : 0;
   const tensorScale = special ? nvfp4TensorScale(spec, tensorAmax) : tensorScaleOf(spec, tensorAmax);
-  const encoder: BlockEncoder = special ? nvfp4BlockEncoder(spec, tensorAmax) : blockEncoder(spec, tensorScale);
+  const encoder: BlockEncoder = special
+    ? nvfp4BlockEncoder(spec, tensorAmax)
+    : blockEncoder(spec, tensorScale, options.fixed);
   const { tileRows, tileCols, scaleRows, scaleCols } = layout;
   const format = spec.scale.format;
   const scales = new Uint8Array(scaleRows * scaleCols * scaleBytes(format));

@@ -64,6 +64,8 @@ describe('properties', () => {
     (name) => {
       fc.assert(
         fc.property(values(64), (x) => {
+          // a scale that is subnormal in f16 is so coarse that the largest code may be below 127
+          fc.pre(x.some((v) => Math.abs(v) >= 127 * 2 ** -14) || x.every((v) => v === 0));
           const once = dequantize(quantize(x, 1, 64, parseFormat(name)));
           expect(dequantize(quantize(once, 1, 64, parseFormat(name)))).toEqual(once);
         }),

@@ -6,6 +6,7 @@
 
 import { modelError, type SubbyteError } from '../errors.ts';
 import { bf16Bits, bf16Value, f16Bits, f16Value } from './bits.ts';
+import { type FixedScale, fixedScaleProblem, takesFixedScale } from './fixed-scale.ts';
 import type { FloatFormat, Format, Quantized } from './format.ts';
 import { dequantizeGgml, quantizeGgml } from './ggml/quantize.ts';
 import { ggmlRowBytes } from './ggml/types.ts';
@@ -21,6 +22,8 @@ export interface QuantizeOptions {
   firstElement?: number;
   /** One weight a column, for the searches of ggml types. Other formats ignore it. */
   importance?: Float32Array;
+  /** The scale, for formats that take a fixed one; values beyond its range are clipped. Absent: it follows from the values. */
+  fixed?: FixedScale;
   /** NaN and infinity in the input: an error (default), or NaN → 0 and ±infinity → ± the largest float32. */
   nonFinite?: 'error' | 'clamp';
   /** Name of the tensor, for messages. */
@@ -43,6 +46,9 @@ export function quantize(
   options: QuantizeOptions = {},
 ): Quantized {
   if (values.length !== rows * cols) throw new Error(`quantize: ${values.length} values for ${rows} × ${cols}`);
+  const { fixed } = options;
+  if (fixed && !(takesFixedScale(format) && !fixedScaleProblem(format, fixed)))
+    throw new Error(`quantize: the fixed scale ${JSON.stringify(fixed)} does not suit the format`);
   if (format.kind === 'float') return quantizeFloat(values, rows, cols, format);
   const finite = checkFinite(values, cols, options);
   switch (format.kind) {
@@ -52,6 +58,7 @@ export function quantize(
         stream: options.stream ?? 0,
         step: options.step ?? 0,
         firstElement: options.firstElement ?? 0,
+        fixed,
       });
     case 'hif4':
       return quantizeHif4(finite, rows, cols, format);

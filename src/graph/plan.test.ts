@@ -158,4 +158,23 @@ describe('assignOffsets', () => {
       }),
     );
   });
+
+  it('keeps every interval within a segment', () => {
+    fc.assert(
+      fc.property(fc.array(interval, { maxLength: 30 }), fc.integer({ min: 50, max: 120 }), (raw, segment) => {
+        const items = raw.map(({ birth, length, bytes }) => ({ birth, death: birth + length, bytes }));
+        const offsets = assignOffsets(items, segment);
+        for (const item of items) {
+          const at = offsets.get(item)!;
+          expect(Math.floor(at / segment)).toBe(Math.floor((at + item.bytes - 1) / segment));
+          for (const other of items) {
+            const apart = other.death < item.birth || item.death < other.birth;
+            const start = offsets.get(other)!;
+            if (other !== item && !apart) expect(start >= at + item.bytes || at >= start + other.bytes).toBe(true);
+          }
+        }
+      }),
+    );
+    expect(() => assignOffsets([{ birth: 0, death: 1, bytes: 65 }], 64)).toThrow('segments of 64');
+  });
 });

@@ -17,6 +17,11 @@ export interface PlanOptions {
   workspaceBytes?: (node: Node) => number;
   /** Every block starts at a multiple of this and is rounded up to it. */
   alignment?: number;
+  /**
+   * The arena is several pieces of memory of this size (a multiple of the alignment): no block crosses from one into
+   * the next. One piece when absent. Throws a plain Error when a block is larger.
+   */
+  segmentBytes?: number;
 }
 
 /** Where a value lies: in the arena at an offset, or in the memory of `root`, which exists outside the run. */
@@ -54,7 +59,7 @@ export interface GraphPlan {
  * @example planMemory(graph).peakBytes
  */
 export function planMemory(graph: Graph, options: PlanOptions = {}): GraphPlan {
-  const { bytesOf = (v) => valueBytes(v.type), workspaceBytes = () => 0, alignment = 64 } = options;
+  const { bytesOf = (v) => valueBytes(v.type), workspaceBytes = () => 0, alignment = 64, segmentBytes } = options;
   const align = (bytes: number) => Math.ceil(bytes / alignment) * alignment;
   const nodes = liveNodes(graph);
   const blockOf = findBlocks(graph, nodes, (v) => align(bytesOf(v)));
@@ -64,7 +69,7 @@ export function planMemory(graph: Graph, options: PlanOptions = {}): GraphPlan {
     return bytes > 0 ? [{ node, birth: t, death: t, bytes }] : [];
   });
   const inArena = [...blocks.filter((b) => b.place === 'arena'), ...workspaceBlocks];
-  const offsets = assignOffsets(inArena);
+  const offsets = assignOffsets(inArena, segmentBytes);
 
   const total = (...places: Block['place'][]) =>
     blocks.reduce((sum, b) => sum + (places.includes(b.place) ? b.bytes : 0), 0);
@@ -93,17 +98,27 @@ interface Interval {
   readonly bytes: number;
 }
 
-/** Greedy by size: offsets such that no two intervals that overlap in time overlap in memory. */
-export function assignOffsets<T extends Interval>(intervals: readonly T[]): Map<T, number> {
+/**
+ * Greedy by size: offsets such that no two intervals that overlap in time overlap in memory, and none crosses a multiple
+ * of `segmentBytes`.
+ */
+export function assignOffsets<T extends Interval>(
+  intervals: readonly T[],
+  segmentBytes = Number.MAX_SAFE_INTEGER,
+): Map<T, number> {
   const offsets = new Map<T, number>();
   const placed: T[] = []; // ascending by offset
   for (const item of [...intervals].sort((a, b) => b.bytes - a.bytes || a.birth - b.birth)) {
+    if (item.bytes > segmentBytes)
+      throw new Error(`plan: ${item.bytes} bytes do not fit into segments of ${segmentBytes}`);
     let offset = 0;
     for (const other of placed) {
       if (other.death < item.birth || item.death < other.birth) continue;
       const start = offsets.get(other)!;
       if (start >= offset + item.bytes) break;
       offset = Math.max(offset, start + other.bytes);
+      const rest = segmentBytes - (offset % segmentBytes);
+      if (rest < item.bytes) offset += rest;
     }
     offsets.set(item, offset);
     const at = placed.findIndex((other) => offsets.get(other)! > offset);

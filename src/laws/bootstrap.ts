@@ -6,10 +6,11 @@
 
 import { userError } from '../errors.ts';
 import { type Fit, refit } from './fit.ts';
-import { type Observation, type Point, vectorOf } from './law.ts';
+import { type Law, type Observation, type Point, vectorOf } from './law.ts';
 
 export interface Bootstrap {
   fit: Fit;
+  law: Law;
   /** Parameter values of every refit. */
   samples: readonly Readonly<Record<string, number>>[];
   /** Percentile interval of each free parameter. */
@@ -68,20 +69,23 @@ export function bootstrap(fitted: Fit, { samples = 1000, seed = 1, level = 0.9 }
     const mean = values.reduce((a, b) => a + b, 0) / values.length;
     errors[name] = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (values.length - 1));
   }
-  return { fit: fitted, samples: refits, intervals, errors, level };
+  return { fit: fitted, law, samples: refits, intervals, errors, level };
 }
 
 const varies = (runs: readonly Observation[], axis: keyof Point) => runs.some((r) => r[axis] !== runs[0]![axis]);
 
 /** The interval of the prediction at a point, in nats: the uncertainty of the parameters, not the noise of a run. */
-export function predictionInterval({ fit, samples, level }: Bootstrap, point: Point): [number, number] {
+export function predictionInterval(
+  { law, samples, level }: { law: Law; samples: Bootstrap['samples']; level: number },
+  point: Point,
+): [number, number] {
   return percentiles(
-    samples.map((s) => fit.law.evaluate(vectorOf(fit.law, s), point)),
+    samples.map((s) => law.evaluate(vectorOf(law, s), point)),
     level,
   );
 }
 
-function percentiles(values: readonly number[], level: number): [number, number] {
+export function percentiles(values: readonly number[], level: number): [number, number] {
   const sorted = Float64Array.from(values).sort();
   const at = (q: number) => {
     const x = q * (sorted.length - 1);

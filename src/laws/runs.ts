@@ -2,11 +2,13 @@
 //
 // Sizes and tokens must be raw counts. Fields are found by their usual names (n_params, d_tokens, loss, fwd, bwd,
 // group_size, …); other columns are kept in `extra`. A loss that is not a number is accepted only on a run that is
-// marked as diverged; divergence.ts finds the runs that should have been marked.
+// marked as diverged; divergence.ts finds the runs that should have been marked. The log of one run, a record a step, is
+// one run (step-log.ts).
 
 import { modelError } from '../errors.ts';
 import { parseCsv } from './csv.ts';
 import { checkPoint, type Observation, type Point } from './law.ts';
+import { isStepLog, lastOfSteps } from './step-log.ts';
 
 export interface Run extends Observation {
   diverged?: boolean;
@@ -60,6 +62,8 @@ export function parseRuns(text: string, file: string): Run[] {
   const rows = /\.csv$/i.test(file) ? csvRows(text, file) : jsonRows(text, file);
   if (rows.length === 0) throw broken(file, 'the file holds no runs');
   if (rows.length > mostRuns) throw broken(file, 'the file holds too many runs', rows.length, `at most ${mostRuns}`);
+  const records = rows.map(({ row }) => row);
+  if (isStepLog(records)) return [toRun(lastOfSteps(records), 'the end', file)];
   return rows.map(({ row, at }) => toRun(row, at, file));
 }
 

@@ -5,7 +5,6 @@
 // The decoder runs whole blocks; calibration runs the parts between two groups of linear layers (stages.ts). Both
 // declare the same parameters, so a part computes what the whole computes.
 
-import type { Format } from '../formats/format.ts';
 import type { Value, ValueType } from '../graph/graph.ts';
 import { add } from '../graph/ops/arithmetic.ts';
 import { rmsNorm } from '../graph/ops/norm.ts';
@@ -20,18 +19,18 @@ import {
 } from '../nn/attention.ts';
 import { type ExpertParams, type SparseParams, sparseMlp } from '../nn/experts.ts';
 import type { KvScheme } from '../nn/kv-cache.ts';
-import type { LinearParams } from '../nn/linear.ts';
+import type { Activation, LinearParams } from '../nn/linear.ts';
 import { gatedMlp, type MlpParams } from '../nn/mlp.ts';
 import { hadamardBlock } from '../tensor/hadamard.ts';
 import { tensorF32, tensorI32 } from '../tensor/tensor.ts';
 import type { DecoderConfig } from './config.ts';
 import { checkKvScheme, type KvChoice } from './kv-scheme.ts';
 import { inverseFrequencies, ropeMagnitude } from './rope.ts';
-import { activationFormat, inputRotation } from './runtime-scheme.ts';
+import { inputRotation, layerActivation } from './runtime-scheme.ts';
 import { expertNames, type MlpNames } from './tensors.ts';
 
-/** Format that the input of a linear layer is quantized to, by the layer's name (`model.layers.0.mlp.down_proj`). */
-export type ActivationFormat = (layer: string) => Format | undefined;
+/** What the input of a linear layer is quantized to, by the layer's name (`model.layers.0.mlp.down_proj`). */
+export type ActivationOf = (layer: string) => Activation | undefined;
 
 /** Types of the parameters by name; a prefix keeps two models in one graph apart. */
 export interface ParamTypes {
@@ -71,7 +70,7 @@ export interface BlockOptions {
   batch: number;
   tokens: number;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
-  activation?: ActivationFormat;
+  activation?: ActivationOf;
   /** How keys and values are quantized; as the model's own file says when absent. */
   kv?: KvChoice;
   /** The product of a linear layer by its name, in place of the plain one; experts have none. */
@@ -83,7 +82,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
   const { param, has } = source;
   const { epsilon, experts } = config;
   const name = `model.layers.${layer}`;
-  const { activation = (at) => activationFormat(config.runtime, at) } = options;
+  const { activation = (at) => layerActivation(config.runtime, at) } = options;
   const linearOf = (at: string): LinearParams => ({
     weight: param(`${at}.weight`),
     bias: has(`${at}.bias`) ? param(`${at}.bias`) : undefined,

@@ -6,16 +6,21 @@
 // format is "mixed-precision". Sizes follow from shapes and formats, so the header can be written before any tensor is
 // read. Tensors of a layer stand together (order 'given') when that keeps every tensor aligned to its element, so a
 // layer is quantized once; the order of the reference implementation ('reference') is the way out otherwise.
-// It does not do: quantization (`load` gives each tensor in its format) and activation scales that need calibration.
+// Static ranges of inputs that the model's runtime scheme holds are written where the convention has words for them
+// (compressed-tensors-inputs.ts). It does not do: quantization (`load` gives each tensor in its format).
 
 import { userError } from '../errors.ts';
 import type { Format, Quantized, QuantSpec } from '../formats/format.ts';
+import { formatName } from '../formats/registry.ts';
 import type { SafetensorsTensor } from '../io/safetensors-writer.ts';
 import type { AnyTensor } from '../tensor/tensor.ts';
 import { partsOf } from './compressed-tensors-codes.ts';
+import { inputScaleTensor, staticScheme } from './compressed-tensors-inputs.ts';
 import { type ActivationScheme, refuseFormat, type Scheme, schemeOf } from './compressed-tensors-scheme.ts';
 import { planTransforms } from './compressed-tensors-transforms.ts';
 import { floatBytes } from './gguf-floats.ts';
+import { runtimeName } from './runtime-layers.ts';
+import { layerActivation } from './runtime-scheme.ts';
 import type { ModelWeights } from './weights.ts';
 
 export interface CompressedExportOptions {
@@ -61,8 +66,18 @@ export function planCompressedTensors(options: CompressedExportOptions): Compres
       layers.push({ name, dtype: format.name.toUpperCase(), shape, byteLength, data });
       continue;
     }
-    const scheme = quantizedScheme(name, format, model, activations);
     const module = name.replace(/\.weight$/, '');
+    const input =
+      model.role(name) === 'linear'
+        ? layerActivation(model.config.runtime, runtimeName(model.config, name))
+        : undefined;
+    const fixed = input && staticScheme(format, input);
+    const scheme = fixed ?? quantizedScheme(name, format, model, activations);
+    if (input?.fixed && !fixed) notes.add(unsaidInputs(format, input.format));
+    if (input && fixed) {
+      layers.push(inputScaleTensor(module, input));
+      if (formatName(input.format) === 'int8-tensor') notes.add(restricted);
+    }
     schemes.set(module, scheme);
     if (inexact(scheme, format as QuantSpec)) notes.add(reciprocal);
     for (const part of partsOf(scheme.format, format as QuantSpec, shape[0], shape[1])) {
@@ -96,6 +111,11 @@ export function planCompressedTensors(options: CompressedExportOptions): Compres
 
 const unquantizedOnline =
   'only subbyte runs this model: an unquantized checkpoint cannot tell other runtimes of its online rotations';
+
+const unsaidInputs = (weight: Format, input: Format) =>
+  `only subbyte rounds inputs to ${formatName(input)} with fixed scales: compressed-tensors has no words for them beside ${formatName(weight)}`;
+
+const restricted = 'int8 inputs are clipped at -127, by other runtimes at -128: int8-tensor-half is exactly theirs';
 
 const reciprocal =
   'compressed-tensors stores the tensor scale of NVFP4 as its reciprocal: re-read values may differ in the last bit of f32 (nvfp4-ct: never)';

@@ -10,6 +10,8 @@ import type { CompressedFormat, QuantizationArgs } from './compressed-tensors-sc
 export interface CompressedGroup {
   targets: string[];
   weights: QuantizationArgs;
+  /** How inputs are quantized, unchecked but for its kind; absent: they are not. */
+  inputs?: Partial<QuantizationArgs>;
   format: CompressedFormat;
 }
 
@@ -42,7 +44,8 @@ export function readGroups(config: unknown, file: string): CompressedGroup[] {
     const { targets } = group;
     if (!Array.isArray(targets) || !targets.every((t) => typeof t === 'string' && t.length < 1000))
       return fail('targets is no list of names', targets) as never;
-    return { targets: targets as string[], weights: readArgs(group.weights, fail), format };
+    const inputs = isObject(group.input_activations) ? group.input_activations : undefined;
+    return { targets: targets as string[], weights: readArgs(group.weights, fail), inputs, format };
   });
   return groups;
 }

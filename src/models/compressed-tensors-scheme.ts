@@ -41,12 +41,12 @@ export interface QuantizationArgs {
 export interface Scheme {
   format: CompressedFormat;
   weights: QuantizationArgs;
-  /** Dynamic activation quantization, null for weight-only. */
+  /** Activation quantization, null for weight-only. */
   input_activations: QuantizationArgs | null;
 }
 
-/** Whether a runtime quantizes activations as well: never, or per token while running. */
-export type ActivationScheme = 'none' | 'dynamic';
+/** Whether a runtime quantizes activations as well: never, per token while running, or with one scale from calibration. */
+export type ActivationScheme = 'none' | 'dynamic' | 'static';
 
 /**
  * How a format is stored, undefined when compressed-tensors cannot express it.
@@ -85,14 +85,13 @@ const floats = (bits: 4 | 8, strategy: QuantizationArgs['strategy'], size?: numb
 });
 
 function fp8Scheme(g: Granularity, activations: ActivationScheme): Scheme | undefined {
-  const dynamic = (args: QuantizationArgs) => (activations === 'dynamic' ? { ...args, dynamic: true } : null);
   const scheme = (weights: QuantizationArgs, input: QuantizationArgs): Scheme => ({
     format: 'float-quantized',
     weights,
-    input_activations: dynamic(input),
+    input_activations: { none: null, dynamic: { ...input, dynamic: true }, static: floats(8, 'tensor') }[activations],
   });
   if (g.kind === 'tensor' || g.kind === 'channel') return scheme(floats(8, g.kind), floats(8, 'token'));
-  if (g.kind !== 'tile' || g.rows === 1) return undefined;
+  if (g.kind !== 'tile' || g.rows === 1 || activations === 'static') return undefined;
   return scheme({ ...floats(8, 'block'), block_structure: [g.rows, g.cols] }, floats(8, 'group', g.cols));
 }
 
@@ -106,11 +105,16 @@ function intScheme(bits: 4 | 8, g: Granularity, symmetric: boolean, activations:
     ...(g.kind === 'group' ? { group_size: g.size } : {}),
     dynamic: false,
   };
-  const input: QuantizationArgs = { ...args, symmetric: true, strategy: 'token', dynamic: true };
+  const input: QuantizationArgs = { ...args, symmetric: true };
   if (activations === 'none' && g.kind !== 'tensor')
     return { format: 'pack-quantized', weights: args, input_activations: null };
   if (bits !== 8 || g.kind === 'group' || !symmetric) return undefined;
-  return { format: 'int-quantized', weights: args, input_activations: activations === 'dynamic' ? input : null };
+  const inputs = {
+    none: null,
+    dynamic: { ...input, strategy: 'token', dynamic: true },
+    static: { ...input, strategy: 'tensor' },
+  } as const;
+  return { format: 'int-quantized', weights: args, input_activations: inputs[activations] };
 }
 
 /** The error for a format without a scheme, naming what would do. */

@@ -5,8 +5,9 @@
 // Method: a module with a `weight_scale` is quantized; the first group whose targets name it (its name, `re:` and a
 // pattern, or the class Linear) says how. Shapes and dtypes of the parts are compared with what the writer side would
 // store for that format before anything is read.
-// It does not do: activation orders other than the natural one, sparse and marlin layouts, static activation scales
-// (they are left out), 2-bit and odd-bit integers.
+// Static ranges of inputs become rules of the model's runtime scheme, unless the checkpoint has a scheme of ours.
+// It does not do: activation orders other than the natural one, sparse and marlin layouts, 2-bit and odd-bit integers;
+// of quantized inputs others than static ones (they are left out).
 
 import { modelError } from '../errors.ts';
 import type { Quantized, QuantSpec } from '../formats/format.ts';
@@ -16,6 +17,7 @@ import { printShape, type Shape, sameShape } from '../tensor/shape.ts';
 import { type AnyTensor, qtensor } from '../tensor/tensor.ts';
 import { firstFloat, partsOf, scaleFormatOf, unpackWords, unpackZeroPoints } from './compressed-tensors-codes.ts';
 import { type CompressedGroup, groupOf, readGroups } from './compressed-tensors-groups.ts';
+import { readStaticInputs } from './compressed-tensors-inputs.ts';
 import { type CompressedFormat, specOf } from './compressed-tensors-scheme.ts';
 import { readTransforms } from './compressed-tensors-transforms.ts';
 import { printRuntime } from './runtime-scheme.ts';
@@ -47,10 +49,13 @@ export async function compressedTensorsSource(checkpoint: Checkpoint): Promise<W
   const groups = readGroups(quantization_config, checkpoint.location);
   const plain = await safetensorsSource(checkpoint);
   const layers = new Map<string, Layer>();
+  const modules = new Map<string, CompressedGroup>();
   for (const name of checkpoint.tensors.keys())
     if (name.endsWith('.weight_scale')) {
       const module = name.slice(0, -'.weight_scale'.length);
-      layers.set(`${module}.weight`, await describeLayer(checkpoint, module, groups));
+      const group = groupOf(module, groups, checkpoint.location);
+      modules.set(module, group);
+      layers.set(`${module}.weight`, await describeLayer(checkpoint, module, group));
     }
   const all = [...plain.names].filter((name) => !partName.test(name) && !layers.has(name));
   const shape = (name: string): Shape | undefined => {
@@ -65,7 +70,8 @@ export async function compressedTensorsSource(checkpoint: Checkpoint): Promise<W
   const { transform_config } = quantization_config as { transform_config?: unknown };
   const transforms = readTransforms(transform_config, widths, checkpoint.location, config.subbyte !== undefined);
   const names = all.filter((name) => !transforms.isPart(name));
-  const subbyte = printRuntime({ activations: [], online: transforms.online });
+  const activations = config.subbyte === undefined ? await readStaticInputs(checkpoint, modules) : [];
+  const subbyte = printRuntime({ activations, online: transforms.online });
   return {
     config: async () => (subbyte ? { ...config, subbyte } : config),
     names: [...names, ...layers.keys()],
@@ -79,12 +85,7 @@ export async function compressedTensorsSource(checkpoint: Checkpoint): Promise<W
   };
 }
 
-async function describeLayer(
-  checkpoint: Checkpoint,
-  module: string,
-  groups: readonly CompressedGroup[],
-): Promise<Layer> {
-  const group = groupOf(module, groups, checkpoint.location);
+async function describeLayer(checkpoint: Checkpoint, module: string, group: CompressedGroup): Promise<Layer> {
   const info = (suffix: string) => checkpoint.tensors.get(`${module}.${suffix}`);
   const scale = info('weight_scale') as TensorInfo;
   const fail = (problem: string, more: object = {}): never => {

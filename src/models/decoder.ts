@@ -18,7 +18,7 @@ import { f32, i32 } from '../graph/value-type.ts';
 import type { Cache } from '../nn/attention.ts';
 import { kvStateTypes } from '../nn/kv-cache.ts';
 import {
-  type ActivationFormat,
+  type ActivationOf,
   type BlockOptions,
   chosenKv,
   openBlock,
@@ -51,7 +51,7 @@ export interface DecoderOptions {
   /** How keys and values are quantized; as the model's own file says when absent. */
   kv?: KvChoice;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
-  activation?: ActivationFormat;
+  activation?: ActivationOf;
   /** The product of a linear layer by its name, in place of the plain one: low-precision training. */
   product?: BlockOptions['product'];
   /** For training: a block's values are computed again for the backward pass (GraphBuilder.checkpoint). */

@@ -98,7 +98,10 @@ describe.each(backends)('quantized weights and activations on $name', (backend) 
         const activation = parseFormat(input);
         const model = tinyModel(tinyConfigs[family], 4);
         const decoder = await loadQuantized(model, format, backend);
-        const logits = await windowLogits({ model: decoder, activation: () => activation }, Int32Array.from(ids));
+        const logits = await windowLogits(
+          { model: decoder, activation: () => ({ format: activation }) },
+          Int32Array.from(ids),
+        );
         const values = dequantized(model, format);
         const round = (x: Float64Array[], layer: string) => {
           if (!isLinear(layer)) return x;

@@ -6,28 +6,31 @@
 // Method: one object `subbyte` in config.json, checked where it is read. A model without it runs plainly.
 //
 //   "subbyte": {
-//     "activations": [{ "match": "proj$", "format": "int8-token" }],
+//     "activations": [{ "match": "proj$", "format": "int8-token" },
+//                     { "match": "down_proj$", "format": "int8-tensor", "scale": 0.0371 }],
 //     "online": { "inputs": [{ "match": "down_proj$", "size": 1024, "stride": 1, "seed": 7 }], "queryKey": true },
 //     "kv": "k=int4-channel-g32,v=int4-g32,residual=128"
 //   }
 //
-// `online.inputs` are rotations of layers' inputs (nn/hadamard.ts), before they are quantized; `online.queryKey` rotates
+// A rule with a `scale` (and `zeroPoint`, where the format has one) is static: calibration fixed it, and values beyond it
+// are clipped. `online.inputs` are rotations of layers' inputs (nn/hadamard.ts), before they are quantized; `online.queryKey` rotates
 // each head of q and k after RoPE; `kv` says how keys and values are quantized (kv-scheme.ts). Layers are named as the graph names them: experts by their stack, `…experts.down`.
 // It does not do: the corresponding entries of compressed-tensors, which its own reader and writer translate.
 
 import { SubbyteError } from '../errors.ts';
+import { type FixedScale, fixedScaleFormats, fixedScaleProblem, takesFixedScale } from '../formats/fixed-scale.ts';
 import type { Format } from '../formats/format.ts';
 import { formatName, parseFormat } from '../formats/registry.ts';
 import type { Rotation } from '../nn/hadamard.ts';
 import type { KvScheme } from '../nn/kv-cache.ts';
+import type { Activation } from '../nn/linear.ts';
 import { hadamardOrder } from '../tensor/hadamard.ts';
 import { Fields, problem } from './fields.ts';
 import { parseKvScheme, printKvScheme } from './kv-scheme.ts';
 
-/** Linear layers by a regular expression that is searched for in their names, and the format of their inputs. */
-export interface ActivationRule {
+/** Linear layers by a regular expression that is searched for in their names, and how their inputs are rounded. */
+export interface ActivationRule extends Activation {
   readonly match: string;
-  readonly format: Format;
 }
 
 /** Linear layers whose input is rotated while the model runs. */
@@ -90,16 +93,33 @@ function readRules(f: Fields, name: string): unknown[] {
 }
 
 function parseActivation(rule: unknown, own: Fields, field: string): ActivationRule {
-  const { match, format } = (rule ?? {}) as Record<string, unknown>;
-  if (typeof match !== 'string' || typeof format !== 'string')
+  const { match, format: name, ...rest } = (rule ?? {}) as Record<string, unknown>;
+  if (typeof match !== 'string' || typeof name !== 'string')
     throw problem(own.place, field, rule, '{"match": a regular expression, "format": a format}');
   checkPattern(match, own, field);
+  let format: Format;
   try {
-    return { match, format: parseFormat(format) };
+    format = parseFormat(name);
   } catch (error) {
-    if (error instanceof SubbyteError) throw problem(own.place, field, format, error.message);
+    if (error instanceof SubbyteError) throw problem(own.place, field, name, error.message);
     throw error;
   }
+  const { file, path } = own.place;
+  return { match, format, ...parseFixed(new Fields(rest, { file, path: `${path}${field}.` }), format) };
+}
+
+function parseFixed(f: Fields, format: Format): Pick<ActivationRule, 'fixed'> {
+  refuseUnknown(f, ['scale', 'zeroPoint']);
+  if (!f.has('scale') && !f.has('zeroPoint')) return {};
+  const scale = Math.fround(f.positive('scale'));
+  if (!takesFixedScale(format)) throw problem(f.place, 'scale', scale, `a format with ${fixedScaleFormats}`);
+  const zeroPoint = f.value('zeroPoint') as number | undefined;
+  const fixed: FixedScale = { scale, ...(zeroPoint !== undefined && { zeroPoint }) };
+  const expected = fixedScaleProblem(format, fixed);
+  if (expected === undefined) return { fixed };
+  throw expected.startsWith('a scale')
+    ? problem(f.place, 'scale', scale, expected)
+    : problem(f.place, 'zeroPoint', zeroPoint, expected);
 }
 
 function checkPattern(match: string, f: Fields, field: string): void {
@@ -149,7 +169,7 @@ function refuseUnknown(f: Fields, known: readonly string[]): void {
 export function printRuntime({ activations, online, kv }: RuntimeScheme): Record<string, unknown> | undefined {
   const printed = {
     ...(activations.length > 0 && {
-      activations: activations.map(({ match, format }) => ({ match, format: formatName(format) })),
+      activations: activations.map(({ match, format, fixed }) => ({ match, format: formatName(format), ...fixed })),
     }),
     ...((online.inputs.length > 0 || online.queryKey) && {
       online: {
@@ -162,9 +182,32 @@ export function printRuntime({ activations, online, kv }: RuntimeScheme): Record
   return Object.keys(printed).length > 0 ? printed : undefined;
 }
 
-/** The format of a layer's input; undefined: f32. */
-export function activationFormat(scheme: RuntimeScheme, layer: string): Format | undefined {
-  return scheme.activations.findLast(({ match }) => new RegExp(match).test(layer))?.format;
+/** How a layer's input is rounded; undefined: it stays in f32. */
+export function layerActivation(scheme: RuntimeScheme, layer: string): Activation | undefined {
+  const rule = scheme.activations.findLast(({ match }) => new RegExp(match).test(layer));
+  return rule && { format: rule.format, ...(rule.fixed && { fixed: rule.fixed }) };
+}
+
+/**
+ * Rules for layers with scales of their own; layers of one module that are rounded alike share a rule.
+ *
+ * @param layers by name
+ */
+export function fixedRules(layers: ReadonlyMap<string, Activation>): ActivationRule[] {
+  const alike = new Map<string, { at: string; parts: string[]; activation: Activation }>();
+  for (const [name, activation] of layers) {
+    const cut = name.lastIndexOf('.') + 1;
+    const at = name.slice(0, cut);
+    const key = JSON.stringify([at, formatName(activation.format), activation.fixed]);
+    const rule = alike.get(key) ?? { at, parts: [], activation };
+    rule.parts.push(name.slice(cut));
+    alike.set(key, rule);
+  }
+  const literal = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  return [...alike.values()].map(({ at, parts, activation }) => {
+    const names = parts.map(literal).join('|');
+    return { match: `^${literal(at)}${parts.length > 1 ? `(?:${names})` : names}$`, ...activation };
+  });
 }
 
 /** The online rotation of a layer's input; undefined: none. */

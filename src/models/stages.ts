@@ -18,7 +18,7 @@ import { trace } from '../graph/trace.ts';
 import { f32 } from '../graph/value-type.ts';
 import { attentionHeads } from '../nn/attention.ts';
 import { combineExperts, expertHidden, route, sharedExpert } from '../nn/experts.ts';
-import { linear, observedInput } from '../nn/linear.ts';
+import { linear, observedInput, rotatedInput } from '../nn/linear.ts';
 import { gatedHidden } from '../nn/mlp.ts';
 import { type Block, type BlockOptions, openBlock, paramSource, windowPositions } from './block.ts';
 import type { DecoderConfig } from './config.ts';
@@ -118,8 +118,10 @@ export interface Collect {
   gram: boolean;
   /** State `<site>.cross`: Σ (x' − x) xᵀ, x' the input `<site>.float` [N, K] of the unrounded model. */
   cross: boolean;
-  /** Output `<site>.x` [N, K], or [N, k, K] of the experts' last layers. */
+  /** Output `<site>.x` [N, K], or [N, k, K] of the experts' last layers: the input as the product reads it. */
   input: boolean;
+  /** Output `<site>.exact` of the same shape: the input before it is rounded. */
+  exact?: boolean;
 }
 
 export interface StageOptions extends BlockOptions {
@@ -149,13 +151,16 @@ export function buildStage(
       values.set(name, g.input(name, f32(routed ? [rows, perToken, width / perToken] : [rows, width])));
     }
     const read = (name: StageValue) => values.get(name) as Value;
-    const observe = (name: string, x: Value, experts?: Value) => {
+    const observe = (name: string, unrounded: Value, observed: ObservedLayer, experts?: Value) => {
       const site = blockSites(config, layer).find((s) => s.name === name);
       const collect = site && options.collect?.(site);
       if (!collect) return;
       const K = site.features;
       const shape = experts ? [site.experts, K, K] : [K, K];
       if (experts) g.output(`${name}.experts`, experts);
+      if (collect.exact) g.output(`${name}.exact`, rotatedInput(unrounded, observed));
+      if (!collect.input && !collect.gram && !collect.cross) return;
+      const x = observedInput(unrounded, observed);
       if (collect.input) g.output(`${name}.x`, x);
       if (collect.gram)
         g.output(`${name}.sum`, gramUpdate(g.state(`${name}.gram`, f32(shape)), x, { indices: experts }));
@@ -173,7 +178,9 @@ export function buildStage(
   });
 }
 
-type Observe = (site: string, x: Value, experts?: Value) => void;
+/** A layer of the site: all of them have the same rotation and rounding. */
+type ObservedLayer = Parameters<typeof observedInput>[1];
+type Observe = (site: string, unrounded: Value, layer: ObservedLayer, experts?: Value) => void;
 
 function runStage(
   block: Block,
@@ -184,41 +191,41 @@ function runStage(
 ): Partial<Record<StageValue, Value>> {
   switch (stage) {
     case 'qkv': {
-      observe('qkv', observedInput(block.norm(read('hidden'), 'input_layernorm'), block.attention().q));
+      observe('qkv', block.norm(read('hidden'), 'input_layernorm'), block.attention().q);
       return {};
     }
     case 'o': {
       const x = block.norm(read('hidden'), 'input_layernorm');
       const heads = attentionHeads(x, block.attention(), block.shape, positions());
-      observe('o', observedInput(heads, block.attention().output));
+      observe('o', heads, block.attention().output);
       return { heads };
     }
     case 'gateUp': {
       const middle = add(read('hidden'), linear(read('heads'), block.attention().output));
       const x = block.norm(middle, 'post_attention_layernorm');
       if (!block.isSparse) {
-        observe('gateUp', observedInput(x, block.mlp().gate));
+        observe('gateUp', x, block.mlp().gate);
         return { middle };
       }
       const sparse = block.sparse();
-      observe('gateUp', observedInput(x, sparse.gate), route(x, sparse).experts);
-      if (sparse.shared) observe('shared.gateUp', observedInput(x, sparse.shared.mlp.gate));
+      observe('gateUp', x, sparse.gate, route(x, sparse).experts);
+      if (sparse.shared) observe('shared.gateUp', x, sparse.shared.mlp.gate);
       return { middle };
     }
     case 'down': {
       const x = block.norm(read('middle'), 'post_attention_layernorm');
       if (!block.isSparse) {
         const gated = gatedHidden(x, block.mlp());
-        observe('down', observedInput(gated, block.mlp().down));
+        observe('down', gated, block.mlp().down);
         return { gated };
       }
       const sparse = block.sparse();
       const routing = route(x, sparse);
       const gated = expertHidden(x, sparse, routing);
-      observe('down', observedInput(gated, sparse.down), routing.experts);
+      observe('down', gated, sparse.down, routing.experts);
       if (!sparse.shared) return { gated };
       const shared = gatedHidden(x, sparse.shared.mlp);
-      observe('shared.down', observedInput(shared, sparse.shared.mlp.down));
+      observe('shared.down', shared, sparse.shared.mlp.down);
       return { gated, shared };
     }
     case 'end': {

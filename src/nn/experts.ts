@@ -7,7 +7,6 @@
 // Source: Mixtral (arXiv:2401.04088, section 2.1), Qwen2-MoE and Qwen3-MoE as transformers runs them.
 // It does not do: capacity limits, jitter and the auxiliary loss, which belong to training.
 
-import type { Format } from '../formats/format.ts';
 import type { Value } from '../graph/graph.ts';
 import { add, div, mul } from '../graph/ops/arithmetic.ts';
 import { embedding } from '../graph/ops/embedding.ts';
@@ -18,8 +17,8 @@ import { softmax } from '../graph/ops/softmax.ts';
 import { swiglu } from '../graph/ops/swiglu.ts';
 import { topK } from '../graph/ops/top-k.ts';
 import { sigmoid } from '../graph/ops/unary.ts';
-import { type Rotation, rotateInput } from './hadamard.ts';
-import { type LinearParams, linear, quantizeInput } from './linear.ts';
+import type { Rotation } from './hadamard.ts';
+import { type Activation, type LinearParams, linear, quantizeInput, rotatedInput } from './linear.ts';
 import { gatedMlp, type MlpParams } from './mlp.ts';
 
 /** The same matrix of all experts. */
@@ -30,7 +29,7 @@ export interface ExpertParams {
   readonly tensorScales?: Value;
   /** Applied to the input, before it is quantized. */
   readonly rotation?: Rotation;
-  readonly activation?: Format;
+  readonly activation?: Activation;
 }
 
 /** An expert that every token takes, behind a gate [1, C]. */
@@ -89,7 +88,7 @@ export function sharedExpert(x: Value, y: Value, { gate }: Pick<SharedExpertPara
 
 /** x [N, K] or [N, k, K] through each token's experts [N, k] → [N, k, M]. */
 function expertLinear(x: Value, p: ExpertParams, experts: Value): Value {
-  const turned = p.rotation ? rotateInput(x, p.rotation) : x;
+  const turned = rotatedInput(x, p);
   const input = p.activation ? quantizeInput(turned, p.activation, false) : turned;
   const y = expertMatmul(input, p.weight, experts);
   return p.tensorScales ? mul(y, embedding(p.tensorScales, experts)) : y;

@@ -4,12 +4,20 @@
 // When the activations have a format of their own they are quantized along K before the product: with a packed weight the product then runs on the codes (W4A4, W8A8); with a 16-bit or
 // f32 weight there is no such product and the activations are quantized and dequantized.
 
+import type { FixedScale } from '../formats/fixed-scale.ts';
 import type { Format } from '../formats/format.ts';
 import type { Value } from '../graph/graph.ts';
 import { add } from '../graph/ops/arithmetic.ts';
 import { matmul } from '../graph/ops/matmul.ts';
 import { dequantize, quantize } from '../graph/ops/quantize.ts';
 import { type Rotation, rotateInput } from './hadamard.ts';
+
+/** How the input of a product is rounded. */
+export interface Activation {
+  readonly format: Format;
+  /** Scale that calibration fixed (a static range); absent: it follows from the values. */
+  readonly fixed?: FixedScale;
+}
 
 export interface LinearParams {
   /** [N, K] */
@@ -18,15 +26,15 @@ export interface LinearParams {
   readonly bias?: Value;
   /** Applied to the input, before it is quantized; absent: none. */
   readonly rotation?: Rotation;
-  /** Format that the input is quantized to; absent: none. */
-  readonly activation?: Format;
+  /** What the input is quantized to; absent: it is not. */
+  readonly activation?: Activation;
   /** x [..., K], weight [N, K] → [..., N], in place of the plain product and of `activation`: low-precision training. */
   readonly product?: (x: Value, weight: Value) => Value;
 }
 
 /** x [..., K] → [..., N]. */
 export function linear(x: Value, { weight, bias, rotation, activation, product }: LinearParams): Value {
-  const turned = rotation ? rotateInput(x, rotation) : x;
+  const turned = rotatedInput(x, { rotation });
   if (product) return withBias(product(turned, weight), bias);
   const input = activation ? quantizeInput(turned, activation, isLowBit(weight)) : turned;
   return withBias(matmul(input, weight, { transposeB: true }), bias);
@@ -39,13 +47,18 @@ export function observedInput(
   x: Value,
   { rotation, activation }: Pick<LinearParams, 'rotation' | 'activation'>,
 ): Value {
-  const turned = rotation ? rotateInput(x, rotation) : x;
+  const turned = rotatedInput(x, { rotation });
   return activation ? quantizeInput(turned, activation, false) : turned;
 }
 
+/** The input of a layer before it is rounded. */
+export function rotatedInput(x: Value, { rotation }: Pick<LinearParams, 'rotation'>): Value {
+  return rotation ? rotateInput(x, rotation) : x;
+}
+
 /** The input of a product in its format: packed where the product takes codes, otherwise rounded in f32. */
-export function quantizeInput(x: Value, format: Format, keepPacked: boolean): Value {
-  const codes = quantize(x, format);
+export function quantizeInput(x: Value, { format, fixed }: Activation, keepPacked: boolean): Value {
+  const codes = quantize(x, format, { fixed });
   return keepPacked ? codes : dequantize(codes);
 }
 

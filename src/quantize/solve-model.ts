@@ -11,6 +11,7 @@ import { type ActivationBudget, activationBudget } from './calibration/activatio
 import { type BlockReport, type CalibrationMethod, calibrate, statisticsName } from './calibration/calibrate.ts';
 import { chunkWindows } from './calibration/chunks.ts';
 import type { Profile } from './calibration/profile.ts';
+import type { RangeOf } from './calibration/static-inputs.ts';
 import { openWorkFolder } from './calibration/work-folder.ts';
 import { withTensors } from './solved-model.ts';
 
@@ -19,6 +20,7 @@ export interface SolveRequest {
   readonly weights: ModelWeights;
   readonly formats: ReadonlyMap<string, Format>;
   readonly method: CalibrationMethod;
+  readonly rangeOf?: RangeOf;
   /** Token ids [samples · window] */
   readonly ids: Int32Array;
   readonly window: number;
@@ -60,6 +62,7 @@ export async function solveModel(request: SolveRequest): Promise<SolvedModel> {
     weights,
     formats,
     method: request.method,
+    rangeOf: request.rangeOf,
     ids,
     work,
     signal: request.signal,

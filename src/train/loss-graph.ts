@@ -11,7 +11,7 @@ import { targetMask } from '../graph/ops/target-mask.ts';
 import { relu } from '../graph/ops/unary.ts';
 import type { GraphBuilder } from '../graph/trace.ts';
 import { i32 } from '../graph/value-type.ts';
-import type { ActivationFormat, BlockOptions, ParamSource } from '../models/block.ts';
+import type { ActivationOf, BlockOptions, ParamSource } from '../models/block.ts';
 import type { DecoderConfig } from '../models/config.ts';
 import { decoderBody } from '../models/decoder.ts';
 
@@ -23,7 +23,7 @@ export interface LossOptions {
   /** Computes the blocks again for the backward pass instead of keeping what is inside them. */
   readonly recompute?: boolean;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
-  readonly activation?: ActivationFormat;
+  readonly activation?: ActivationOf;
   /** What the model computes with in place of a weight, such as its rounding to a format; the weight itself by default. */
   readonly forward?: (name: string, weight: Value) => Value;
   /** The product of a linear layer by its name, in place of the plain one. */

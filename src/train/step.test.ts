@@ -173,7 +173,7 @@ describe('a step', () => {
     const model = await load(traits[0], wasm);
     const options: Partial<TrainingStepOptions> = {
       forward: (name, w) => (/proj\.weight$/.test(name) ? dequantize(withGradient(quantize(w, weight), dge())) : w),
-      activation: () => activation,
+      activation: () => ({ format: activation }),
     };
     await expect(compile(model, options)).rejects.toThrow('quantize: no gradient is defined through');
     const step = await compile(model, { ...options, rules: { quantize: straightThrough } });

@@ -1,14 +1,12 @@
 // Calibrated methods from the command line: recipes, metadata, resuming, spilling, and what a user sees when the
 // calibration goes wrong.
 
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../../src/io/open.ts';
-import { copyModel, inTemporaryFolder, root, shippedModel, subbyte } from './run-cli.ts';
+import { copyModel, inTemporaryFolder, killWhen, root, shippedModel, subbyte } from './run-cli.ts';
 
 const calib = path.join(root, 'models/calibration.txt.xz');
 const small = ['--calib', calib, '--samples', '4', '--window', '128'];
@@ -271,13 +269,3 @@ describe('a calibration that cannot work is refused in one sentence', () => {
     });
   });
 });
-
-/** Starts a command and kills it once a file is there. */
-async function killWhen(args: string[], file: string) {
-  const child = spawn(process.execPath, [path.join(root, 'bin/subbyte.mjs'), ...args], { stdio: 'ignore' });
-  const closed = new Promise((resolve) => child.on('close', resolve));
-  while (child.exitCode === null && !existsSync(file)) await sleep(2);
-  expect(child.exitCode).toBeNull();
-  child.kill('SIGKILL');
-  await closed;
-}

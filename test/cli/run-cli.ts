@@ -1,9 +1,11 @@
 // Runs the real command line in a child process and gives what a user sees.
 
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -22,6 +24,8 @@ export interface CliOptions {
   interruptAt?: RegExp;
   /** Kills outright (SIGKILL) at that moment. */
   killAt?: RegExp;
+  /** Variables besides those of this process. */
+  env?: Readonly<Record<string, string>>;
 }
 
 /** `subbyte …args` */
@@ -29,7 +33,7 @@ export function subbyte(args: readonly string[], options: CliOptions = {}): Prom
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [path.join(root, 'bin/subbyte.mjs'), ...args], {
       cwd: options.cwd ?? root,
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, NO_COLOR: '1', ...options.env },
     });
     let stdout = '';
     let stderr = '';
@@ -63,4 +67,14 @@ export async function copyModel(folder: string): Promise<string> {
   const copy = path.join(folder, 'model');
   await cp(shippedModel, copy, { recursive: true });
   return copy;
+}
+
+/** Starts a command and kills it once a file is there. */
+export async function killWhen(args: readonly string[], file: string): Promise<void> {
+  const child = spawn(process.execPath, [path.join(root, 'bin/subbyte.mjs'), ...args], { stdio: 'ignore' });
+  const closed = new Promise((resolve) => child.on('close', resolve));
+  while (child.exitCode === null && !existsSync(file)) await sleep(2);
+  if (child.exitCode !== null) throw new Error(`the command ended before ${file} was there`);
+  child.kill('SIGKILL');
+  await closed;
 }

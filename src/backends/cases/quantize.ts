@@ -1,8 +1,10 @@
 // quantize, dequantize and the Hadamard transform.
 
+import type { FixedScale } from '../../formats/fixed-scale.ts';
 import { parseFormat } from '../../formats/registry.ts';
 import { hadamard } from '../../graph/ops/hadamard.ts';
 import { reshape } from '../../graph/ops/layout.ts';
+import { matmul } from '../../graph/ops/matmul.ts';
 import { dequantize, quantize, quantizeWithBits, selectBits } from '../../graph/ops/quantize.ts';
 import { f32, i32 } from '../../graph/value-type.ts';
 import { gaussian, type OpCase } from '../op-case.ts';
@@ -86,6 +88,58 @@ export const quantizeCases: OpCase[] = [
   dense('quantize zeros', [[2, 32]], 'exact', (a) => dequantize(quantize(a, parseFormat('mxfp4'))), {
     a: new Float32Array(64),
   }),
+];
+
+/** Values within, at the edge of and far beyond what the scale covers, halves of steps among them. */
+function aroundScale(seed: number, shape: readonly number[], scale: number): Float32Array {
+  const beyond = [127, 127.5, -128, 128, 448, -500, 3e4, -1e30, 3.4e38, -0, 0.5, -1.5, 2.5].map((v) => v * scale);
+  return gaussian(seed, shape, 60 * scale)
+    .map((v, i) => (i % 5 === 0 ? Math.round(2 * (v / scale)) * (scale / 2) : v))
+    .map((v, i) => (i % 7 === 3 ? Math.min(Math.max(beyond[i % beyond.length], -3.4e38), 3.4e38) : v));
+}
+
+const fixedScales: [name: string, format: string, columns: number, fixed: FixedScale][] = [
+  ['', 'int8-tensor', 64, { scale: Math.fround(0.0371) }],
+  [', K 37', 'int8-tensor', 37, { scale: Math.fround(0.0371) }],
+  [', a power of two', 'int8-tensor', 64, { scale: 2 ** -5 }],
+  [', tiny', 'int8-tensor', 64, { scale: 2 ** -100 }],
+  [', large', 'int8-tensor', 64, { scale: 2 ** 100 }],
+  [', half range', 'int8-tensor-half', 64, { scale: Math.fround(0.0371) }],
+  ['', 'int4-tensor', 64, { scale: Math.fround(1.7) }],
+  ['', 'fp8-e4m3-tensor', 64, { scale: Math.fround(0.0123) }],
+  [', K 37', 'fp8-e4m3-tensor', 37, { scale: Math.fround(0.0123) }],
+  ['', 'fp8-e5m2-tensor', 64, { scale: Math.fround(3e-5) }],
+  ['', 'int8-tensor-asym', 64, { scale: Math.fround(0.0371), zeroPoint: 31 }],
+  [', zero at the edge', 'int8-tensor-asym', 37, { scale: Math.fround(0.0371), zeroPoint: 255 }],
+  ['', 'int8-tensor-sr', 64, { scale: Math.fround(0.0371) }],
+];
+
+export const fixedScaleCases: OpCase[] = [
+  ...fixedScales.map(([name, format, columns, fixed]) =>
+    dense(
+      `quantize ${format} with a fixed scale${name}`,
+      [[23, columns]],
+      'exact',
+      (a) => dequantize(quantize(a, parseFormat(format), { fixed, seed: 5, stream: 1 })),
+      { a: aroundScale(4, [23, columns], fixed.scale) },
+    ),
+  ),
+  ...fixedScales
+    .filter(([name]) => name === '')
+    .map(([, format, columns, fixed]) =>
+      dense(
+        `matmul of ${format} with a fixed scale`,
+        [
+          [9, columns],
+          [11, columns],
+        ],
+        2e-6,
+        (a, b) =>
+          matmul(quantize(a, parseFormat(format), { fixed }), quantize(b, parseFormat('int8-channel')), {
+            transposeB: true,
+          }),
+      ),
+    ),
 ];
 
 export const hadamardCases: OpCase[] = [

@@ -6,11 +6,11 @@ import type { QuantizeAttributes } from '../../graph/ops/quantize.ts';
 import { elementCount } from '../../tensor/shape.ts';
 import { type Kernel, numbers, packedTarget, target } from './kernel.ts';
 
-export const quantize: Kernel<QuantizeAttributes> = ([x, step], [y, bits], { format, seed, stream, bound }) => {
+export const quantize: Kernel<QuantizeAttributes> = ([x, step], [y, bits], { format, seed, stream, fixed, bound }) => {
   const rows = elementCount(x.shape.slice(0, -1));
   // Codecs are defined on float32 values.
   const values = Float32Array.from(numbers(x));
-  const options = { seed, stream, step: step && numbers(step)[0] };
+  const options = { seed, stream, step: step && numbers(step)[0], fixed };
   const data = encode(values, rows, x.shape[x.shape.length - 1], format, options);
   packedTarget(y).data = data;
   if (bits && bound !== undefined) target(bits).set(clipBits(values, data, bound));

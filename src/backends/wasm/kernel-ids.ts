@@ -82,11 +82,3 @@ export const sgdMomentumKernel = 241;
 export const adamwKernel = 242;
 export const roundToBf16Kernel = 243;
 export const selectBitsKernel = 244;
-
-// Codes of data errors that a kernel reports (kernels/engine/error.ts); messages are in data-error.ts.
-export const embeddingIdError = 1;
-export const cacheRangeError = 2;
-export const targetError = 3;
-export const expertIndexError = 4;
-export const nonFiniteError = 5;
-export const stepError = 20;

@@ -1,6 +1,7 @@
 // The op quantize against the reference codec: formats, widths and roundings beyond the common op cases.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { FixedScale } from '../../formats/fixed-scale.ts';
 import { dequantize as decode, quantize as encode } from '../../formats/quantize.ts';
 import { parseFormat } from '../../formats/registry.ts';
 import { dequantize, quantize } from '../../graph/ops/quantize.ts';
@@ -33,10 +34,16 @@ function values(rows: number, cols: number): Float32Array {
   });
 }
 
-async function roundTrip(x: Float32Array, rows: number, cols: number, name: string): Promise<Float32Array> {
+async function roundTrip(
+  x: Float32Array,
+  rows: number,
+  cols: number,
+  name: string,
+  fixed?: FixedScale,
+): Promise<Float32Array> {
   const format = parseFormat(name);
   const graph = trace((g) =>
-    g.output('y', dequantize(quantize(g.input('x', f32([rows, cols])), format, { seed: 5, stream: 9 }))),
+    g.output('y', dequantize(quantize(g.input('x', f32([rows, cols])), format, { seed: 5, stream: 9, fixed }))),
   );
   const run = await backend.compile(graph, { params: new Map() });
   try {
@@ -147,6 +154,18 @@ describe('quantize gives the codes of the reference', () => {
     x[40] = Number.NaN;
     for (const name of ['mxfp4', 'int8-token', 'nvfp4', 'int4-g16-sr', 'fp8-e4m3-tensor', 'q8_0', 'hif4'])
       await expect(roundTrip(x, 1, 64, name)).rejects.toThrow(/quantize: x holds a NaN or an infinity/);
+    for (const bad of [Number.NaN, -Infinity]) {
+      x[40] = bad;
+      for (const [name, fixed] of [
+        ['int8-tensor', { scale: 1 }],
+        ['int8-tensor-asym', { scale: 1, zeroPoint: 3 }],
+        ['fp8-e4m3-tensor', { scale: 1 }],
+      ] as const)
+        await expect(roundTrip(x, 1, 64, name, fixed)).rejects.toThrow(/quantize: x holds a NaN or an infinity/);
+    }
+    await expect(roundTrip(x, 1, 64, 'int8-token', { scale: 1 })).rejects.toThrow(
+      /the fixed scale does not suit the format, got int8-token with \{"scale":1\}, expected one scale for the tensor/,
+    );
     await expect(roundTrip(x, 1, 64, 'nf4-g64')).rejects.toThrow(/quantize: the wasm backend has no kernel .*nf4-g64/);
   });
 });

@@ -1,10 +1,13 @@
 // Between dense and packed values inside a graph.
 //
-// quantize rounds x [..., K] to a format, each row of K values on its own except for per-tensor scales. Stochastic
+// quantize rounds x [..., K] to a format, each row of K values on its own except for per-tensor scales. A per-tensor
+// format may have its scale fixed beforehand (formats/fixed-scale.ts): values beyond it are clipped. Stochastic
 // rounding draws from the counter-based generator keyed by (seed, stream), counted by the step, an operand, and indexed by
 // element, so that every backend rounds alike and a compiled graph rounds anew in each step. dequantize gives the stored
 // values back as f32. Where a gradient shall pass only what was not clipped, quantize also gives one bit for each value.
 
+import { userError } from '../../errors.ts';
+import { type FixedScale, fixedScaleFormats, fixedScaleProblem, takesFixedScale } from '../../formats/fixed-scale.ts';
 import type { Format } from '../../formats/format.ts';
 import { formatName } from '../../formats/registry.ts';
 import { elementCount, type Shape } from '../../tensor/shape.ts';
@@ -21,6 +24,8 @@ export interface QuantizeAttributes {
   seed: number;
   /** Second half of the key: one stream for each tensor that is rounded. */
   stream: number;
+  /** Scale and zero point that calibration found; absent: they follow from x. */
+  fixed?: FixedScale;
   /** With it the second output: bit j of word i of a row is 1 where |x[32 i + j]| < bound · its scale. */
   bound?: number;
 }
@@ -28,7 +33,8 @@ export interface QuantizeAttributes {
 export const quantizeOp: OpDefinition<QuantizeAttributes> = {
   name: 'quantize',
   noGradient: 'rounding has no useful derivative: pass a rule such as straightThrough',
-  infer([x, step], { format, bound }) {
+  infer([x, step], { format, fixed, bound }) {
+    if (fixed) checkFixed(format, fixed);
     const shape = denseShape('quantize', 'x', x, [1]);
     const type = packed(shape, format);
     valueBytes(type); // throws when K is no multiple of the group
@@ -62,8 +68,12 @@ export interface RandomKey {
 }
 
 /** x [..., K] → packed [..., K]. */
-export function quantize(x: Value, format: Format, { seed = 0, stream = 0, step }: RandomKey = {}): Value {
-  return applyOp(quantizeOp, step ? [x, step] : [x], { format, seed, stream })[0];
+export function quantize(
+  x: Value,
+  format: Format,
+  { seed = 0, stream = 0, step, fixed }: RandomKey & { readonly fixed?: FixedScale } = {},
+): Value {
+  return applyOp(quantizeOp, step ? [x, step] : [x], { format, seed, stream, ...(fixed && { fixed }) })[0];
 }
 
 /** x [..., K] → packed [..., K] and i32 [..., K/32]: bit j of word i of a row says |x[32 i + j]| < bound · its scale. */
@@ -75,6 +85,18 @@ export function quantizeWithBits(
 ): { packed: Value; bits: Value } {
   const [codes, bits] = applyOp(quantizeOp, step ? [x, step] : [x], { format, seed, stream, bound });
   return { packed: codes, bits };
+}
+
+function checkFixed(format: Format, fixed: FixedScale): void {
+  const wrong = takesFixedScale(format) ? fixedScaleProblem(format, fixed) : fixedScaleFormats;
+  if (wrong === undefined) return;
+  throw userError({
+    code: 'fixed-scale',
+    op: 'quantize',
+    problem: 'the fixed scale does not suit the format',
+    got: `${formatName(format)} with ${JSON.stringify(fixed)}`,
+    expected: wrong,
+  });
 }
 
 /** Inputs x and bits. */

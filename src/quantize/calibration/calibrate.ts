@@ -23,6 +23,7 @@ import { inFloatType } from '../solved-model.ts';
 import { type ActivationStore, openActivations } from './activations.ts';
 import type { SiteNeeds, SiteRecord } from './site-observer.ts';
 import { type PassContext, runStage, type StageStores, type Stream } from './stage-pass.ts';
+import { type InputReport, type RangeOf, runFixing, type StaticInputs, staticInputs } from './static-inputs.ts';
 import type { WorkFolder } from './work-folder.ts';
 
 /** One layer to round, and what is known of its input. */
@@ -95,6 +96,8 @@ export interface Calibration {
   /** Format of each weight to round; the others stay. */
   readonly formats: ReadonlyMap<string, Format>;
   readonly method: CalibrationMethod;
+  /** Rules of static ranges of the layers' inputs; absent: there are none. */
+  readonly rangeOf?: RangeOf;
   /** Token ids [windows · T], windows one after the other. */
   readonly ids: Int32Array;
   readonly context: Omit<PassContext, 'step'>;
@@ -107,6 +110,8 @@ export interface Calibration {
 export interface BlockReport {
   readonly layer: number;
   readonly layers: readonly LayerReport[];
+  /** Static ranges of the inputs; absent: there are none. */
+  readonly inputs?: readonly InputReport[];
   readonly notes: readonly string[];
 }
 
@@ -131,6 +136,7 @@ async function runBlocks(calibration: Calibration): Promise<BlockReport[]> {
   const reports: BlockReport[] = [];
   for (let layer = 0; layer < Math.min(work.finished, layers); layer++)
     reports.push((await work.report(layer)) as BlockReport);
+  for (const { inputs } of reports) context.inputs.restore(inputs ?? []);
   if (work.finished >= layers) return reports;
   let hidden = await startHidden(calibration, context);
   let float = method.floatStream ? await forward(calibration, context, work.finished) : undefined;
@@ -146,9 +152,10 @@ async function runBlocks(calibration: Calibration): Promise<BlockReport[]> {
       const stores: StageStores = oneStore(hidden);
       const results = new Map<string, AnyTensor>(changed);
       const reported: LayerReport[] = [];
+      const inputs: InputReport[] = [];
       for (const stage of last ? stages.slice(0, -1) : stages) {
         const place = `block ${layer + 1}/${layers} ${stage}`;
-        const records = await runStage(
+        const records = await runFixing(
           { ...context, step: () => context.advance(place) },
           {
             block,
@@ -159,6 +166,8 @@ async function runBlocks(calibration: Calibration): Promise<BlockReport[]> {
             needs: (site) => (tasksOf(calibration, site, block).length > 0 ? method.needs(site) : undefined),
             float: unrounded,
           },
+          context.inputs,
+          { inputs, notes },
         );
         release(stage, stores);
         if (unrounded) release(stage, unrounded.stores);
@@ -176,7 +185,7 @@ async function runBlocks(calibration: Calibration): Promise<BlockReport[]> {
       }
       hidden = last ? hidden : (stores.get('next') as ActivationStore);
       float = last ? float : unrounded?.stores.get('next');
-      const report: BlockReport = { layer, layers: reported, notes };
+      const report: BlockReport = { layer, layers: reported, ...(inputs.length > 0 && { inputs }), notes };
       await context.profile.time('write', () =>
         work.write(layer, { tensors: results, report }, last ? undefined : hidden),
       );
@@ -271,16 +280,18 @@ function asKept({ weights, formats }: Calibration, name: string, tensor: AnyTens
 }
 
 interface TurningContext extends PassContext {
+  readonly inputs: StaticInputs;
   advance(place: string): Promise<void>;
 }
 
-function withTurns({ context, signal, onProgress }: Calibration): TurningContext {
+function withTurns({ context, rangeOf, signal, onProgress }: Calibration): TurningContext {
   const turn = takingTurns(signal);
   const advance = async (place: string) => {
     await turn();
     onProgress?.(context.batch * context.tokens, place);
   };
-  return { ...context, advance, step: () => advance('') };
+  const inputs = staticInputs(context.config, rangeOf ?? (() => undefined));
+  return { ...context, inputs, advance, step: () => advance('') };
 }
 
 /** The input of the first block that is not finished. */
@@ -316,10 +327,11 @@ async function forward(
   for (let layer = 0; layer < count; layer++) {
     const block = await loadBlock(current, layer, context.backend);
     const stores = oneStore(hidden);
+    const { activation } = context.inputs;
     try {
       for (const stage of stages) {
         const step = () => context.advance(`block ${layer + 1} again ${stage}`);
-        await runStage({ ...context, step }, { block, stores, layer, stage, inPlace: true });
+        await runStage({ ...context, step }, { block, stores, layer, stage, inPlace: true, activation });
         release(stage, stores);
       }
       hidden = stores.get('next') as ActivationStore;

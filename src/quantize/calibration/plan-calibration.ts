@@ -5,8 +5,8 @@
 //   + activations between stages: hidden and middle share one store, beside heads or the MLP's hidden values
 //   + the largest stage: intermediate values by the memory plan, second moments on the backend and on the host, and what
 //     a factor of them takes (f64)
-// Time = multiply-adds of all stages (the op definitions count them) and of the solver, at the rate of a short product
-// measured here. Both are for the widest layer; a plan is an estimate, the activations' budget is a bound.
+// Time = multiply-adds of all stages (the op definitions count them) at the rate of a short product measured here, and
+// those of the solver at a fifth of it. Both are for the widest layer; a plan is an estimate, the activations' budget is a bound.
 
 import type { Backend } from '../../backends/backend.ts';
 import type { Format } from '../../formats/format.ts';
@@ -23,6 +23,7 @@ import { elementCount } from '../../tensor/shape.ts';
 import type { CalibrationMethod } from './calibrate.ts';
 import { chunkWindows } from './chunks.ts';
 import type { SiteNeeds } from './site-observer.ts';
+import { type RangeOf, rangesApart, staticInputs } from './static-inputs.ts';
 
 export interface CalibrationPlan {
   /** Tokens through stages, as progress counts them. */
@@ -41,6 +42,8 @@ export interface PlanRequest {
   readonly weights: ModelWeights;
   readonly formats: ReadonlyMap<string, Format>;
   readonly method: CalibrationMethod;
+  /** Rules of static ranges. */
+  readonly rangeOf?: RangeOf;
   readonly samples: number;
   readonly window: number;
   readonly backend: Backend;
@@ -50,10 +53,9 @@ export interface PlanRequest {
 
 /** Reads no weights; measures the backend for a moment. */
 export async function planCalibration(request: PlanRequest): Promise<CalibrationPlan> {
-  const { weights, method, samples, window } = request;
+  const { weights, samples, window } = request;
   const { layers } = weights.config;
   const blocks = Array.from({ length: layers }, (_, layer) => planBlock(request, layer));
-  const runs = 5 + (method.preparation ? 4 : 0);
   const widest = (of: (block: BlockPlan) => number) => Math.max(...blocks.map(of));
   const total = (of: (block: BlockPlan) => number) => blocks.reduce((sum, block) => sum + of(block), 0);
   const rate = await measureRate(request.backend);
@@ -62,7 +64,7 @@ export async function planCalibration(request: PlanRequest): Promise<Calibration
   const weightBytes = widest((b) => b.weightBytes);
   const statisticsBytes = widest((b) => b.stageBytes);
   return {
-    work: samples * window * (layers * runs - 1),
+    work: samples * window * (total((b) => b.runs) - 1),
     seconds: total((b) => b.flops) / rate,
     peakBytes: process.memoryUsage().rss + weightBytes + activationBytes + statisticsBytes,
     weightBytes,
@@ -73,6 +75,8 @@ export async function planCalibration(request: PlanRequest): Promise<Calibration
 }
 
 interface BlockPlan {
+  /** Runs of stages over all windows. */
+  runs: number;
   flops: number;
   weightBytes: number;
   activationBytes: number;
@@ -88,6 +92,7 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
   const types = blockTypes(weights, layer);
   const needsOf = (site: Site): SiteNeeds =>
     (site.layers.some((name) => formats.has(`${name}.weight`)) && method.needs(site)) || {};
+  const inputs = staticInputs(config, request.rangeOf ?? (() => undefined));
   const streams = method.floatStream ? 2 : 1;
   const prepared = method.preparation;
   let flops = 0;
@@ -99,7 +104,7 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
       tokens: window,
       collect: (site) => {
         const { gram = false, cross = false, moments = false } = needsOf(site);
-        return { gram, cross, input: moments };
+        return { gram, cross, input: moments, exact: inputs.needs(site) !== undefined };
       },
     });
     const { arenaBytes, boundaryBytes, stateBytes } = planMemory(graph);
@@ -109,12 +114,18 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
     flops += one + (streams - 1) * (one - statistics * chunks);
     forward += one - statistics * chunks;
     const solving = blockSites(config, layer).filter((site) => site.stage === stage);
-    flops += solving.reduce((sum, site) => sum + solverFlops(weights, site, needsOf(site)), 0);
+    flops += solverSlowdown * solving.reduce((sum, site) => sum + solverFlops(weights, site, needsOf(site)), 0);
     const largest = Math.max(0, ...solving.map((site) => solverBytes(site, needsOf(site))));
     stageBytes = Math.max(stageBytes, arenaBytes + boundaryBytes + 2 * stateBytes + largest);
   }
+  const apart = stages.filter((stage) => {
+    const sites = blockSites(config, layer).filter((site) => site.stage === stage);
+    return rangesApart(sites, inputs, (site) => (Object.keys(needsOf(site)).length > 0 ? needsOf(site) : undefined));
+  }).length;
+  flops += (forward * apart) / stages.length;
   if (prepared) flops += forward * (1 + (prepared.searchedForwards?.(samples * window) ?? 0));
   return {
+    runs: stages.length + apart + (prepared ? stages.length - 1 : 0),
     flops,
     weightBytes: streams * 2 * blockBytes(weights, layer) + 3 * largestLayer(weights, layer),
     activationBytes: streams * 4 * samples * window * rowsAtOnce(weights, layer, prepared !== undefined),
@@ -133,6 +144,9 @@ function rowsAtOnce({ config }: ModelWeights, layer: number, prepared: boolean):
   if (prepared) return width('hidden', 'heads', 'middle') + mlp;
   return width('hidden') + Math.max(width('heads'), mlp);
 }
+
+/** Times as long as an f32 product of the same size: f64, and columns that depend on each other (measured: 4 to 6). */
+const solverSlowdown = 5;
 
 /** Factors and products with them: K³ for a factor, N K² for the columns and for each of three error sums. */
 function solverFlops(weights: ModelWeights, { features: K, experts, layers }: Site, { gram }: SiteNeeds): number {

@@ -4,6 +4,7 @@ import type { Executable } from '../../backends/backend.ts';
 import { modelError } from '../../errors.ts';
 import type { Site } from '../../models/stages.ts';
 import { type InputStatistics, type RowSums, rowSums } from '../input-statistics.ts';
+import { type InputRange, observeRange } from '../ranges/input-range.ts';
 
 /** What a method wants to know about the input of a site. */
 export interface SiteNeeds {
@@ -12,6 +13,8 @@ export interface SiteNeeds {
   moments?: boolean;
   /** Rows to keep, with `moments`. */
   sampleRows?: number;
+  /** Range of the input before it is rounded: its extremes, or its histogram too. */
+  range?: 'extrema' | 'histogram';
 }
 
 /** What was collected at a site; of a routed site there is one record an expert. */
@@ -23,6 +26,8 @@ export interface SiteRecord {
   /** Σ (x' − x) xᵀ [K, K], x' the input without rounding before it. */
   readonly cross?: Float32Array;
   readonly moments?: InputStatistics;
+  /** Of the whole site: experts share it. */
+  readonly range?: InputRange;
 }
 
 export interface SiteObserver {
@@ -38,7 +43,9 @@ export function observeSite(site: Site, needs: SiteNeeds, executable: Executable
   const count = Math.max(site.experts, 1);
   const tokens = new Float64Array(count);
   const sums: RowSums[] = needs.moments ? Array.from({ length: count }, () => rowSums(K, needs.sampleRows ?? 0)) : [];
+  const range = needs.range && observeRange(`${site.layers[0]}.weight`, needs.range === 'histogram');
   let chosen: Int32Array | undefined;
+  let exact: Float32Array | undefined;
   let x: Float32Array | undefined;
   return {
     site,
@@ -47,6 +54,10 @@ export function observeSite(site: Site, needs: SiteNeeds, executable: Executable
       else {
         chosen = (await executable.read(`${name}.experts`, chosen)).data as Int32Array;
         for (const e of chosen) tokens[e]++;
+      }
+      if (range) {
+        exact = (await executable.read(`${name}.exact`, exact)).data as Float32Array;
+        range.add(exact);
       }
       if (sums.length === 0) return;
       x = (await executable.read(`${name}.x`, x)).data as Float32Array;
@@ -69,6 +80,7 @@ export function observeSite(site: Site, needs: SiteNeeds, executable: Executable
         gram: part(gram, e),
         cross: part(cross, e),
         moments: sums[e]?.finish(),
+        range,
       }));
       for (const [e, record] of records.entries())
         if (!allFinite(record)) throw notFinite(site.layers[(e * site.layers.length) / count]);

@@ -6,7 +6,7 @@
 // own activations, and its inputs of the sites enter the rounded block's run.
 
 import type { Backend, Executable } from '../../backends/backend.ts';
-import type { ActivationFormat } from '../../models/block.ts';
+import type { ActivationOf } from '../../models/block.ts';
 import type { DecoderConfig } from '../../models/config.ts';
 import type { LoadedBlock } from '../../models/loaded-block.ts';
 import {
@@ -53,9 +53,11 @@ export interface StagePass extends Stream {
   readonly stage: Stage;
   /** Whether `middle` may take the memory of `hidden`, and `next` that of `middle`. */
   readonly inPlace: boolean;
+  /** Nothing is handed on: the stage runs again. */
+  readonly statisticsOnly?: boolean;
   needs?(site: Site): SiteNeeds | undefined;
   /** Formats of the layers' inputs; those of the model's runtime scheme when absent. */
-  readonly activation?: ActivationFormat;
+  readonly activation?: ActivationOf;
   /** The unrounded block, for needs with `cross`; it runs through every stage. */
   readonly float?: Stream;
 }
@@ -67,7 +69,7 @@ export async function runStage(context: PassContext, pass: StagePass): Promise<M
   const wanted = new Map<string, SiteNeeds>();
   for (const site of blockSites(config, layer).filter((s) => s.stage === stage)) {
     const needs = pass.needs?.(site);
-    if (needs && (needs.gram || needs.cross || needs.moments)) wanted.set(site.name, needs);
+    if (needs && (needs.gram || needs.cross || needs.moments || needs.range)) wanted.set(site.name, needs);
   }
   const crossed = [...wanted].filter(([, needs]) => needs.cross).map(([name]) => name);
   const run = await openRun(context, pass, pass, wanted);
@@ -121,13 +123,15 @@ async function openRun(context: PassContext, pass: StagePass, stream: Stream, wa
     activation,
     collect(site) {
       const needs = wanted.get(site.name);
-      return needs && { gram: needs.gram ?? false, cross: needs.cross ?? false, input: needs.moments ?? false };
+      if (!needs) return undefined;
+      const { gram = false, cross = false, moments = false, range } = needs;
+      return { gram, cross, input: moments, exact: range !== undefined };
     },
   });
   const executable = await context.backend.compile(graph, { params: block.buffers });
   const { reads, gives } = stageValues(config, layer, stage);
   const made = new Map<StageValue, ActivationStore>();
-  for (const name of gives) {
+  for (const name of pass.statisticsOnly ? [] : gives) {
     const from = predecessor[name];
     const taken = inPlace && from ? stores.get(from) : undefined;
     const size = batch * tokens * rowWidth(config, layer, name);

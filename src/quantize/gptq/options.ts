@@ -18,7 +18,7 @@ export interface GptqOptions {
   staticGroups: boolean;
   /** Columns whose errors are passed on together. Changes nothing but the last bits without asymmetry. */
   blockSize: number;
-  /** α of GPTAQ's correction towards the outputs on unquantized inputs (arXiv 2504.02772); 0: plain GPTQ. */
+  /** α of GPTAQ's correction towards the outputs on unquantized inputs (arXiv 2504.02692); 0: plain GPTQ. */
   asymmetry: number;
 }
 

@@ -2,7 +2,7 @@
 //
 // The factor is computed as published (Cholesky of H, inverse, upper Cholesky of the inverse; the kernels need one
 // Cholesky and one triangular inverse). Columns are rounded as in arXiv 2210.17323, algorithm 1, with GPTAQ's terms
-// (arXiv 2504.02772) in blocks as its program has them. Everything is in processing order.
+// (arXiv 2504.02692) in blocks as its program has them. Everything is in processing order.
 
 import type { Grid } from '../../formats/grid.ts';
 

@@ -17,6 +17,7 @@ import { tensorStreams } from '../streams.ts';
 import type { TensorQuantizer } from '../tensor-quantizer.ts';
 import type { Importance } from './importance.ts';
 import { calibrationMethod, roundedOnReading } from './method.ts';
+import { rangeRules, withFixedInputs } from './static-activations.ts';
 
 export interface RecipeRun {
   readonly recipe: Recipe;
@@ -79,10 +80,12 @@ export async function applyRecipe(run: RecipeRun): Promise<AppliedRecipe | undef
   if (!calibration) throw new Error('applyRecipe: the recipe needs calibration text');
   const { ids, window, backend, memory } = calibration;
   const method = calibrationMethod({ recipe, config: weights.config, formats, solver, tools });
+  const rangeOf = rangeRules(recipe);
   const plan = await planCalibration({
     weights,
     formats,
     method,
+    rangeOf,
     samples: ids.length / window,
     window,
     backend,
@@ -94,10 +97,11 @@ export async function applyRecipe(run: RecipeRun): Promise<AppliedRecipe | undef
     weights,
     formats,
     method,
+    rangeOf,
     profile,
     splitProfile: run.splitProfile ?? false,
     signal: run.signal,
     onProgress: run.onProgress,
   });
-  return { ...solved, profile, plan };
+  return { ...solved, weights: withFixedInputs(solved.weights, recipe, solved.reports), profile, plan };
 }

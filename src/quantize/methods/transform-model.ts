@@ -11,8 +11,9 @@ import { checkKvScheme, parseKvScheme } from '../../models/kv-scheme.ts';
 import { runtimeLayers } from '../../models/runtime-layers.ts';
 import { type ActivationRule, printRuntime, type RuntimeScheme } from '../../models/runtime-scheme.ts';
 import type { ModelWeights } from '../../models/weights.ts';
+import { activationEntries } from '../recipe/activations.ts';
 import { findStep, type Recipe } from '../recipe/recipe.ts';
-import type { StepOptions } from '../recipe/steps.ts';
+import { type StepOptions, stepName, stepRule } from '../recipe/steps.ts';
 import type { RotationOptions } from '../rotate/options.ts';
 import { rotateModel } from '../rotate/rotate-model.ts';
 
@@ -26,10 +27,11 @@ export interface TransformedModel {
  * The model as it will run, before anything is rounded.
  *
  * Throws a user error for rotations that do not fit the model, rules that match no layer, formats that activations
- * cannot have, and KV schemes that do not suit its heads.
+ * cannot have, KV schemes that do not suit its heads, and static ranges of the source that a step makes wrong.
  */
 export async function transformModel(source: ModelWeights, recipe: Recipe): Promise<TransformedModel> {
   const notes: string[] = [];
+  refuseStaleRanges(source, recipe);
   const rotation = findStep(recipe, 'rotate');
   const rotated = rotation
     ? await rotateModel(source, rotationOptions(source.config, rotation, recipe, notes))
@@ -45,6 +47,19 @@ export async function transformModel(source: ModelWeights, recipe: Recipe): Prom
     activations: activations.length > 0 ? activations : runtime.activations,
   };
   return { weights: withRuntime(rotated, scheme), notes };
+}
+
+/** Static ranges that a model came with are those of its inputs as they were. */
+function refuseStaleRanges({ config, location }: ModelWeights, recipe: Recipe): void {
+  const step = recipe.steps.map(stepName).find((name) => stepRule(name).phase === 'transform');
+  if (!step || recipe.activations !== undefined || config.runtime.activations.every(({ fixed }) => !fixed)) return;
+  throw userError({
+    code: 'stale-ranges',
+    op: 'activations',
+    problem: `${step} changes the inputs of layers, whose static ranges the model brings along`,
+    file: location,
+    fix: 'set activations, as in --activations int8-tensor:static, or start from the original model',
+  });
 }
 
 /** The same weights under another runtime scheme. */
@@ -79,12 +94,10 @@ function fittingBlock(config: DecoderConfig, block: number): number {
   return size;
 }
 
-/** Rules for the layers' inputs; one format stands for all layers. */
+/** Rules for the layers' inputs, one for each of the recipe; scales of static ones come from calibration. */
 function activationRules(config: DecoderConfig, { activations }: Recipe): ActivationRule[] {
-  if (activations === undefined) return [];
-  const given = typeof activations === 'string' ? [{ match: '.', format: activations }] : activations;
   const layers = runtimeLayers(config);
-  return given.map(({ match, format: name }) => {
+  return activationEntries(activations).map(({ match, format: name }) => {
     const format = parseFormat(name);
     const pattern = new RegExp(match);
     const matched = layers.filter((layer) => pattern.test(layer.name));

@@ -3,9 +3,6 @@
 // Entries are read one file at a time, without defaults, so that an error names the file that holds the value; merging
 // and defaults come after (recipe.ts). Formats are written back in their canonical spelling.
 
-import { SubbyteError } from '../../errors.ts';
-import { nearest } from '../../formats/edit-distance.ts';
-import { formatName, parseFormat } from '../../formats/registry.ts';
 import { ggufPresets } from '../../models/gguf-presets.ts';
 import {
   choiceField,
@@ -15,21 +12,24 @@ import {
   longestText,
   mapSchema,
   readGiven,
-  readMap,
-  readText,
   textField,
   type Values,
   wholeField,
 } from '../../settings/fields.ts';
-import { inside, type Place, wrongAt, wrongValue } from '../../settings/place.ts';
+import { inside, type Place } from '../../settings/place.ts';
+import { type Activations, type ActivationsInput, activations } from './activations.ts';
+import {
+  type FormatRule,
+  mostRules,
+  patternSchema,
+  readFormat,
+  readList,
+  readPattern,
+  readRules,
+  ruleSchema,
+} from './format-rules.ts';
 import { readSteps, type StepInput, stepListSchema } from './step-list.ts';
 import type { Step } from './steps.ts';
-
-/** Tensors by a regular expression that is searched for in their names, and their format. */
-export interface FormatRule {
-  readonly match: string;
-  readonly format: string;
-}
 
 const calibration = {
   text: textField('text, JSONL or Parquet file, or hf:datasets/org/name; absent: a sample that ships'),
@@ -45,7 +45,7 @@ export const calibrationFields: Fields = calibration;
 /** A recipe before defaults, as files and programs may write it; null takes back what an extended recipe says. */
 export interface RecipeOverrides {
   readonly format?: string | null;
-  readonly activations?: string | readonly FormatRule[] | null;
+  readonly activations?: ActivationsInput | null;
   readonly kv?: string | null;
   readonly exclude?: readonly string[];
   readonly layers?: readonly FormatRule[];
@@ -55,37 +55,16 @@ export interface RecipeOverrides {
 }
 
 /** The same, checked: every step with all its options. */
-export interface GivenEntries extends Omit<RecipeOverrides, 'steps'> {
+export interface GivenEntries extends Omit<RecipeOverrides, 'steps' | 'activations'> {
+  readonly activations?: Activations | null;
   readonly steps?: readonly Step[];
 }
-
-const mostRules = 1000;
-const longestPattern = 500;
-const patternSchema = { type: 'string', minLength: 1, maxLength: longestPattern };
-const formatSchema = { type: 'string', minLength: 1, description: 'a name of `subbyte formats`' };
-const ruleSchema = {
-  type: 'array',
-  maxItems: mostRules,
-  items: {
-    type: 'object',
-    properties: { match: { ...patternSchema, format: 'regex' }, format: formatSchema },
-    required: ['match', 'format'],
-    additionalProperties: false,
-  },
-};
 
 const format: Field<string | undefined> = {
   doc: "format of the decoder's linear layers, or one of llama.cpp's mixtures (q4_k_m)",
   fallback: undefined,
   schema: { type: 'string', minLength: 1 },
   read: (value, place) => readFormat(value, place, ggufPresets),
-};
-
-const activations: Field<string | readonly FormatRule[] | undefined> = {
-  doc: "format of the linear layers' inputs, or rules for layers by name, the last that matches holds; absent: f32",
-  fallback: undefined,
-  schema: { anyOf: [{ type: 'string', minLength: 1 }, ruleSchema] },
-  read: (value, place) => (Array.isArray(value) ? readRules(value, place) : readFormat(value, place)),
 };
 
 const exclude: Field<readonly string[]> = {
@@ -139,49 +118,6 @@ export function mergeEntries(base: GivenEntries, over: GivenEntries): GivenEntri
   const merged = { ...base, ...over };
   if (!base.calibration && !over.calibration) return merged;
   return { ...merged, calibration: { ...base.calibration, ...over.calibration } };
-}
-
-function readFormat(value: unknown, place: Place, mixtures: readonly string[] = []): string {
-  const text = readText(value, place);
-  const mixture = mixtures.find((name) => name === text.trim().toLowerCase());
-  if (mixture) return mixture;
-  try {
-    return formatName(parseFormat(text));
-  } catch (cause) {
-    if (!(cause instanceof SubbyteError)) throw cause;
-    const { code, problem, got, expected, fix } = cause.details;
-    const close = nearest(text, mixtures);
-    throw wrongAt(place, { code, problem, got, expected, fix: close ? `did you mean "${close}"?` : fix });
-  }
-}
-
-function readRules(value: unknown, place: Place): FormatRule[] {
-  return readList(value, place, 'a list of { match, format }').map((rule, i) => {
-    const at = inside(place, i);
-    const { match, format } = readMap(rule, at, ['match', 'format']);
-    const pattern = readPattern(match, inside(at, 'match'));
-    try {
-      new RegExp(pattern);
-    } catch (cause) {
-      throw wrongAt(inside(at, 'match'), {
-        problem: `${JSON.stringify(pattern)} is not a regular expression (${(cause as Error).message.split(': ').pop()})`,
-        fix: 'escape special characters with a backslash',
-      });
-    }
-    return { match: pattern, format: readFormat(format, inside(at, 'format')) };
-  });
-}
-
-function readList(value: unknown, place: Place, expected: string): readonly unknown[] {
-  if (!Array.isArray(value)) throw wrongValue(place, value, expected);
-  if (value.length <= mostRules) return value;
-  throw wrongAt(place, { problem: 'a list is too long', got: value.length, expected: `at most ${mostRules} entries` });
-}
-
-function readPattern(value: unknown, place: Place): string {
-  const text = readText(value, place);
-  if (text.length <= longestPattern) return text;
-  throw wrongValue(place, text, `at most ${longestPattern} characters`);
 }
 
 /** JSON Schema of a recipe file, for editors. */

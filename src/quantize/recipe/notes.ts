@@ -1,12 +1,13 @@
 // What is worth saying about a recipe before it runs: combinations that work and hardly ever do what was meant.
 
+import { activationEntries } from './activations.ts';
 import { findStep, type Recipe } from './recipe.ts';
 
 /** One sentence each; empty for most recipes. */
 export function recipeNotes(recipe: Recipe): string[] {
   const rotate = findStep(recipe, 'rotate');
   const gptq = findStep(recipe, 'gptq');
-  const plain = recipe.activations === undefined || recipe.activations.length === 0;
+  const plain = activationEntries(recipe.activations).length === 0;
   const online = rotate && (rotate.down === 'online' || rotate.out === 'online' || rotate.block > 0);
   const notes = [
     plain && findStep(recipe, 'smooth')

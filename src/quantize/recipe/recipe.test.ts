@@ -21,6 +21,32 @@ const format = fc.constantFrom('int4-g128-asym', 'MXFP4', 'nvfp4', 'int8_channel
 const rules = fc.array(fc.record({ match: fc.constantFrom('down_proj', '\\.0\\.', '^a|b$'), format }), {
   maxLength: 3,
 });
+/** Options of static ranges, among them those that are defaults anyway. */
+const ranges = fc.oneof(
+  fc.constant({}),
+  fc.constant({ ranges: 'dynamic' as const }),
+  some({ clip: fc.constantFrom('minmax' as const, 'mse' as const, 'kl' as const) }).map((o) => ({
+    ...o,
+    ranges: 'static' as const,
+  })),
+  some({ percentile: fc.double({ min: 50, max: 100, noNaN: true }) }).map((o) => ({
+    ...o,
+    ranges: 'static' as const,
+    clip: 'percentile' as const,
+  })),
+);
+const tensorFormat = fc.constantFrom('int8-tensor', 'INT4_TENSOR', 'int8-tensor-sr');
+const activations = fc.oneof(
+  format,
+  rules,
+  fc.constantFrom('int8-tensor:static', 'fp8-e4m3-tensor:static:mse', 'int8-tensor-asym : static : percentile'),
+  fc.tuple(tensorFormat, ranges).map(([format, o]) => ({ format, ...o })),
+  fc.array(
+    fc.tuple(tensorFormat, ranges).map(([format, o]) => ({ match: 'a|b', format, ...o })),
+    { maxLength: 3 },
+  ),
+  fc.constant(null),
+);
 const optional = (name: string, options: fc.Arbitrary<object>) =>
   fc.oneof(
     fc.constant([name]),
@@ -64,7 +90,7 @@ const steps = fc
   .map((lists) => lists.flat());
 const overrides = some({
   format: fc.oneof(format, fc.constant('q4_k_m')),
-  activations: fc.oneof(format, rules, fc.constant(null)),
+  activations,
   kv: fc.option(text),
   exclude: fc.array(text, { maxLength: 3 }),
   layers: rules,
@@ -164,6 +190,27 @@ describe('a recipe', () => {
     });
   });
 
+  it('reads every spelling of static ranges as one', () => {
+    const read = (activations: RecipeOverrides['activations']) => createRecipe({ activations }).activations;
+    const whole = { format: 'int8-tensor', ranges: 'static', clip: 'minmax' };
+    expect(read('INT8_tensor:static')).toEqual(whole);
+    expect(read(' int8-tensor : static : minmax ')).toEqual(whole);
+    expect(read({ format: 'int8-tensor', ranges: 'static' })).toEqual(whole);
+    expect(read('int8-tensor:static:percentile')).toEqual({ ...whole, clip: 'percentile', percentile: 99.99 });
+    expect(read({ format: 'int8-tensor', ranges: 'static', clip: 'percentile', percentile: 99 })).toEqual({
+      ...whole,
+      clip: 'percentile',
+      percentile: 99,
+    });
+    expect(read({ format: 'INT8_TOKEN', ranges: 'dynamic' })).toBe('int8-token');
+    expect(read([{ match: 'x', format: 'int8-tensor', ranges: 'static', clip: 'kl' }])).toEqual([
+      { match: 'x', ...whole, clip: 'kl' },
+    ]);
+    expect(read([{ match: 'x', format: 'mxfp4', ranges: 'dynamic' }])).toEqual([{ match: 'x', format: 'mxfp4' }]);
+    expect(needsText(createRecipe({ activations: 'int8-tensor:static' }))).toBe(true);
+    expect(needsText(createRecipe({ activations: 'int8-tensor' }))).toBe(false);
+  });
+
   it('says which value of a program is wrong', () => {
     const base = createRecipe();
     expect(() => mergeRecipe(base, { calibration: { samples: 0.5 } })).toThrow(
@@ -201,6 +248,8 @@ describe('a recipe', () => {
     expect(notes({ steps: [{ rotate: { queryKey: true } }], activations: 'int8-token' })).toMatch(/queryKey.*set kv/);
     expect(notes({ format: 'nvfp4', activations: 'nvfp4', steps: ['rotate'] })).toMatch(/groups of 16/);
     expect(notes({ format: 'int2-g64-asym', steps: [{ gptq: { asymmetry: 1 } }] })).toMatch(/2 bits/);
+    expect(notes({ activations: 'int8-tensor:static', steps: ['smooth'] })).toBe('');
+    expect(notes({ activations: [], steps: ['smooth'] })).toMatch(/set activations/);
     expect(notes({ format: 'int4-channel', activations: 'int4-token', steps: ['rotate', 'gptq'] })).toBe('');
   });
 });

@@ -7,23 +7,24 @@
 import { createHash } from 'node:crypto';
 import { fillDefaults } from '../../settings/fields.ts';
 import { withoutFile } from '../../settings/place.ts';
+import { type Activations, activationEntries, isStatic } from './activations.ts';
 import {
   type CalibrationOptions,
   calibrationFields,
   entries,
-  type FormatRule,
   type GivenEntries,
   mergeEntries,
   type RecipeOverrides,
   readEntries,
 } from './entries.ts';
+import type { FormatRule } from './format-rules.ts';
 import { type Step, type StepName, type StepOptions, stepName, stepRule } from './steps.ts';
 
 export interface Recipe {
   /** Of the decoder's linear layers; a format's canonical name, or one of llama.cpp's mixtures. */
   readonly format?: string;
   /** Of the linear layers' inputs; absent: f32. */
-  readonly activations?: string | readonly FormatRule[];
+  readonly activations?: Activations;
   /** Formats of the KV cache, as written. */
   readonly kv?: string;
   /** Globs of tensors that stay as they are stored. */
@@ -66,6 +67,7 @@ export function findStep<N extends StepName>(recipe: Recipe, name: N): StepOptio
 
 /** Whether the recipe measures the model on calibration text. */
 export function needsText(recipe: Recipe): boolean {
+  if (activationEntries(recipe.activations).some(isStatic)) return true;
   return recipe.steps.some(
     (step) => stepRule(stepName(step)).calibrated && !('imatrix' in step && step.imatrix.file !== undefined),
   );

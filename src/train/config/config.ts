@@ -56,7 +56,7 @@ const docs: Record<keyof typeof sections, string> = {
 
 const single = {
   steps: wholeField(1000, { least: 1, most: 1e9 }, 'updates of the weights'),
-  device: choiceField(['auto', 'wasm', 'reference'], 'auto', 'where to compute'),
+  device: choiceField(['auto', 'wasm', 'webgpu', 'reference'], 'auto', 'where to compute; auto: wasm'),
 } satisfies Fields;
 
 const entries: Fields = {

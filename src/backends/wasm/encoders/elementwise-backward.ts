@@ -12,6 +12,7 @@ import type { AdamWAttributes, MomentumAttributes, SgdAttributes } from '../../.
 import type { RoundStateAttributes } from '../../../graph/ops/round-state.ts';
 import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
 import { elementCount, type Shape } from '../../../tensor/shape.ts';
+import { broadcastStrides, mergeDimensions, strides } from '../../dimensions.ts';
 import { dense, type EncodeContext, f32, type OpEncoder, rowsAndColumns, type Word } from '../encoder.ts';
 import {
   adamwKernel,
@@ -27,7 +28,6 @@ import {
   unaryBackwardKernel,
 } from '../kernel-ids.ts';
 import { sourceWords } from '../matmul-source.ts';
-import { broadcastStrides, mergeDimensions, strides } from './dimensions.ts';
 import { f64Words } from './words.ts';
 
 /** Addresses of all inputs, then of all outputs. */

@@ -4,9 +4,9 @@ import type { AffineAttributes } from '../../../graph/ops/affine.ts';
 import type { ArithmeticName } from '../../../graph/ops/arithmetic.ts';
 import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
 import { elementCount } from '../../../tensor/shape.ts';
+import { broadcastStrides, mergeDimensions } from '../../dimensions.ts';
 import { dense, f32, type OpEncoder } from '../encoder.ts';
 import { affineKernel, arithmeticKernel, swigluKernel, unaryKernel } from '../kernel-ids.ts';
-import { broadcastStrides, mergeDimensions } from './dimensions.ts';
 
 export const unaryEncoder: OpEncoder = {
   encode({ node, inputs, outputs }) {

@@ -7,11 +7,11 @@ import type {
   TransposeAttributes,
 } from '../../../graph/ops/layout.ts';
 import { elementCount } from '../../../tensor/shape.ts';
+import { broadcastStrides, mergeDimensions, strides } from '../../dimensions.ts';
 import { type Command, dense, type OpEncoder, type Operand } from '../encoder.ts';
 import { copyStridedKernel, embeddingKernel, fillKernel } from '../kernel-ids.ts';
 import { decodeCommand } from '../matmul.ts';
 import { sourceWords, valuesAddress } from '../matmul-source.ts';
-import { broadcastStrides, mergeDimensions, strides } from './dimensions.ts';
 
 function copy(from: number, to: number, shape: readonly number[], layouts: readonly number[][]): Command {
   const dims = mergeDimensions(shape, layouts);

@@ -152,14 +152,26 @@ function rowScratch(threads: number): { statuses: number; copies: number; own: n
   return { statuses, copies: 2 * statuses, own: 2 * statuses + 128 * threads };
 }
 
+/** The divisor of maxima among the words of `specWords`. */
+const divisorWord = 13;
+
 /** The same by the SIMD kernels, for formats and widths that they know. */
-function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: number, threads: number): Command[] {
+function encodeByRows(
+  x: number,
+  y: PackedOperand,
+  spec: QuantSpec,
+  { fixed }: QuantizeAttributes,
+  scratch: number,
+  threads: number,
+): Command[] {
   const { rows, cols } = y;
   const { statuses, copies, own } = rowScratch(threads);
   const wholeTensor = spec.granularity.kind === 'tensor';
   const twoLevel = spec.scale.tensorScale;
-  const template = [
-    ...[x, 0, rows, cols, ...specWords(spec, cols, 1)],
+  const words: Word[] = specWords(spec, cols, 1);
+  if (fixed) words[divisorWord] = f32(1);
+  const template: Word[] = [
+    ...[x, 0, rows, cols, ...words],
     ...[y.codes, packedRowBytes(elementBits(spec.element), cols), y.scales, y.zeroPoints],
     ...[scratch + own, rowThreadBytes(spec, rows, cols), scratch + statuses, -1],
   ];
@@ -167,7 +179,8 @@ function encodeByRows(x: number, y: PackedOperand, spec: QuantSpec, scratch: num
     kernel: quantizeByRowsKernel,
     args: [
       ...[scratch, twoLevel ? 1 : 0, wholeTensor ? 1 : 0, y.tensorScale, ...f64Words(elementCodec(spec).max)],
-      ...[...f64Words(twoLevel ? scaleMax(spec.scale.format) : 1), scratch + copies, 0, ...template],
+      ...[...f64Words(twoLevel ? scaleMax(spec.scale.format) : 1), scratch + copies],
+      ...[f32(fixed?.scale ?? 0), ...template],
     ],
   };
   const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, scratch] };
@@ -196,7 +209,7 @@ function encodeSpec(
   { inputs, outputs, scratch, threads }: EncodeContext,
   y: PackedOperand,
   spec: QuantSpec,
-  { seed, stream, bound = 0 }: QuantizeAttributes,
+  { seed, stream, fixed, bound = 0 }: QuantizeAttributes,
 ): Command[] {
   const x = dense(inputs, 0).address;
   const step = inputs.length > 1 ? dense(inputs, 1).address : 0;
@@ -206,7 +219,7 @@ function encodeSpec(
   const own = scratch + alignedBytes(4 * threads);
   const rowBytes = packedRowBytes(elementBits(spec.element), cols);
   const maximum: Command = { kernel: quantizeMaximumKernel, args: [x, rows * cols, maxima] };
-  if (isTrainingMxfp4(spec, cols)) {
+  if (!fixed && isTrainingMxfp4(spec, cols)) {
     const constant = spec.scale.tensorScale ? Math.fround(4 / 3) : 1;
     const general = [x, rows, cols, y.codes, rowBytes, y.scales, 0, y.tensorScale, 0, 0, 0];
     const args = [
@@ -216,12 +229,14 @@ function encodeSpec(
     ];
     return [{ kernel: quantizeMxfp4Kernel, args }];
   }
+  // under a fixed scale rows do not depend on each other
+  const independent: QuantSpec = fixed ? { ...spec, granularity: { kind: 'token' } } : spec;
   const words = [x, rows, cols, y.codes, rowBytes, y.scales, y.zeroPoints, y.tensorScale, maxima, own];
   const quantize: Command = {
     kernel: chosenKind(spec) === 0 ? quantizeSpecKernel : quantizeNvfp4Kernel,
     args: [
-      ...[...words, threadBytes(spec, rows, cols), ...formatWords(spec, rows, cols, seed, stream)],
-      ...[step, bits, f32(bound), chosenKind(spec)],
+      ...[...words, threadBytes(spec, rows, cols), ...formatWords(independent, rows, cols, seed, stream)],
+      ...[f32(fixed?.scale ?? 0), fixed?.zeroPoint ?? 0, step, bits, f32(bound), chosenKind(spec)],
     ],
   };
   return tensorLevels(spec) === 1 ? [maximum, quantize] : [quantize];
@@ -263,7 +278,7 @@ export const quantizeEncoder: OpEncoder = {
     const count = y.rows * y.cols;
     switch (format.kind) {
       case 'quant':
-        if (byRows(node, format, y.cols)) return encodeByRows(x, y, format, scratch, threads);
+        if (byRows(node, format, y.cols)) return encodeByRows(x, y, format, attributes, scratch, threads);
         return encodeSpec(context, y, format, attributes);
       case 'float': {
         const kind = { f32: 0, f16: 1, bf16: 2 }[format.name];

@@ -3,6 +3,7 @@
 import type { NormAttributes } from '../../../graph/ops/norm.ts';
 import type { TopKBackwardAttributes } from '../../../graph/ops/top-k.ts';
 import { elementCount } from '../../../tensor/shape.ts';
+import { roles } from '../../dimensions.ts';
 import { alignedBytes } from '../allocator.ts';
 import { dense, f32, type OpEncoder, rowsAndColumns } from '../encoder.ts';
 import {
@@ -14,7 +15,6 @@ import {
   softmaxBackwardKernel,
   topKBackwardKernel,
 } from '../kernel-ids.ts';
-import { roles } from './dimensions.ts';
 
 export const softmaxBackwardEncoder: OpEncoder = {
   encode({ inputs, outputs }) {

@@ -5,6 +5,7 @@ import type { NormAttributes } from '../../../graph/ops/norm.ts';
 import type { ReduceAttributes } from '../../../graph/ops/reduce.ts';
 import type { TopKAttributes } from '../../../graph/ops/top-k.ts';
 import { elementCount } from '../../../tensor/shape.ts';
+import { roles } from '../../dimensions.ts';
 import { dense, f32, type OpEncoder, rowsAndColumns } from '../encoder.ts';
 import {
   argmaxKernel,
@@ -15,7 +16,6 @@ import {
   softmaxKernel,
   topKKernel,
 } from '../kernel-ids.ts';
-import { roles } from './dimensions.ts';
 
 export const reduceEncoder: OpEncoder = {
   encode({ node, inputs, outputs }) {

@@ -11,7 +11,7 @@
 // of six rows of Q and dO 2·R·D; panels along rows of Q and dO 2·R·D8; keys or values 64·D, keys 64·D8; a panel of six
 // 6·64; a tile 64; P and dP 2·R·S8.
 
-import { cacheRangeError } from '../../kernel-ids';
+import { cacheRangeError } from '../../../data-error-codes';
 import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
 import { exp4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';

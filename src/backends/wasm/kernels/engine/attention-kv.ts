@@ -9,7 +9,7 @@
 // Scratch per thread, in floats (D8: D rounded up to 8): Q 60·D8, O 60·D8, panels of Q 60·D, of K 64·D, of V 64·D8,
 // P 60·64 twice, one panel of P 6·64, maxima and sums 120, the decoded block 64·D8.
 
-import { cacheRangeError } from '../../kernel-ids';
+import { cacheRangeError } from '../../../data-error-codes';
 import { address, at, real, word } from '../common/args';
 import {
   blockKeys,

@@ -3,7 +3,7 @@
 import { address, at, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
-import { cacheRangeError } from '../../kernel-ids';
+import { cacheRangeError } from '../../../data-error-codes';
 import { transposeMatrix } from './transpose';
 
 /** Stores one 32-bit word `count` times. Words: out, count, word. */

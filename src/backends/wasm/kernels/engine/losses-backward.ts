@@ -9,7 +9,7 @@
 // Scratch: normalizers [N], G, 1024 decoded rows of a packed weight; per thread that of the matrix product, one decoded
 // row, and the words of three products.
 
-import { targetError } from '../../kernel-ids';
+import { targetError } from '../../../data-error-codes';
 import { address, at, loadOne, storeOne, word } from '../common/args';
 import { barrier } from '../common/barrier';
 import { exp4 } from '../common/math';

@@ -6,7 +6,7 @@
 // second command combines the chunks of each row in order.
 // Scratch per thread: that of the matrix product, then one tile of logits.
 
-import { targetError } from '../../kernel-ids';
+import { targetError } from '../../../data-error-codes';
 import { address, at, maxLanes, sumLanes, word } from '../common/args';
 import { exp4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';

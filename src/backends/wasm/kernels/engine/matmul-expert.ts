@@ -8,7 +8,7 @@
 // share a row of A.
 
 import { shareEnd, shareStart } from '../common/share.ts';
-import { expertIndexError } from '../../kernel-ids.ts';
+import { expertIndexError } from '../../../data-error-codes';
 import { reportError } from './error.ts';
 import { sourceAlong, sourceKind } from './matmul-decode.ts';
 import { fewRows, product, smallRows, threadScratch } from './matmul-f32.ts';

@@ -6,7 +6,7 @@
 // i32), count, then the constants.
 
 import { errorAddress } from '../../control.ts';
-import { stepError } from '../../kernel-ids';
+import { stepError } from '../../../data-error-codes';
 import { address, at, loadOne, real, storeOne, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';

@@ -8,7 +8,7 @@
 // words (quantize-spec.ts), then from 37 on: start (address), B, W, G·D, T, sinks, group, bits, scratch.
 // Scratch of a thread: group floats, group bytes, one tile.
 
-import { cacheRangeError, nonFiniteError } from '../../kernel-ids';
+import { cacheRangeError, nonFiniteError } from '../../../data-error-codes';
 import { address, at, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';

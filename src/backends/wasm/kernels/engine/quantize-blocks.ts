@@ -1,6 +1,6 @@
 // The op quantize for 16-bit floats, Q4_0, Q8_0 and HiF4: ports of src/formats/bits.ts, ggml/legacy.ts and hif4.ts.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';

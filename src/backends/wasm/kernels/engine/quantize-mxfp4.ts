@@ -10,7 +10,7 @@
 // (address or 0), bound, 4/3 or 1 as f32, scratch of the threads (256 bytes each), then from word 16 on the words of
 // quantizeSpec.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { e8m0Code } from '../quantize/scale';

@@ -1,10 +1,10 @@
 // The op quantize for NVFP4 with a choice or a correction: four-over-six and MS-EDEN, one group at a time.
 //
 // Ports of src/formats/nvfp4.ts and ms-eden.ts with the same bytes. Words: those of quantizeSpec, of which the format words
-// say the groups and, as maxima of element and scale, what the tensor scale divides by; word 40 is 1 for four-over-six, 2
+// say the groups and, as maxima of element and scale, what the tensor scale divides by; word 42 is 1 for four-over-six, 2
 // for MS-EDEN.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { fourOverSix, measureMse } from '../quantize/choose';
@@ -18,8 +18,8 @@ const wSeed: i32 = 30;
 const wStream: i32 = 31;
 const wMax: i32 = 33;
 const wScaleMax: i32 = 35;
-const wStep: i32 = 37;
-const wKind: i32 = 40;
+const wStep: i32 = 39;
+const wKind: i32 = 42;
 const kindEden: i32 = 2;
 const lastScale: u32 = 126;
 

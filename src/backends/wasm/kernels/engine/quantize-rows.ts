@@ -2,12 +2,13 @@
 //
 // Their argument block holds numbers that follow from the data when a scale covers the whole tensor. Every thread
 // therefore copies the block to its own scratch and completes it from the maxima that a command before this one
-// gathered; all threads compute the same numbers.
+// gathered; all threads compute the same numbers. A fixed scale stands where the largest magnitude would, with 1 as the
+// divisor; the maxima then only tell whether all values are finite.
 //
 // Words: maxima, 1 for a tensor scale, 1 for one scale of the whole tensor, tensor scale (address), element maximum
-// and scale maximum (f64, two words each), copies (128 bytes a thread), unused, then the 30 words of quantizeRows.
+// and scale maximum (f64, two words each), copies (128 bytes a thread), bits of a fixed scale or 0, then the 30 words of quantizeRows.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, word } from '../common/args';
 import { quantizeRows } from '../quantize/index';
 import { reportError } from './error';
@@ -38,7 +39,8 @@ export function quantizeByRows(args: usize, thread: i32, threads: i32): void {
       reportError(nonFiniteError, 0);
       return;
     }
-    store<i32>(copy + fixedMaximumAt, bits);
+    const fixed = word(args, 9);
+    store<i32>(copy + fixedMaximumAt, fixed != 0 ? fixed : bits);
   }
   if (thread == 0) store<f32>(address(args, 3), g);
   quantizeRows(copy, thread, threads);

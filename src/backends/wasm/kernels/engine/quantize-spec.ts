@@ -6,11 +6,11 @@
 // A second-level scale follows from the largest magnitude of all rows, which a command before this one gathered.
 //
 // Words: x, rows, columns, codes, bytes of a packed row, scales, zero points, tensor scale (address), maxima of the
-// threads, scratch, its bytes for a thread, the format words of encoders/quantize.ts, then the address of the step (0:
-// none), that of the bits of values that are not clipped (0: none), and their bound.
+// threads, scratch, its bytes for a thread, the format words of encoders/quantize.ts, a fixed scale or 0, its zero point,
+// then the address of the step (0: none), that of the bits of values that are not clipped (0: none), and their bound.
 // Scratch of a thread: column codes, then for each tile of a band step, minimum, zero point and maximum.
 
-import { nonFiniteError } from '../../kernel-ids';
+import { nonFiniteError } from '../../../data-error-codes';
 import { address, at, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { decodeScale, e8m0Code, encodeScale, scaleE8m0, storeScale } from '../quantize/scale';
@@ -41,9 +41,11 @@ const wStream: i32 = 31;
 const wTwoLevel: i32 = 32;
 const wMax: i32 = 33; // f64, two words
 const wScaleMax: i32 = 35; // f64, two words
-const wStep: i32 = 37;
-const wBits32: i32 = 38;
-const wBound: i32 = 39;
+const wFixedScale: i32 = 37; // 0: the scale follows from the values
+const wFixedZero: i32 = 38;
+const wStep: i32 = 39;
+const wBits32: i32 = 40;
+const wBound: i32 = 41;
 
 const noLevels: i32 = 0;
 const fourThirds: i32 = 2; // wTwoLevel: a constant
@@ -243,6 +245,20 @@ export function fitTile(args: usize, x: usize, rowBytes: usize, height: i32, wid
   return true;
 }
 
+/** A tile of a tensor whose scale and zero point are fixed: rows are then independent. */
+function fixedTile(args: usize, x: usize, width: i32, row: i32, tile: usize): bool {
+  for (let i = 0; i < width; i++) if ((load<u32>(at(x, i)) & 0x7fffffff) >= 0x7f800000) return false;
+  const scale = real(args, wFixedScale);
+  const zero = word(args, wFixedZero);
+  store<f32>(tile, scale);
+  store<f32>(tile, 0, 4);
+  store<i32>(tile, zero, 8);
+  if (row > 0) return true;
+  storeScale(word(args, wScaleFormat), address(args, 5), 0, reinterpret<u32>(scale));
+  if (word(args, wZeroKind) != 0) store<u8>(address(args, 6), <u8>zero);
+  return true;
+}
+
 /** Codes of `width` values from column `first` of row `r`, one a byte; t is the step of random numbers. */
 export function encodeTileRow(
   args: usize,
@@ -337,6 +353,7 @@ export function quantizeSpec(args: usize, thread: i32, threads: i32): void {
   if (thread == 0) store<f32>(address(args, 7), g);
   const t = address(args, wStep) == 0 ? 0 : load<i32>(address(args, wStep));
   const marks = address(args, wBits32);
+  const fixed = word(args, wFixedScale) != 0;
   const bands = (rows + tileRows - 1) / tileRows;
   const end = shareEnd(bands, 1, thread, threads);
   for (let band = shareStart(bands, 1, thread, threads); band < end; band++) {
@@ -346,7 +363,11 @@ export function quantizeSpec(args: usize, thread: i32, threads: i32): void {
       const column = i * tileColumns;
       const width = min(tileColumns, columns - column);
       const from = at(x + <usize>first * rowBytes, column);
-      if (!fitTile(args, from, rowBytes, height, width, band * tiles + i, g, steps + (<usize>i << 4))) {
+      const tile = steps + (<usize>i << 4);
+      const finite = fixed
+        ? fixedTile(args, from, width, first, tile)
+        : fitTile(args, from, rowBytes, height, width, band * tiles + i, g, tile);
+      if (!finite) {
         reportError(nonFiniteError, first);
         return;
       }

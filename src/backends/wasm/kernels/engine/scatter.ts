@@ -3,7 +3,7 @@
 // embeddingBackward works on lists of positions by id (expertSort makes them), so that a row of the table belongs to
 // one thread and its sum has one order.
 
-import { expertIndexError } from '../../kernel-ids';
+import { expertIndexError } from '../../../data-error-codes';
 import { address, at, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';

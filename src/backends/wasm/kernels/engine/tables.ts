@@ -1,6 +1,6 @@
 // Rows of tables by id. A packed row is decoded by the code of the matrix products.
 
-import { embeddingIdError } from '../../kernel-ids';
+import { embeddingIdError } from '../../../data-error-codes';
 import { address, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';

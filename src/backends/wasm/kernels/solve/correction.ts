@@ -1,4 +1,4 @@
-// GPTAQ's correction P = strictly upper part of (D Uᵀ), times U, in f64 (arXiv 2504.02772; ptq-core 3.2).
+// GPTAQ's correction P = strictly upper part of (D Uᵀ), times U, in f64 (arXiv 2504.02692; ptq-core 3.2).
 //
 // In reversed order (panels.ts) U is the lower triangle X, and both products stay lower:
 //   T[i, j] = Σ_{k ≤ j} D[i, k] X[j, k] for j < i, 0 elsewhere;   P[i, j] = Σ_{j ≤ k < i} T[i, k] X[k, j].

@@ -1,7 +1,7 @@
 // Messages for errors that only the data can cause, found by a kernel during a run.
 
-import { modelError, type SubbyteError, userError } from '../../errors.ts';
-import type { Node } from '../../graph/graph.ts';
+import { modelError, type SubbyteError, userError } from '../errors.ts';
+import type { Node } from '../graph/graph.ts';
 import {
   cacheRangeError,
   embeddingIdError,
@@ -9,7 +9,7 @@ import {
   nonFiniteError,
   stepError,
   targetError,
-} from './kernel-ids.ts';
+} from './data-error-codes.ts';
 
 /** What the reported number is, and the largest that is allowed. */
 function describe(code: number, node: Node): [label: string, high: number] {
@@ -32,7 +32,7 @@ function describe(code: number, node: Node): [label: string, high: number] {
     case stepError:
       return ['the step', 2 ** 31 - 1];
     default:
-      throw new Error(`wasm: a kernel reported the unknown error ${code}`);
+      throw new Error(`a kernel reported the unknown error ${code}`);
   }
 }
 

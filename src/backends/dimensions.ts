@@ -1,6 +1,6 @@
 // Strides of shapes, also through broadcasting, and merging of dimensions that several layouts walk alike.
 
-import type { Shape } from '../../../tensor/shape.ts';
+import type { Shape } from '../tensor/shape.ts';
 
 /** Row-major strides in elements. */
 export function strides(shape: Shape): number[] {

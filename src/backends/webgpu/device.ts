@@ -1,0 +1,148 @@
+// One GPU: its adapter, limits and features, and what happens when it is lost.
+//
+// Features and limits are asked for at the adapter's maximum, since the defaults (128 MiB bindings, 16 KiB of workgroup
+// memory) are below what models need. The objects stay referenced for as long as the process lives (gpu.ts).
+
+import { deviceError, type SubbyteError } from '../../errors.ts';
+import { bindingAlignment } from './constants.ts';
+import { findGpu, type GpuOptions, keepAlive } from './gpu.ts';
+
+export interface DeviceOptions extends GpuOptions {
+  /** Largest buffer and binding in bytes, when less than the adapter allows (for tests). */
+  maximumBufferBytes?: number;
+  powerPreference?: GPUPowerPreference;
+}
+
+/** Features that kernels may ask for where the adapter has them. */
+const wantedFeatures = [
+  'shader-f16',
+  'subgroups',
+  'subgroup-size-control',
+  'timestamp-query',
+  'chromium-experimental-subgroup-matrix',
+];
+
+const wantedLimits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxUniformBufferBindingSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxComputeWorkgroupSizeZ',
+] as const;
+
+/** What kernels may know of the adapter when they choose tiles. */
+export interface GpuTraits {
+  readonly features: ReadonlySet<string>;
+  /** Bytes of workgroup memory. */
+  readonly workgroupBytes: number;
+  /** Threads in a workgroup, also along x. */
+  readonly workgroupThreads: number;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  readonly subgroupMatrices: readonly SubgroupMatrix[];
+}
+
+/** A matrix product that subgroups can do: a [M, K] × b [K, N]. */
+export interface SubgroupMatrix {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+export interface OpenDevice extends GpuTraits {
+  readonly device: GPUDevice;
+  readonly info: GPUAdapterInfo;
+  /** Largest buffer that a kernel can bind, a multiple of 256. */
+  readonly bufferBytes: number;
+  /** Set when the device was lost. */
+  readonly lost: GPUDeviceLostInfo | undefined;
+  /** The error to throw for work on a lost device, once it is known to be lost; undefined when it is not. */
+  lossError(op: string): Promise<SubbyteError | undefined>;
+}
+
+/** Opens the default adapter. Throws a device error when there is no WebGPU or no adapter. */
+export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevice> {
+  const gpu = await findGpu(options);
+  const powerPreference = options.powerPreference ?? 'high-performance';
+  const adapter = await gpu.requestAdapter({ powerPreference }).catch((cause) => {
+    throw noAdapter(options.adapter, cause);
+  });
+  if (!adapter) throw noAdapter(options.adapter);
+  keepAlive(adapter);
+  const { limits, info } = adapter;
+  const features = wantedFeatures.filter((name) => adapter.features.has(name));
+  const device = await adapter
+    .requestDevice({
+      requiredFeatures: features as GPUFeatureName[],
+      requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, limits[name]])),
+    })
+    .catch((cause) => {
+      throw noAdapter(undefined, cause);
+    });
+  keepAlive(device);
+  const { maximumBufferBytes = Infinity } = options;
+  const largest = Math.min(limits.maxBufferSize, limits.maxStorageBufferBindingSize, maximumBufferBytes);
+  let lost: GPUDeviceLostInfo | undefined;
+  void device.lost.then((reason) => {
+    lost = reason;
+  });
+  return {
+    device,
+    info,
+    features: new Set(features),
+    workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+    workgroupThreads: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
+    subgroupMinSize: info.subgroupMinSize,
+    subgroupMaxSize: info.subgroupMaxSize,
+    subgroupMatrices: subgroupMatrices(info),
+    bufferBytes: Math.floor(largest / bindingAlignment) * bindingAlignment,
+    get lost() {
+      return lost;
+    },
+    async lossError(op) {
+      // A failed call may be heard of before the loss that caused it.
+      if (!lost) await new Promise((resolve) => setTimeout(resolve, 50));
+      return lost && lossError(op, lost);
+    },
+  };
+}
+
+function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
+  const { subgroupMatrixConfigs = [] } = info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrix> };
+  return [...subgroupMatrixConfigs].map(({ componentType, resultComponentType, M, N, K }) => ({
+    componentType,
+    resultComponentType,
+    M,
+    N,
+    K,
+  }));
+}
+
+function noAdapter(name: string | undefined, cause?: Error): SubbyteError {
+  const problem = name ? `no graphics adapter is called ${name}` : 'no graphics adapter can be used';
+  const reason = cause ? ` (${cause.message.replace(/\s*\n[\s*]*/g, ', ')})` : '';
+  return deviceError(
+    {
+      code: 'webgpu-no-adapter',
+      op: 'webgpu',
+      problem: problem + reason,
+      fix: 'install a Vulkan, Metal or Direct3D 12 driver (on Debian: apt-get install libvulkan1 and the driver of the card), or choose the wasm backend',
+    },
+    { cause },
+  );
+}
+
+function lossError(op: string, { reason, message }: GPUDeviceLostInfo): SubbyteError {
+  return deviceError({
+    code: 'webgpu-device-lost',
+    op,
+    problem: reason === 'destroyed' ? 'the backend was disposed' : `the graphics device was lost (${message})`,
+    fix: 'open the backend again and go on from the last checkpoint',
+  });
+}

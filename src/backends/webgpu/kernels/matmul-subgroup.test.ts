@@ -1,0 +1,70 @@
+// The tensor-core kernels are valid WGSL. Dawn's null backend has every feature but runs nothing; results are compared
+// with float64 in bench/webgpu-matmul.ts, on a GPU.
+
+import { beforeAll, describe, expect, it } from 'vitest';
+import { findGpu, keepAlive } from '../gpu.ts';
+import { int8Matmul } from './matmul-i8.ts';
+import { type SubgroupMatmul, type SubgroupTile, subgroupMatmul } from './matmul-subgroup.ts';
+import { mxfp4Matvec } from './matvec-packed.ts';
+
+const tile: SubgroupTile = {
+  blockM: 128,
+  blockN: 128,
+  blockK: 32,
+  subgroupsM: 2,
+  subgroupsN: 2,
+  buffers: 1,
+  group: 0,
+};
+const sizes = { M: 256, N: 384, K: 512 };
+const f16 = { storage: 'f16', contiguous: 'k' } as const;
+const across = { storage: 'f16', contiguous: 'outer' } as const;
+const mxfp4 = { storage: 'mxfp4', contiguous: 'k' } as const;
+const int4 = { storage: 'int4-g128', contiguous: 'k' } as const;
+
+let device: GPUDevice;
+beforeAll(async () => {
+  const gpu = await findGpu({ backend: 'null' });
+  const adapter = keepAlive(await gpu.requestAdapter()) as GPUAdapter;
+  device = keepAlive(
+    await adapter.requestDevice({
+      requiredFeatures: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[],
+    }),
+  );
+});
+
+async function problems(code: string): Promise<string[]> {
+  device.pushErrorScope('validation');
+  const info = await device.createShaderModule({ code }).getCompilationInfo();
+  await device.popErrorScope();
+  return info.messages.map((m) => `${m.type}: ${m.message}`);
+}
+
+describe('kernels for tensor cores are valid WGSL', () => {
+  it.each<[string, Pick<SubgroupMatmul, 'a' | 'b'>, Partial<SubgroupTile>]>([
+    ['f16 NT', { a: f16, b: f16 }, {}],
+    ['f16 NN', { a: f16, b: across }, {}],
+    ['f16 TN', { a: across, b: across }, {}],
+    ['f16 NT, two buffers, in bands', { a: f16, b: f16 }, { buffers: 2, group: 2 }],
+    ['mxfp4 weight', { a: f16, b: mxfp4 }, {}],
+    ['int4 weight', { a: f16, b: int4 }, {}],
+    ['both mxfp4', { a: mxfp4, b: mxfp4 }, {}],
+  ])('%s', async (_, operands, changes) => {
+    const { code } = subgroupMatmul({ ...sizes, ...operands, tile: { ...tile, ...changes } });
+    expect(await problems(code)).toEqual([]);
+    expect(await problems(code.replace('workgroupBarrier()', 'workgroupBarrier(1)'))).not.toEqual([]);
+  });
+
+  it('int8 and the matrix-vector product', async () => {
+    expect(await problems(int8Matmul(256, 384, 512, { ...tile, blockK: 64 }).code)).toEqual([]);
+    expect(await problems(mxfp4Matvec({ N: 256, K: 512, rows: 4, subgroups: 4 }).code)).toEqual([]);
+  });
+
+  it('refuses sizes that the tile does not cut', () => {
+    expect(() => subgroupMatmul({ ...sizes, M: 200, a: f16, b: f16, tile })).toThrow('200 × 384 × 512');
+    expect(() => subgroupMatmul({ ...sizes, a: f16, b: { ...mxfp4, contiguous: 'outer' }, tile })).toThrow('along K');
+    expect(() => subgroupMatmul({ ...sizes, a: mxfp4, b: mxfp4, tile: { ...tile, subgroupsN: 4 } })).toThrow('divide');
+    expect(() => int8Matmul(256, 384, 500, tile)).toThrow('256 × 384 × 500');
+    expect(() => mxfp4Matvec({ N: 256, K: 96, rows: 4, subgroups: 4 })).toThrow('256 × 96');
+  });
+});

@@ -1,0 +1,105 @@
+// The dispatches of a compiled graph: pipelines made, memory bound, numbers written, before the first run.
+
+import type { Node } from '../../graph/graph.ts';
+import { assemble, commandWords } from './assemble.ts';
+import { alignedBytes, bufferUsage } from './constants.ts';
+import type { Command, Word } from './kernel.ts';
+import type { DeviceMemory } from './memory.ts';
+import type { PipelineCache } from './pipelines.ts';
+import { errorWords } from './wgsl/report.ts';
+
+export interface PlannedCommand {
+  readonly node: Node;
+  readonly command: Command;
+}
+
+interface Step {
+  readonly pipeline: GPUComputePipeline;
+  readonly bindings: GPUBindGroup;
+  readonly workgroups: Command['workgroups'];
+}
+
+export interface Program {
+  /** Records every dispatch, in order, into one pass. */
+  encode(encoder: GPUCommandEncoder): void;
+  /** Set when a kernel can report data errors. */
+  readonly errors: GPUBuffer | undefined;
+  /** What the program takes besides values. */
+  readonly buffers: readonly GPUBuffer[];
+  readonly byteLength: number;
+}
+
+/** The words of all commands in one block, each command's at a multiple of 256, and where each lies. */
+function layWords(commands: readonly PlannedCommand[]) {
+  const places: { offset: number; size: number }[] = [];
+  const chunks: { offset: number; words: readonly Word[] }[] = [];
+  let end = 0;
+  commands.forEach(({ command }, i) => {
+    const words = commandWords(command, i);
+    places.push({ offset: end, size: 4 * words.length });
+    chunks.push({ offset: end, words });
+    end += alignedBytes(4 * words.length);
+  });
+  const data = new DataView(new ArrayBuffer(end));
+  for (const { offset, words } of chunks)
+    words.forEach((word, j) => {
+      if (typeof word === 'number') data.setUint32(offset + 4 * j, word, true);
+      else data.setFloat32(offset + 4 * j, word.f32, true);
+    });
+  return { data: new Uint8Array(data.buffer), places };
+}
+
+/** Compiles every command; pipelines that are not cached are made side by side. */
+export async function buildProgram(
+  commands: readonly PlannedCommand[],
+  memory: DeviceMemory,
+  cache: PipelineCache,
+): Promise<Program> {
+  const { device } = memory;
+  const assembled = commands.map(({ node, command }) => assemble(node.outputs[0].name, command));
+  const pipelines = await Promise.all(assembled.map((a, i) => cache.pipeline(commands[i].node.op.name, a)));
+  const { data, places } = layWords(commands);
+  const buffers: GPUBuffer[] = [];
+  const take = (bytes: number, purpose: string, usage: number) => {
+    const buffer = memory.allocate(bytes, purpose, usage);
+    buffers.push(buffer);
+    return buffer;
+  };
+  try {
+    const words = data.length > 0 ? take(data.length, 'kernel arguments', bufferUsage.uniform) : undefined;
+    const errors = assembled.some(({ reports }) => reports)
+      ? take(4 * errorWords, 'data errors', bufferUsage.storage)
+      : undefined;
+    if (words) device.queue.writeBuffer(words, 0, data);
+    const steps = assembled.map((a, i): Step => {
+      const resources: GPUBufferBinding[] = a.storage.map(({ range: { buffer, offset, bytes } }) => ({
+        buffer,
+        offset,
+        size: bytes,
+      }));
+      resources.push({ buffer: words!, ...places[i] });
+      if (a.reports) resources.push({ buffer: errors! });
+      const entries = resources.map((resource, binding) => ({ binding, resource }));
+      const bindings = device.createBindGroup({ layout: cache.layout(a), entries });
+      return { pipeline: pipelines[i], bindings, workgroups: commands[i].command.workgroups };
+    });
+    return {
+      errors,
+      buffers,
+      byteLength: data.length + (errors ? 4 * errorWords : 0),
+      encode(encoder) {
+        if (errors) encoder.clearBuffer(errors);
+        const pass = encoder.beginComputePass();
+        for (const { pipeline, bindings, workgroups } of steps) {
+          pass.setPipeline(pipeline);
+          pass.setBindGroup(0, bindings);
+          pass.dispatchWorkgroups(...workgroups);
+        }
+        pass.end();
+      },
+    };
+  } catch (error) {
+    for (const buffer of buffers) memory.free(buffer);
+    throw error;
+  }
+}

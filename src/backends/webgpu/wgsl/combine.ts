@@ -1,0 +1,44 @@
+// Sums and maxima over the threads of a workgroup, by halving in workgroup memory.
+
+/**
+ * Declares `NAME(thread, value) -> TYPE`: the combination of every thread's value, given to all of them. Call it in
+ * uniform control flow. `expression` combines a and b.
+ */
+function combineSource(name: string, threads: number, expression: string, type = 'f32'): string {
+  return `
+var<workgroup> ${name}Parts: array<${type}, ${threads}>;
+fn ${name}Pair(a: ${type}, b: ${type}) -> ${type} { return ${expression}; }
+fn ${name}(thread: u32, value: ${type}) -> ${type} {
+  workgroupBarrier();
+  ${name}Parts[thread] = value;
+  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (thread < half) { ${name}Parts[thread] = ${name}Pair(${name}Parts[thread], ${name}Parts[thread + half]); }
+  }
+  workgroupBarrier();
+  return ${name}Parts[0];
+}
+`;
+}
+
+/** `total(thread, value)`: the sum. */
+export const totalSource = (threads: number) => combineSource('total', threads, 'a + b');
+
+/** `largest(thread, value)`: the maximum, NaN when there is one. Needs mathSource. */
+export const largestSource = (threads: number) => combineSource('largest', threads, 'larger(a, b)');
+
+/**
+ * `plus(sum, value)`: adds to a sum of two floats, the second being what rounding took from the first (Knuth, The Art of
+ * Computer Programming 2, 4.2.2, theorem B), so that the result of thousands of terms is as good as one rounding.
+ */
+export const plusSource = `
+fn plus(sum: vec2f, value: f32) -> vec2f {
+  let s = sum.x + value;
+  let part = s - sum.x;
+  return vec2f(s, sum.y + ((sum.x - (s - part)) + (value - part)));
+}
+`;
+
+/** `exactTotal(thread, sum)`: the sum of sums made by plus, still in two parts. Needs plusSource. */
+export const exactTotalSource = (threads: number) =>
+  combineSource('exactTotal', threads, 'plus(plus(a, b.x), b.y)', 'vec2f');

@@ -1,0 +1,19 @@
+// Data errors: what a kernel does when it meets a number that only the data can make wrong (an id outside a table).
+//
+// The first report of a run is kept: code (src/backends/data-error-codes.ts), index of the command, the number, and how
+// many reports came in all. The kernel goes on with a harmless value; the host throws when the run is over.
+
+/** u32 words of the error record. */
+export const errorWords = 4;
+
+export const reportSource = `
+fn report(code: u32, value: i32) {
+  if (atomicAdd(&errors[3], 1u) == 0u) {
+    atomicStore(&errors[0], code);
+    atomicStore(&errors[1], words.command);
+    atomicStore(&errors[2], bitcast<u32>(value));
+  }
+}
+/* True once a kernel of this run has reported: a step that would change states leaves them alone. */
+fn failed() -> bool { return atomicLoad(&errors[3]) != 0u; }
+`;

@@ -1,0 +1,85 @@
+// `--device`: where commands compute, and the line that says which was chosen and why.
+
+import { Option } from 'commander';
+import type { Backend } from '../backends/backend.ts';
+import { SubbyteError, userError } from '../errors.ts';
+import type { Session } from './session.ts';
+
+const expected = 'auto, wasm, reference, webgpu, or webgpu:N for adapter N of `subbyte doctor`';
+
+/** `webgpu:1` → { name: 'webgpu', index: 1 }. Throws a user error for anything that is no device. */
+export function parseDevice(text: string): { name: 'auto' | 'wasm' | 'reference' | 'webgpu'; index?: number } {
+  const found = /^(auto|wasm|reference|webgpu)(?::(\d{1,3}))?$/.exec(text.trim());
+  const name = found?.[1] as 'auto' | 'wasm' | 'reference' | 'webgpu' | undefined;
+  const index = found?.[2] === undefined ? undefined : Number(found[2]);
+  if (name && (index === undefined || name === 'webgpu')) return { name, index };
+  throw userError({
+    code: 'unknown-device',
+    op: 'options',
+    problem: 'there is no such device',
+    got: JSON.stringify(text),
+    expected,
+  });
+}
+
+export const deviceOption = () =>
+  new Option('--device <name>', `where to compute: auto, wasm, reference, webgpu or webgpu:N`)
+    .default('auto')
+    .argParser((text) => {
+      parseDevice(text);
+      return text;
+    });
+
+/** The backend that `--device` asks for; a line says which was chosen, and why when it was `auto`. */
+export async function openBackend(session: Session, device: string): Promise<Backend> {
+  const { backend, reason } = await choose(session, device);
+  session.note(`  device       ${backend.description}${reason === undefined ? '' : ` (auto: ${reason})`}`);
+  return backend;
+}
+
+async function choose(session: Session, device: string): Promise<{ backend: Backend; reason?: string }> {
+  const { name, index } = parseDevice(device);
+  if (name === 'webgpu') return { backend: await openWebgpu(index) };
+  if (name === 'reference') {
+    const { createReferenceBackend } = await import('../backends/reference/reference-backend.ts');
+    return { backend: createReferenceBackend() };
+  }
+  const none = name === 'auto' ? await openAnyGpu() : undefined;
+  if (none && typeof none !== 'string') return { backend: none, reason: 'a graphics adapter was found' };
+  const { createWasmBackend } = await import('../backends/wasm/backend.ts');
+  return { backend: await createWasmBackend({ threads: session.options.threads }), reason: none };
+}
+
+async function openWebgpu(index: number | undefined): Promise<Backend> {
+  const { createWebgpuBackend } = await import('../backends/webgpu/backend.ts');
+  if (index === undefined) return createWebgpuBackend();
+  const { listAdapters } = await import('../backends/webgpu/adapters.ts');
+  const adapters = await listAdapters();
+  if (index < adapters.length) return createWebgpuBackend({ adapter: adapters[index].name });
+  throw userError({
+    code: 'no-such-adapter',
+    op: 'options',
+    problem: `there is no graphics adapter ${index}`,
+    got: `webgpu:${index}`,
+    expected: adapters.length > 0 ? `webgpu:0 … webgpu:${adapters.length - 1}` : 'a machine with a graphics driver',
+    fix: 'list them with `subbyte doctor`',
+  });
+}
+
+/** A backend on a real GPU, or why there is none. */
+async function openAnyGpu(): Promise<Backend | string> {
+  const { whyNoGpu } = await import('../backends/webgpu/likely.ts');
+  const none = whyNoGpu();
+  if (none !== undefined) return none;
+  try {
+    const { createWebgpuBackend } = await import('../backends/webgpu/backend.ts');
+    const { isSoftware } = await import('../backends/webgpu/adapters.ts');
+    const backend = await createWebgpuBackend();
+    if (!isSoftware(backend.gpu.info)) return backend;
+    backend.dispose();
+    return 'the graphics adapter is a program, slower than WebAssembly';
+  } catch (error) {
+    if (error instanceof SubbyteError && error.kind === 'device') return error.details.problem;
+    throw error;
+  }
+}
