@@ -1,7 +1,7 @@
 // Imports go one way (ARCHITECTURE.md):
 // formats <- tensor <- graph <- backends <- nn <- models <- {quantize, train, search, evaluate} <- cli, studio.
-// io imports formats and tensor only; laws imports nothing but numerics; plot imports nothing. errors.ts is below
-// everything.
+// io imports formats and tensor only, settings formats and io; laws imports nothing but numerics; plot imports nothing.
+// errors.ts is below everything.
 const layers = [
   'formats',
   'tensor',
@@ -37,7 +37,7 @@ export default {
     {
       name: 'core-runs-in-browsers',
       severity: 'error',
-      from: { path: '^src/(formats|tensor|graph|nn|models|train)/', pathNot: '\\.test\\.ts$' },
+      from: { path: '^src/((formats|tensor|graph|nn|models)/|train/step\\.ts$)', pathNot: '\\.test\\.ts$' },
       to: { dependencyTypes: ['core'] },
     },
     {
@@ -46,6 +46,12 @@ export default {
       severity: 'error',
       from: { path: '^src/backends/(webgpu/(backend|cases)|reference/reference-backend|op-case|op-cases)\\.ts$' },
       to: { path: '^(node:)?(fs|path|os|url|module|crypto|worker_threads|v8|process|zlib|http)(/|$)', reachable: true },
+    },
+    {
+      name: 'settings-imports-formats-and-io-only',
+      severity: 'error',
+      from: { path: '^src/settings/', pathNot: '\\.test\\.ts$' },
+      to: { path: '^src/', pathNot: '^src/(settings|formats|io)/|^src/errors\\.ts$' },
     },
     {
       name: 'laws-imports-numerics-only',

@@ -13,6 +13,7 @@ const promises: Record<string, RegExp> = {
   '02-quantize-in-memory.ts': /original +perplexity \d[\s\S]*nvfp4 +perplexity .*top-1/,
   '03-graph.ts': /wasm: \d+ bytes[\s\S]*largest difference \d\.\de[-+]/,
   '04-gptq.ts': /rounded to nearest +\d\.\d\de-[\s\S]*gptq +\d\.\d\de-[\s\S]*perplexity \d+\.\d+ → \d+\.\d+/,
+  '05-train.ts': /f32 +loss 7\.\d+ → 6\.\d+, validation 6\.\d+.*\nquartet +loss 7\.\d+ → 6\.\d+, validation 6\.\d+/,
 };
 
 it('every example has an expectation', () => {

@@ -18,6 +18,7 @@ const commandFiles: Record<string, () => Promise<{ default: CommandDefinition }>
   estimate: () => import('./estimate.ts'),
   convert: () => import('./convert.ts'),
   formats: () => import('./formats.ts'),
+  train: () => import('./train.ts'),
   laws: () => import('./laws.ts'),
   reproduce: () => import('./reproduce.ts'),
   doctor: () => import('./doctor.ts'),

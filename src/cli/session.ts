@@ -40,7 +40,7 @@ export interface Session {
 }
 
 /** Commands whose work is kept when they are stopped. */
-const resumable = new Set(['quantize', 'convert', 'demo']);
+const resumable = new Set(['quantize', 'convert', 'demo', 'train']);
 
 export function openSession(command: string, options: GlobalOptions): Session {
   const controller = new AbortController();

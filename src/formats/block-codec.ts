@@ -17,7 +17,7 @@ import { type ElementCodec, elementCodec } from './element.ts';
 import type { FixedScale } from './fixed-scale.ts';
 import type { QuantSpec } from './format.ts';
 import { decodeScale, encodeScale, scaleMax } from './scale-format.ts';
-import { type BlockStatistics, e8m0Code, isSearch, searchFractions } from './scale-rules.ts';
+import { type BlockStatistics, e8m0Code, isSearch, questScale, searchFractions } from './scale-rules.ts';
 
 /** The encoding of one tile. `codes` is filled in place. */
 export interface BlockResult {
@@ -74,13 +74,14 @@ function symmetricCandidates(
   n: number,
 ): number[] {
   const { format, rule } = spec.scale;
-  const block = statistics(x, n, rule === 'quest');
+  const block = statistics(x, n, rule === 'quest' || rule === 'quest-nearest');
   const clip = Math.fround(spec.clip);
   block.amax = Math.fround(block.amax * clip);
   if (format === 'e8m0') {
     const code = e8m0Code(rule, block, spec.element, codec.max);
     return isSearch(rule) ? [code, Math.min(code + 1, 254), Math.max(code - 1, 0)] : [code];
   }
+  if (rule === 'quest') return [encodeScale(format, questScale(block.std))];
   const top = spec.range === 'signed-max' ? Math.fround(signedMax(x, n) * clip) : block.amax;
   const covered = rule === 'absmean' ? Math.fround(meanMagnitude(x, n)) : top;
   const divisor = Math.fround(codec.max * tensorScale);

@@ -50,7 +50,8 @@ export type ScaleRule =
   | 'nearest' // round(log2(amax / elementMax)): MLX
   | 'microxcaling' // floor with float32 log2, one too high just below powers of two
   | 'four-thirds' // floor, times 4/3 in the tensor scale: the maximum lands in [3, 6) of E2M1; MR-GPTQ, Quartet backward
-  | 'quest' // 2^floor(log2(0.48708 · std)): Gaussian-optimal, clips; Quartet's forward
+  | 'quest' // 2^floor(log2(0.48708 · std)): Gaussian-optimal, clips; Quartet's forward; f32 scales: 0.48708 · std
+  | 'quest-nearest' // the same with log2 rounded to nearest
   // float scales
   | 'absmax' // amax / elementMax, no clipping (e8m0: none)
   | 'absmean' // mean |x|: ternary
@@ -62,7 +63,8 @@ export type ScaleRule =
   | 'torchao'
   | 'modelopt'
   | 'compressed-tensors'
-  | 'fouroversix';
+  | 'fouroversix'
+  | 'ms-eden'; // corrected for magnitude, stochastic scales: Quartet II's backward
 
 export interface ScaleSpec {
   format: ScaleFormat;

@@ -107,6 +107,7 @@ const ruleTokens: Readonly<Record<string, ScaleRule>> = {
   microxcaling: 'microxcaling',
   fourthirds: 'four-thirds',
   quest: 'quest',
+  questnearest: 'quest-nearest',
   absmax: 'absmax',
   absmean: 'absmean',
   mse: 'mse',
@@ -116,6 +117,7 @@ const ruleTokens: Readonly<Record<string, ScaleRule>> = {
   modelopt: 'modelopt',
   ct: 'compressed-tensors',
   fouroversix: 'fouroversix',
+  mseden: 'ms-eden',
 };
 
 const scaleTokens: Readonly<Record<string, ScaleFormat>> = {

@@ -8,6 +8,7 @@
 //   modelopt             s = clamp(B / fl(6 g), 2^-9, 448), zero blocks 1; t = x / fl(s g); −0 becomes +0
 //   compressed-tensors   s = S · fl(B/6), zero becomes 0.125 (the type's epsilon); t = x / fl(s / S)
 //   fouroversix          s = fl(B/6) · S; t = x · fl(1 / fl(g s)); zero scale: zero elements
+// ms-eden has a file of its own.
 // s is rounded to E4M3 (nearest even, saturating), t is clamped to ±6. With `absmax` block-codec.ts is used instead.
 //
 // Four-over-six (arXiv 2512.02010): g = amax / (6 · 256); base = fl(B/6) · fl(1536/amax); the block is encoded with
@@ -19,6 +20,7 @@ import { roundNearestEven } from './bits.ts';
 import { type BlockEncoder, tensorScaleOf } from './block-codec.ts';
 import type { QuantSpec } from './format.ts';
 import { encodeMinifloat, minifloatValues } from './minifloat.ts';
+import { edenEncoder, edenTensorScale } from './ms-eden.ts';
 import { decodeScale } from './scale-format.ts';
 import { isNvfp4Convention } from './scale-rules.ts';
 import { minifloats } from './table.ts';
@@ -37,6 +39,7 @@ const scaleTop = (spec: QuantSpec) => (spec.choice === 'four-over-six' ? 256 : 4
 /** The multiplicative second-level scale g. */
 export function nvfp4TensorScale(spec: QuantSpec, tensorAmax: number): number {
   if (!spec.scale.tensorScale) return 1;
+  if (spec.scale.rule === 'ms-eden') return edenTensorScale(tensorAmax);
   if (spec.scale.rule === 'compressed-tensors') {
     const divided = f(2688 / tensorAmax);
     return tensorAmax > 0 ? f(1 / Math.min(divided, floatMax)) : 1;
@@ -116,6 +119,7 @@ const measures: Readonly<Record<string, ErrorMeasure>> = {
 
 /** Encoder for NVFP4 conventions and choices; `tensorAmax` is the largest magnitude of the whole tensor. */
 export function nvfp4BlockEncoder(spec: QuantSpec, tensorAmax: number): BlockEncoder {
+  if (spec.scale.rule === 'ms-eden') return edenEncoder(spec, tensorAmax);
   const { rounding, choice } = spec;
   const { scale: scaleOf, input } = recipe(spec, tensorAmax);
   const encode = (t: number, u: number) => encodeMinifloat(e2m1, t, 'saturating', rounding, u);

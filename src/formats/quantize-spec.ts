@@ -13,6 +13,7 @@ import { decodeScale, readScale, scaleBytes, writeScale } from './scale-format.t
 export interface SpecOptions {
   seed: number;
   stream: number;
+  step: number;
   /** Index of the first value in its random stream. */
   firstElement: number;
   fixed?: FixedScale;
@@ -50,7 +51,9 @@ export function quantizeSpec(
   const block = new Float32Array(size);
   const blockCodes = new Uint8Array(size);
   const random: UniformSource | undefined =
-    spec.rounding === 'stochastic' ? uniformSource(options.seed, options.stream) : undefined;
+    spec.rounding === 'stochastic' || spec.scale.rule === 'ms-eden'
+      ? uniformSource(options.seed, options.stream, options.step)
+      : undefined;
 
   for (let tr = 0; tr < scaleRows; tr++) {
     const r0 = tr * tileRows;

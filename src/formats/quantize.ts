@@ -17,6 +17,7 @@ export interface QuantizeOptions {
   /** Key of the random numbers of stochastic rounding; 32-bit integers. Default 0. */
   seed?: number;
   stream?: number;
+  step?: number;
   /** Index of the first value in its stream: set it when a matrix is quantized in pieces. Default 0. */
   firstElement?: number;
   /** One weight a column, for the searches of ggml types. Other formats ignore it. */
@@ -55,6 +56,7 @@ export function quantize(
       return quantizeSpec(finite, rows, cols, format, {
         seed: options.seed ?? 0,
         stream: options.stream ?? 0,
+        step: options.step ?? 0,
         firstElement: options.firstElement ?? 0,
         fixed,
       });

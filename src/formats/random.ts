@@ -1,8 +1,9 @@
 // Counter-based random numbers: Threefry-2x32 with 20 rounds (Salmon et al., "Parallel Random Numbers: As Easy as
 // 1, 2, 3", SC 2011).
 //
-// A number depends on (seed, stream, index) alone, so that every backend draws the same ones, in any order, and a
-// resumed run continues exactly. key = (seed, stream), counter = (index >> 1), word index & 1.
+// A number depends on (seed, stream, step, index) alone, so that every backend draws the same ones, in any order, and a
+// resumed run continues exactly. key = (seed, stream), counter = (index >> 1) + step · 2^32, word index & 1: the steps of
+// a stream are apart for indices below 2^33.
 
 const rotations = [13, 15, 26, 6, 17, 29, 16, 24];
 
@@ -33,18 +34,19 @@ export interface UniformSource {
 }
 
 /**
- * Uniform numbers for a seed and a stream, both 32-bit integers (a stream names one use: a step, layer and operand).
+ * Uniform numbers for a seed, a stream and a step, all 32-bit integers. A stream names one use, such as an operand of a
+ * layer; the step sets apart its uses in time.
  *
  * @example uniformSource(1, 0).at(5) // always the same number
  */
-export function uniformSource(seed: number, stream: number): UniformSource {
+export function uniformSource(seed: number, stream: number, step = 0): UniformSource {
   const words = new Uint32Array(2);
   let block = -1;
   return {
     at(index) {
       const wanted = Math.floor(index / 2);
       if (wanted !== block) {
-        threefry2x32(seed | 0, stream | 0, wanted | 0, Math.floor(wanted / 2 ** 32), words);
+        threefry2x32(seed | 0, stream | 0, wanted | 0, (Math.floor(wanted / 2 ** 32) + step) | 0, words);
         block = wanted;
       }
       return (words[index % 2]! >>> 8) * 2 ** -24;

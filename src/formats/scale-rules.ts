@@ -14,8 +14,9 @@
 //   nearest       round(log2(amax / max))                                       MLX
 //   microxcaling  floor(log2f(amax)) − emax                                     microxcaling
 //   quest         2^floor(log2(fl(2.92247856/6) · std + 1e-8)), std over the block           Quartet, arXiv 2505.14669
+//   quest-nearest the same with round in place of floor
 //   four-thirds   floor; the tensor scale is 4/3                                arXiv 2505.14669, 2509.23202
-// Float scales: absmax fl(amax / max), absmean fl(mean|x|) (BitNet b1.58, arXiv 2402.17764), then rounded once to the
+// Float scales: absmax fl(amax / max), quest as above without a power of two, absmean fl(mean|x|) (BitNet b1.58, arXiv 2402.17764), then rounded once to the
 // scale format (scale-format.ts); elements are encoded with the rounded scale.
 // Searches: mse and mae keep the candidate with the smallest error, the earlier on ties. Float scales try the maxima
 // p · amax, p = 1 − i/100, i = 0 … 79 (GPTQ's grid); E8M0 tries floor, floor + 1, floor − 1.
@@ -58,9 +59,9 @@ export function e8m0Code(rule: ScaleRule, block: BlockStatistics, element: Eleme
     const s = Math.fround(Math.max(amax, Math.fround(1e-4)) / max);
     return Math.min(Math.max(roundUpCode(s), 1), 254);
   }
-  if (rule === 'quest') {
-    const k = Math.fround(Math.fround(2.92247856) / 6);
-    return clampCode(exponentF32(Math.fround(Math.fround(k * Math.fround(block.std)) + Math.fround(1e-8))));
+  if (rule === 'quest' || rule === 'quest-nearest') {
+    const s = questScale(block.std);
+    return clampCode(exponentF32(s) + (rule === 'quest-nearest' && fractionF32(s) > sqrt2Fraction ? 1 : 0));
   }
   if (amax === 0) return 0;
   switch (rule) {
@@ -93,6 +94,10 @@ export function e8m0Code(rule: ScaleRule, block: BlockStatistics, element: Eleme
   }
 }
 
+/** The scale of E2M1 with the smallest squared error on a Gaussian of deviation std, and a little more. */
+export const questScale = (std: number): number =>
+  Math.fround(Math.fround(Math.fround(Math.fround(2.92247856) / 6) * Math.fround(std)) + Math.fround(1e-8));
+
 function isPowerOfTwo(x: number): boolean {
   const bits = f32Bits(x);
   return bits >>> 23 === 0 ? (bits & (bits - 1)) === 0 : (bits & 0x7fffff) === 0;
@@ -117,6 +122,7 @@ const powerOfTwoRules: ReadonlySet<ScaleRule> = new Set<ScaleRule>([
   'microxcaling',
   'four-thirds',
   'quest',
+  'quest-nearest',
   'mse',
   'mae',
 ]);
@@ -126,15 +132,21 @@ const nvfp4Conventions: ReadonlySet<ScaleRule> = new Set<ScaleRule>([
   'modelopt',
   'compressed-tensors',
   'fouroversix',
+  'ms-eden',
 ]);
 
 export const isNvfp4Convention = (rule: ScaleRule) => nvfp4Conventions.has(rule);
+
+/** MS-EDEN corrects nearest rounding of groups. */
+const isBadEden = ({ scale, rounding, granularity }: QuantSpec) =>
+  scale.rule === 'ms-eden' && (rounding !== 'nearest-even' || granularity.kind !== 'group');
 
 /** Whether the rule can give scales of the spec's format. */
 export function ruleFits(spec: QuantSpec): boolean {
   const { format, rule, tensorScale } = spec.scale;
   if (format === 'e8m0') return powerOfTwoRules.has(rule) && (rule === 'four-thirds') === tensorScale;
   if (nvfp4Conventions.has(rule))
-    return format === 'e4m3' && spec.element === 'e2m1' && (tensorScale || rule === 'torchao');
+    return format === 'e4m3' && spec.element === 'e2m1' && (tensorScale || rule === 'torchao') && !isBadEden(spec);
+  if (rule === 'quest') return format === 'f32' && spec.element === 'e2m1';
   return rule === 'absmax' || rule === 'absmean' || isSearch(rule);
 }

@@ -19,9 +19,10 @@ import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.t
 import { matmulOp } from './ops/matmul.ts';
 import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
 import { adamwOp, sgdMomentumOp, sgdOp } from './ops/optimizers.ts';
-import { dequantizeOp, quantizeOp } from './ops/quantize.ts';
+import { dequantizeOp, quantizeOp, selectBitsOp } from './ops/quantize.ts';
 import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.ts';
 import { ropeOp } from './ops/rope.ts';
+import { roundToBf16Op } from './ops/round-state.ts';
 import { softmaxBackwardOp, softmaxOp } from './ops/softmax.ts';
 import { swigluBackwardOp, swigluOp } from './ops/swiglu.ts';
 import { targetMaskOp } from './ops/target-mask.ts';
@@ -60,6 +61,7 @@ export const opCatalog: ReadonlyMap<
     matmulOp,
     quantizeOp,
     dequantizeOp,
+    selectBitsOp,
     hadamardOp,
     topKOp,
     expertMatmulOp,
@@ -87,5 +89,6 @@ export const opCatalog: ReadonlyMap<
     sgdOp,
     sgdMomentumOp,
     adamwOp,
+    roundToBf16Op,
   ].map((op) => [op.name, op]),
 );

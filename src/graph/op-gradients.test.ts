@@ -20,7 +20,16 @@ describe('the gradient of every op agrees with central differences in float64 (h
     const used = new Set(differentiable.flatMap((e) => trace((g) => void e.build(g)).nodes.map((n) => n.op.name)));
     const without = ['argmax', 'cacheWrite', 'quantize', 'dequantize', 'fakeQuantize', 'gramUpdate'];
     const missing = [...opCatalog.keys()].filter((n) => !n.endsWith('Backward') && !used.has(n));
-    const states = ['sgd', 'sgdMomentum', 'adamw', 'targetMask', 'ringWrite', 'packChannels', 'kvAttention'];
+    const states = [
+      'sgd',
+      'sgdMomentum',
+      'adamw',
+      'targetMask',
+      'ringWrite',
+      'packChannels',
+      'kvAttention',
+      'roundToBf16',
+    ];
     expect(missing.sort()).toEqual([...without, ...states].sort());
   });
 });

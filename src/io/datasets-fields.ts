@@ -56,7 +56,7 @@ export function missingField(fields: readonly string[], field: string | undefine
     code: 'data-field',
     problem: field === undefined ? 'there is no field text and no field messages' : `there is no field "${field}"`,
     expected: fields.length > 0 ? `one of ${shown}` : 'a record with fields',
-    fix: close ? `did you mean "${close}"?` : 'choose with --calib-field',
+    fix: close ? `did you mean "${close}"?` : 'choose with --calib-field, or data.field of a training config',
   });
 }
 
@@ -90,7 +90,7 @@ export function documentOf(
     problem: `the field "${name}" holds no text`,
     got: Array.isArray(value) ? `a list${firstKeys(value)}` : typeof value,
     expected: 'text, or a list of messages {role, content}',
-    fix: 'choose another with --calib-field',
+    fix: 'choose another with --calib-field, or data.field of a training config',
   });
 }
 

@@ -21,6 +21,13 @@ export interface OpenedText {
   readonly source: string;
   /** The text from its start, in pieces of whole characters; no more is read than is asked for. */
   stream(): AsyncGenerator<string>;
+  /** The same without anything between documents: `end` marks the last piece of each. */
+  pieces(): AsyncGenerator<TextPiece>;
+}
+
+export interface TextPiece {
+  readonly text: string;
+  readonly end: boolean;
 }
 
 /**
@@ -35,9 +42,22 @@ export async function openText(reference: string, options: TextOptions = {}): Pr
     : { path: reference, source: reference };
   // in the cache a name ends as in the repository
   const kind = kindOf(path);
-  if (kind === 'text') return { source, stream: () => streamText(path) };
+  if (kind === 'text') return { source, stream: () => streamText(path), pieces: () => oneDocument(streamText(path)) };
   const records = kind === 'jsonl' ? () => readJsonl(path) : () => parquetRows(path, options.field);
-  return { source, stream: () => joinDocuments(documents(records(), options)) };
+  return {
+    source,
+    stream: () => joinDocuments(documents(records(), options)),
+    pieces: () => manyDocuments(documents(records(), options)),
+  };
+}
+
+async function* oneDocument(text: AsyncIterable<string>): AsyncGenerator<TextPiece> {
+  for await (const piece of text) yield { text: piece, end: false };
+  yield { text: '', end: true };
+}
+
+async function* manyDocuments(list: AsyncIterable<Document>): AsyncGenerator<TextPiece> {
+  for await (const { text } of list) yield { text, end: true };
 }
 
 function kindOf(path: string): 'text' | 'jsonl' | 'parquet' {

@@ -73,6 +73,8 @@ export interface BlockOptions {
   activation?: ActivationOf;
   /** How keys and values are quantized; as the model's own file says when absent. */
   kv?: KvChoice;
+  /** The product of a linear layer by its name, in place of the plain one; experts have none. */
+  product?: (layer: string) => LinearParams['product'];
 }
 
 /** The parts of layer `layer`, over parameters that `source` declares. */
@@ -86,6 +88,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
     bias: has(`${at}.bias`) ? param(`${at}.bias`) : undefined,
     rotation: inputRotation(config.runtime, at),
     activation: activation(at),
+    product: options.product?.(at),
   });
   const mlpOf = (at: string): MlpParams => ({
     gate: linearOf(`${at}.gate_proj`),

@@ -19,6 +19,7 @@ import type { Cache } from '../nn/attention.ts';
 import { kvStateTypes } from '../nn/kv-cache.ts';
 import {
   type ActivationOf,
+  type BlockOptions,
   chosenKv,
   openBlock,
   type ParamSource,
@@ -51,6 +52,8 @@ export interface DecoderOptions {
   kv?: KvChoice;
   /** Formats of the layers' inputs; those of the model's own file when absent. */
   activation?: ActivationOf;
+  /** The product of a linear layer by its name, in place of the plain one: low-precision training. */
+  product?: BlockOptions['product'];
   /** For training: a block's values are computed again for the backward pass (GraphBuilder.checkpoint). */
   recompute?: boolean;
 }

@@ -28,15 +28,19 @@ export interface LinearParams {
   readonly rotation?: Rotation;
   /** What the input is quantized to; absent: it is not. */
   readonly activation?: Activation;
+  /** x [..., K], weight [N, K] → [..., N], in place of the plain product and of `activation`: low-precision training. */
+  readonly product?: (x: Value, weight: Value) => Value;
 }
 
 /** x [..., K] → [..., N]. */
-export function linear(x: Value, { weight, bias, rotation, activation }: LinearParams): Value {
+export function linear(x: Value, { weight, bias, rotation, activation, product }: LinearParams): Value {
   const turned = rotatedInput(x, { rotation });
+  if (product) return withBias(product(turned, weight), bias);
   const input = activation ? quantizeInput(turned, activation, isLowBit(weight)) : turned;
-  const y = matmul(input, weight, { transposeB: true });
-  return bias ? add(y, bias) : y;
+  return withBias(matmul(input, weight, { transposeB: true }), bias);
 }
+
+const withBias = (y: Value, bias: Value | undefined) => (bias ? add(y, bias) : y);
 
 /** What the product of a layer really reads: its input rotated and rounded to the layer's activation format, in f32. */
 export function observedInput(

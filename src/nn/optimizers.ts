@@ -91,6 +91,17 @@ export function appendUpdates(
 }
 
 /**
+ * sum (state) + x → sum, for gradients over several batches: sgd with the learning rate −1, which rounds once as a plain
+ * addition does.
+ */
+export const accumulate = (g: GraphBuilder, sum: Value, x: Value): Value =>
+  sgd(sum, x, g.constant(tensorF32([1], Float32Array.of(-1))), { weightDecay: 0 });
+
+/** Zero in place of what a state holds, once it is read: its finite values minus a copy of them. */
+export const clear = (g: GraphBuilder, state: Value): Value =>
+  sgd(state, affine(state, { scale: 1 }), g.constant(tensorF32([1], Float32Array.of(1))), { weightDecay: 0 });
+
+/**
  * Gradients scaled by min(1, maxNorm / norm), with norm = √Σ g² over all of them, and that norm (f32, no dimensions).
  * A gradient that is not a number makes all of them so.
  */
@@ -101,19 +112,26 @@ export function clipByGlobalNorm(
 ): { gradients: Value[]; norm: Value } {
   return g.scope('clip', () => {
     const norm = globalNorm(gradients);
-    // 1 + relu(r − 1) is max(1, r) and keeps a NaN.
-    const excess = affine(relu(affine(norm, { scale: 1 / maxNorm, offset: -1 })), { offset: 1 });
-    const factor = div(g.constant(tensorF32([], Float32Array.of(1))), excess);
+    const factor = clipFactor(g, norm, maxNorm);
     return { gradients: gradients.map((gradient) => mul(gradient, factor)), norm };
   });
 }
 
-/** √Σ x² over all elements of all values. */
-export function globalNorm(values: readonly Value[]): Value {
-  // Rows first: one number is the work of one thread.
-  const squares = values.map((v) => sum(v.type.shape.length > 1 ? sum(square(v), { axes: [-1] }) : square(v)));
-  return sqrt(squares.reduce((total, part) => add(total, part)));
+/** min(1, maxNorm / norm); not a number when the norm is none. */
+export function clipFactor(g: GraphBuilder, norm: Value, maxNorm: number): Value {
+  // 1 + relu(r − 1) is max(1, r) and keeps a NaN.
+  const excess = affine(relu(affine(norm, { scale: 1 / maxNorm, offset: -1 })), { offset: 1 });
+  return div(g.constant(tensorF32([], Float32Array.of(1))), excess);
 }
+
+/** √Σ x² over all elements of all values. */
+export const globalNorm = (values: readonly Value[]): Value =>
+  sqrt(values.map(sumOfSquares).reduce((total, part) => add(total, part)));
+
+/** Σ x² over all elements. */
+export const sumOfSquares = (v: Value): Value =>
+  // Rows first: one number is the work of one thread.
+  sum(v.type.shape.length > 1 ? sum(square(v), { axes: [-1] }) : square(v));
 
 function nesterovWithoutMomentum() {
   return userError({

@@ -7,41 +7,25 @@
 // It does not do: schedules, data, saving and resuming: they belong to the loop around it.
 
 import type { Backend } from '../backends/backend.ts';
+import { readBuffer } from '../backends/read-buffer.ts';
 import { gradients } from '../graph/differentiate.ts';
-import type { GradientRule, Graph, Value, ValueType } from '../graph/graph.ts';
-import { affine } from '../graph/ops/affine.ts';
-import { div } from '../graph/ops/arithmetic.ts';
-import { crossEntropy } from '../graph/ops/cross-entropy.ts';
-import { sum } from '../graph/ops/reduce.ts';
-import { targetMask } from '../graph/ops/target-mask.ts';
-import { relu } from '../graph/ops/unary.ts';
-import { type GraphBuilder, trace } from '../graph/trace.ts';
+import type { GradientRule, Graph, ValueType } from '../graph/graph.ts';
+import { trace } from '../graph/trace.ts';
 import { f32, i32 } from '../graph/value-type.ts';
-import type { ActivationOf, ParamSource } from '../models/block.ts';
 import type { DecoderConfig } from '../models/config.ts';
-import { decoderBody } from '../models/decoder.ts';
 import { type LoadedDecoder, type LoadOptions, loadDecoder } from '../models/loaded.ts';
 import { denseF32 } from '../models/stack.ts';
 import { type ModelWeights, mapWeights } from '../models/weights.ts';
 import { appendUpdates, clipByGlobalNorm, type OptimizerOptions } from '../nn/optimizers.ts';
 import { type Tensor, tensorF32 } from '../tensor/tensor.ts';
+import { type LossOptions, traceLoss } from './loss-graph.ts';
 
-export interface TrainingStepOptions {
-  /** B */
-  readonly batch: number;
-  /** T */
-  readonly tokens: number;
+export interface TrainingStepOptions extends LossOptions {
   readonly optimizer: OptimizerOptions;
   /** Bound of the norm of all gradients together; absent: none. Adds the output `gradientNorm`. */
   readonly clipNorm?: number;
-  /** Computes the blocks again for the backward pass instead of keeping what is inside them. */
-  readonly recompute?: boolean;
   /** Gradient rules by op name, in place of the ops' own. */
   readonly rules?: Readonly<Record<string, GradientRule>>;
-  /** Formats of the layers' inputs; those of the model's own file when absent. */
-  readonly activation?: ActivationOf;
-  /** What the model computes with in place of a weight, such as its rounding to a format; the weight itself by default. */
-  readonly forward?: (name: string, weight: Value) => Value;
 }
 
 /**
@@ -59,16 +43,11 @@ export function buildTrainingStep(
   types: ReadonlyMap<string, ValueType>,
   options: TrainingStepOptions,
 ): Graph {
-  const { batch, tokens, optimizer, clipNorm, recompute, rules, activation, forward } = options;
+  const { optimizer, clipNorm, rules } = options;
   return trace((g) => {
-    const ids = g.input('ids', i32([batch, tokens]));
-    const targets = g.input('targets', i32([batch * tokens]));
+    const { loss, weights } = traceLoss(g, config, types, options);
     const learningRate = g.input('learningRate', f32([1]));
     const step = g.input('step', i32([1]));
-    const { source, weights } = trainedSource(g, types, forward);
-    const body = { batch, tokens, mode: 'nll', activation, recompute } as const;
-    const { hidden, head } = decoderBody(g, config, source, ids, body);
-    const loss = meanLoss(crossEntropy(hidden, head, targets), targets);
     g.output('loss', loss);
 
     let found = gradients(g, loss, [...weights.values()], { rules });
@@ -87,32 +66,6 @@ export function buildTrainingStep(
   });
 }
 
-/** The mean of nll [N] over the targets that count; 0 where none does. */
-function meanLoss(nll: Value, targets: Value): Value {
-  const count = sum(targetMask(targets));
-  return div(sum(nll), affine(relu(affine(count, { offset: -1 })), { offset: 1 })); // max(count, 1)
-}
-
-/** Declares weights as states, and remembers which the model asked for. */
-function trainedSource(
-  g: GraphBuilder,
-  types: ReadonlyMap<string, ValueType>,
-  forward = (_: string, weight: Value) => weight,
-): { source: ParamSource; weights: ReadonlyMap<string, Value> } {
-  const weights = new Map<string, Value>();
-  const source: ParamSource = {
-    param(name) {
-      const type = types.get(name);
-      if (!type) throw new Error(`training: parameter ${name} was not loaded`);
-      const weight = weights.get(name) ?? g.state(name, type);
-      weights.set(name, weight);
-      return forward(name, weight);
-    },
-    has: (name) => types.has(name),
-  };
-  return { source, weights };
-}
-
 /** Loads a model with all weights in f32, whatever its file stores. */
 export function loadTrainable(weights: ModelWeights, backend: Backend, options?: LoadOptions): Promise<LoadedDecoder> {
   const dense = mapWeights(weights, (_, tensor) => tensorF32(tensor.shape, denseF32(tensor)));
@@ -120,14 +73,6 @@ export function loadTrainable(weights: ModelWeights, backend: Backend, options?:
 }
 
 /** The weights as they are now, one at a time, by their names in the graph. */
-export async function* readWeights({ backend, buffers, types }: LoadedDecoder): AsyncGenerator<[string, Tensor]> {
-  for (const [name, type] of types) {
-    const graph = trace((g) => void g.output(name, g.param(name, type)));
-    const executable = await backend.compile(graph, { params: buffers });
-    try {
-      yield [name, await executable.read(name)];
-    } finally {
-      executable.dispose();
-    }
-  }
+export async function* readWeights({ backend, buffers }: LoadedDecoder): AsyncGenerator<[string, Tensor]> {
+  for (const [name, buffer] of buffers) yield [name, await readBuffer(backend, name, buffer)];
 }

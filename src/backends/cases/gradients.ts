@@ -17,6 +17,7 @@ import { hadamard } from '../../graph/ops/hadamard.ts';
 import { concat, pad, reshape, slice, transpose } from '../../graph/ops/layout.ts';
 import { matmul } from '../../graph/ops/matmul.ts';
 import { layerNorm, rmsNorm } from '../../graph/ops/norm.ts';
+import { selectBits } from '../../graph/ops/quantize.ts';
 import { broadcastTo, max, mean, sum } from '../../graph/ops/reduce.ts';
 import { rope } from '../../graph/ops/rope.ts';
 import { softmax } from '../../graph/ops/softmax.ts';
@@ -126,6 +127,9 @@ const layout: Differentiable[] = [
     ([a, b]) => concat([a, b, a], 1),
   ),
   expression('pad', [[2, 3]], ([a]) => pad(a, 1, 2, 1)),
+  expression('selectBits', [[2, 64]], ([a, bits]) => selectBits(a, bits), {
+    indices: { bits: { shape: [2, 2], data: [0x0f0f1234, -1, 0, -0x55555556] } },
+  }),
   expression('broadcastTo', [[3, 1]], ([a]) => broadcastTo(a, [2, 3, 4])),
 ];
 

@@ -5,7 +5,8 @@ import { parseFormat } from '../../formats/registry.ts';
 import { hadamard } from '../../graph/ops/hadamard.ts';
 import { reshape } from '../../graph/ops/layout.ts';
 import { matmul } from '../../graph/ops/matmul.ts';
-import { dequantize, quantize } from '../../graph/ops/quantize.ts';
+import { dequantize, quantize, quantizeWithBits, selectBits } from '../../graph/ops/quantize.ts';
+import { f32, i32 } from '../../graph/value-type.ts';
 import { gaussian, type OpCase } from '../op-case.ts';
 import { dense, weightFormats } from './common.ts';
 
@@ -19,6 +20,70 @@ export const quantizeCases: OpCase[] = [
   }),
   dense('quantize stochastic', [[4, 64]], 'exact', (a) =>
     dequantize(quantize(a, parseFormat('mxfp4-sr'), { seed: 7, stream: 3 })),
+  ),
+  // all steps of one graph: codes must change with the step, and be those of the reference
+  ...['mxfp4-sr', 'mxfp4-fourthirds-sr', 'nvfp4-mseden', 'nvfp4-sr', 'mxfp8-e5m2-sr', 'int8-token-sr'].map(
+    (format): OpCase => ({
+      name: `quantize ${format} by steps`,
+      tolerance: 'exact',
+      build(g) {
+        const step = g.input('step', i32([1]));
+        g.output(
+          'y',
+          dequantize(quantize(g.input('x', f32([5, 64])), parseFormat(format), { seed: 7, stream: 3, step })),
+        );
+      },
+      runs: [0, 1, 2, 1_000_000].map((t) => ({ x: gaussian(1, [5, 64]), step: Int32Array.of(t) })),
+    }),
+  ),
+  // rows of deviations from 2^-20 to 2^20, so that mantissas of scales vary
+  ...[
+    'mxfp4-quest',
+    'mxfp4-quest-tozero',
+    'mxfp4-questnearest',
+    'fp4-e2m1-g32-quest',
+    'mxfp4-fourthirds',
+    'mxfp4-fourthirds-tozero',
+    'mxfp4-fourthirds-sr',
+    'mxfp4-tozero',
+    'nvfp4-46',
+    'nvfp4-mseden',
+  ].flatMap((format) => [
+    dense(`quantize ${format}`, [[41, 64]], 'exact', (a) => dequantize(quantize(a, parseFormat(format))), {
+      a: gaussian(1, [41, 64]).map((x, i) => x * 2 ** ((i >> 6) - 20) * (1 + (i >> 6) / 41)),
+    }),
+  ]),
+  // multiples of an eighth: magnitudes on levels, midpoints and maxima that are powers of two
+  ...['mxfp4', 'mxfp4-tozero', 'mxfp4-fourthirds', 'mxfp4-fourthirds-tozero', 'mxfp4-fourthirds-sr', 'mxfp4-quest'].map(
+    (format) =>
+      dense(
+        `quantize ${format}, ties and tiny numbers`,
+        [[96, 32]],
+        'exact',
+        (a) => dequantize(quantize(a, parseFormat(format))),
+        {
+          a: Float32Array.from(
+            { length: 96 * 32 },
+            (_, i) =>
+              (((i * 37) % 97) - 48) *
+              2 ** ([-3, 0, -120, -132, -140, 100][(i >> 5) % 6] ?? 0) *
+              (i % 64 < 32 ? 1 : 4 / 3),
+          ),
+        },
+      ),
+  ),
+  ...['mxfp4-quest', 'mxfp4', 'mxfp4-fourthirds-sr', 'int4-g32', 'nvfp4', 'fp8-e4m3-tensor'].map(
+    (format): OpCase => ({
+      name: `quantize ${format} with bits`,
+      tolerance: 'exact',
+      build(g) {
+        const { packed, bits } = quantizeWithBits(g.input('x', f32([3, 2, 96])), parseFormat(format), 5.5);
+        g.output('y', dequantize(packed));
+        g.output('bits', bits);
+        g.output('kept', selectBits(g.input('dy', f32([3, 2, 96])), bits));
+      },
+      runs: [{ x: gaussian(1, [3, 2, 96]), dy: gaussian(2, [3, 2, 96]) }],
+    }),
   ),
   dense('quantize zeros', [[2, 32]], 'exact', (a) => dequantize(quantize(a, parseFormat('mxfp4'))), {
     a: new Float32Array(64),

@@ -9,11 +9,13 @@ import { lsqPlus, seq } from '../../graph/learned-grids.ts';
 import { fakeQuantize } from '../../graph/ops/fake-quantize.ts';
 import { adamw, sgd, sgdMomentum } from '../../graph/ops/optimizers.ts';
 import { dequantize, quantize } from '../../graph/ops/quantize.ts';
+import { roundToBf16 } from '../../graph/ops/round-state.ts';
 import { targetMask } from '../../graph/ops/target-mask.ts';
 import { clipMasked, dge } from '../../graph/rounding-rules.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
 import { f32, i32 } from '../../graph/value-type.ts';
 import type { Shape } from '../../tensor/shape.ts';
+import { tensorF32 } from '../../tensor/tensor.ts';
 import { gaussian, integers, type OpCase } from '../op-case.ts';
 
 /** y as a function of x and further inputs, with the gradients of all. Extra inputs are positive. */
@@ -118,6 +120,17 @@ function optimizer(
 }
 
 export const optimizerCases: OpCase[] = [1, 7, 1033].flatMap((count) => [
+  {
+    name: `roundToBf16, ${count}`,
+    tolerance: 'exact',
+    accumulates: true,
+    build(g) {
+      const minusOne = g.constant(tensorF32([1], Float32Array.of(-1)));
+      const added = sgd(g.state('w', f32([count])), g.input('x', f32([count])), minusOne, { weightDecay: 0 });
+      g.output('y', roundToBf16(added, g.input('t', i32([1])), { seed: 7, stream: 3 }));
+    },
+    runs: [1, 2].map((t) => ({ x: gaussian(t, [count]), t: Int32Array.of(t) })),
+  },
   optimizer('sgd', count, ['w'], ([w], gradient, rate) => sgd(w, gradient, rate, { weightDecay: 0.01 })),
   ...[false, true].map((nesterov) =>
     optimizer(`sgdMomentum, nesterov ${nesterov}`, count, ['w', 'm'], ([w, m], gradient, rate) =>

@@ -17,8 +17,8 @@ import { kvAttention } from './kv-attention.ts';
 import { concat, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
-import { adamw, sgd, sgdMomentum } from './optimizers.ts';
-import { dequantize, quantize } from './quantize.ts';
+import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { dequantize, quantize, selectBits } from './quantize.ts';
 import { argmax, reduce } from './reduce.ts';
 import {
   broadcastTo,
@@ -62,6 +62,7 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     matmul,
     quantize,
     dequantize,
+    selectBits,
     hadamard,
     topK,
     expertMatmul,
@@ -89,5 +90,6 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     sgd,
     sgdMomentum,
     adamw,
+    roundToBf16,
   } satisfies Record<string, Kernel>),
 );

@@ -1,6 +1,8 @@
 // Optimizer steps, element by element: graph/ops/optimizers.ts has the formulas. Outputs lie on the states' memory.
 
+import { threefry2x32 } from '../../formats/random.ts';
 import type { AdamWAttributes, MomentumAttributes, SgdAttributes } from '../../graph/ops/optimizers.ts';
+import type { RoundStateAttributes } from '../../graph/ops/round-state.ts';
 import { checkIndex, type Kernel, numbers, target } from './kernel.ts';
 
 export const sgd: Kernel<SgdAttributes> = ([weight, gradient, rate], [next], { weightDecay }) => {
@@ -40,5 +42,18 @@ export const adamw: Kernel<AdamWAttributes> = (
     toFirst[i] = mean;
     toSecond[i] = square;
     toWeight[i] = w[i] - eta * weightDecay * w[i] - eta * change;
+  }
+};
+
+export const roundToBf16: Kernel<RoundStateAttributes> = ([weight, step], [next], { seed, stream }) => {
+  const [w, [t], to] = [numbers(weight), numbers(step), target(next)];
+  const [value, bits, random] = [new Float32Array(1), new Uint32Array(1), new Uint32Array(2)];
+  const asBits = new Uint32Array(value.buffer);
+  for (let i = 0; i < to.length; i++) {
+    if (i % 2 === 0) threefry2x32(seed, stream, i / 2, t, random);
+    value[0] = w[i];
+    bits[0] = asBits[0] + (random[i % 2] >>> 16);
+    asBits[0] = bits[0] & 0xffff0000;
+    if (Number.isFinite(w[i])) to[i] = value[0];
   }
 };

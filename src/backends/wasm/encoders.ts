@@ -8,6 +8,8 @@ import {
   dgeBackwardEncoder,
   fakeQuantizeBackwardEncoder,
   fakeQuantizeEncoder,
+  roundToBf16Encoder,
+  selectBitsEncoder,
   sgdEncoder,
   sgdMomentumEncoder,
   swigluBackwardEncoder,
@@ -108,4 +110,6 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['sgd', sgdEncoder],
   ['sgdMomentum', sgdMomentumEncoder],
   ['adamw', adamwEncoder],
+  ['roundToBf16', roundToBf16Encoder],
+  ['selectBits', selectBitsEncoder],
 ]);

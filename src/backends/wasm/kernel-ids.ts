@@ -45,6 +45,8 @@ export const quantizeHalvesKernel = 42;
 export const quantizeLegacyKernel = 43;
 export const quantizeHif4Kernel = 44;
 export const quantizeByRowsKernel = 45;
+export const quantizeMxfp4Kernel = 46;
+export const quantizeNvfp4Kernel = 47;
 
 // Matrix products.
 export const matmulF32Kernel = 100;
@@ -78,3 +80,5 @@ export const expertWeightGradientKernel = 235;
 export const sgdKernel = 240;
 export const sgdMomentumKernel = 241;
 export const adamwKernel = 242;
+export const roundToBf16Kernel = 243;
+export const selectBitsKernel = 244;

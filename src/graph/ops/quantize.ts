@@ -2,19 +2,21 @@
 //
 // quantize rounds x [..., K] to a format, each row of K values on its own except for per-tensor scales. A per-tensor
 // format may have its scale fixed beforehand (formats/fixed-scale.ts): values beyond it are clipped. Stochastic
-// rounding draws from the counter-based generator keyed by (seed, stream) and indexed by element, so that every
-// backend rounds alike. dequantize gives the stored values back as f32.
+// rounding draws from the counter-based generator keyed by (seed, stream), counted by the step, an operand, and indexed by
+// element, so that every backend rounds alike and a compiled graph rounds anew in each step. dequantize gives the stored
+// values back as f32. Where a gradient shall pass only what was not clipped, quantize also gives one bit for each value.
 
 import { userError } from '../../errors.ts';
 import { type FixedScale, fixedScaleFormats, fixedScaleProblem, takesFixedScale } from '../../formats/fixed-scale.ts';
 import type { Format } from '../../formats/format.ts';
 import { formatName } from '../../formats/registry.ts';
+import { elementCount, type Shape } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
-import { denseShape, shapeError } from '../check.ts';
+import { denseShape, expectShape, indexShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
 import { perInput } from '../rule.ts';
 import { valueBytes } from '../value-bytes.ts';
-import { f32, packed, printType } from '../value-type.ts';
+import { f32, i32, packed, printType } from '../value-type.ts';
 
 export interface QuantizeAttributes {
   format: Format;
@@ -24,26 +26,65 @@ export interface QuantizeAttributes {
   stream: number;
   /** Scale and zero point that calibration found; absent: they follow from x. */
   fixed?: FixedScale;
+  /** With it the second output: bit j of word i of a row is 1 where |x[32 i + j]| < bound · its scale. */
+  bound?: number;
 }
 
 export const quantizeOp: OpDefinition<QuantizeAttributes> = {
   name: 'quantize',
   noGradient: 'rounding has no useful derivative: pass a rule such as straightThrough',
-  infer([x], { format, fixed }) {
+  infer([x, step], { format, fixed, bound }) {
     if (fixed) checkFixed(format, fixed);
-    const type = packed(denseShape('quantize', 'x', x, [1]), format);
+    const shape = denseShape('quantize', 'x', x, [1]);
+    const type = packed(shape, format);
     valueBytes(type); // throws when K is no multiple of the group
-    return [type];
+    if (step) expectShape('quantize', 'step', indexShape('quantize', 'step', step), [1], 'pass one number');
+    if (bound === undefined) return [type];
+    checkBound(shape, format);
+    return [type, i32([...shape.slice(0, -1), shape[shape.length - 1] / 32])];
   },
 };
+
+/** Bits are for direct scales and whole words. */
+function checkBound(shape: Shape, format: Format): void {
+  const K = shape[shape.length - 1];
+  const direct = format.kind === 'quant' && format.zeroPoint === 'none' && format.choice === 'none';
+  if (direct && K % 32 === 0) return;
+  throw shapeError(
+    'quantize',
+    'no bits for this format and width',
+    `${formatName(format)}, K ${K}`,
+    'a symmetric format of one scale, K a multiple of 32',
+    'leave out bound',
+  );
+}
+
+export interface RandomKey {
+  /** 32-bit integers; 0 when absent. */
+  readonly seed?: number;
+  readonly stream?: number;
+  /** i32 [1]; numbers of a stream differ from step to step. 0 when absent. */
+  readonly step?: Value;
+}
 
 /** x [..., K] → packed [..., K]. */
 export function quantize(
   x: Value,
   format: Format,
-  { seed = 0, stream = 0, fixed }: Partial<Omit<QuantizeAttributes, 'format'>> = {},
+  { seed = 0, stream = 0, step, fixed }: RandomKey & { readonly fixed?: FixedScale } = {},
 ): Value {
-  return applyOp(quantizeOp, [x], { format, seed, stream, ...(fixed && { fixed }) })[0];
+  return applyOp(quantizeOp, step ? [x, step] : [x], { format, seed, stream, ...(fixed && { fixed }) })[0];
+}
+
+/** x [..., K] → packed [..., K] and i32 [..., K/32]: bit j of word i of a row says |x[32 i + j]| < bound · its scale. */
+export function quantizeWithBits(
+  x: Value,
+  format: Format,
+  bound: number,
+  { seed = 0, stream = 0, step }: RandomKey = {},
+): { packed: Value; bits: Value } {
+  const [codes, bits] = applyOp(quantizeOp, step ? [x, step] : [x], { format, seed, stream, bound });
+  return { packed: codes, bits };
 }
 
 function checkFixed(format: Format, fixed: FixedScale): void {
@@ -57,6 +98,23 @@ function checkFixed(format: Format, fixed: FixedScale): void {
     expected: wrong,
   });
 }
+
+/** Inputs x and bits. */
+export const selectBitsOp: OpDefinition<Record<string, never>> = {
+  name: 'selectBits',
+  elementwise: true,
+  infer([x, bits]) {
+    const shape = denseShape('selectBits', 'x', x, [1]);
+    const words = [...shape.slice(0, -1), shape[shape.length - 1] / 32];
+    expectShape('selectBits', 'bits', indexShape('selectBits', 'bits', bits), words, 'give one bit for each value');
+    return [f32(shape)];
+  },
+  flops: ([x]) => elementCount(x.shape),
+  gradient: perInput(({ inputs: [, bits] }, g) => [() => selectBits(g, bits)]),
+};
+
+/** x [..., K] where the bits i32 [..., K/32] of quantizeWithBits are 1, else 0. */
+export const selectBits = (x: Value, bits: Value): Value => applyOp(selectBitsOp, [x, bits], {})[0];
 
 export const dequantizeOp: OpDefinition<Record<string, never>> = {
   name: 'dequantize',

@@ -6,8 +6,8 @@
 // than asked for gives fewer windows, one after the other.
 // Text is read once for its length and once for the windows, and never held.
 
+import { encodeStream } from '../../evaluate/token-stream.ts';
 import { uniformSource } from '../../formats/random.ts';
-import { encodeStream } from './windows-encode.ts';
 import { consecutive, encode, type Found, pieces, type Reading } from './windows-reading.ts';
 
 /** How places are chosen; `seed` is the key of random ones. */

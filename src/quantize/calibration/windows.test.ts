@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
+import { encodeStream } from '../../evaluate/token-stream.ts';
 import { encodeText } from '../../evaluate/tokens.ts';
 import { openCheckpoint } from '../../io/open.ts';
 import { readText } from '../../io/text.ts';
 import { loadTokenizer } from '../../io/tokenizer.ts';
 import { type CalibrationText, loadCalibration } from './windows.ts';
-import { encodeStream } from './windows-encode.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'subbyte-windows-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

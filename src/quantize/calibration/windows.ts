@@ -10,8 +10,8 @@
 
 import { createHash } from 'node:crypto';
 import { userError } from '../../errors.ts';
+import { encodeStream } from '../../evaluate/token-stream.ts';
 import { openText, type TextOptions } from '../../io/datasets.ts';
-import { encodeStream } from './windows-encode.ts';
 import { placedWindows } from './windows-places.ts';
 import { consecutive, type Encoder, encode, type Found, pieces, type Reading } from './windows-reading.ts';
 

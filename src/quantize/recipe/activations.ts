@@ -23,7 +23,8 @@ import {
   readGiven,
   readMap,
   type Values,
-} from './fields.ts';
+} from '../../settings/fields.ts';
+import { inside, type Place, unknownName, wrongAt, wrongValue } from '../../settings/place.ts';
 import {
   type FormatRule,
   formatSchema,
@@ -33,7 +34,6 @@ import {
   readList,
   readRegex,
 } from './format-rules.ts';
-import { inside, type Place, unknownName, wrongAt, wrongValue } from './place.ts';
 
 export const clipRules = ['minmax', 'percentile', 'mse', 'kl'] as const;
 export type ClipRule = (typeof clipRules)[number];

@@ -4,7 +4,6 @@
 // and defaults come after (recipe.ts). Formats are written back in their canonical spelling.
 
 import { ggufPresets } from '../../models/gguf-presets.ts';
-import { type Activations, type ActivationsInput, activations } from './activations.ts';
 import {
   choiceField,
   type Field,
@@ -16,7 +15,9 @@ import {
   textField,
   type Values,
   wholeField,
-} from './fields.ts';
+} from '../../settings/fields.ts';
+import { inside, type Place } from '../../settings/place.ts';
+import { type Activations, type ActivationsInput, activations } from './activations.ts';
 import {
   type FormatRule,
   mostRules,
@@ -27,7 +28,6 @@ import {
   readRules,
   ruleSchema,
 } from './format-rules.ts';
-import { inside, type Place } from './place.ts';
 import { readSteps, type StepInput, stepListSchema } from './step-list.ts';
 import type { Step } from './steps.ts';
 

@@ -3,8 +3,8 @@
 import { SubbyteError } from '../../errors.ts';
 import { nearest } from '../../formats/edit-distance.ts';
 import { formatName, parseFormat } from '../../formats/registry.ts';
-import { readMap, readText } from './fields.ts';
-import { inside, type Place, wrongAt, wrongValue } from './place.ts';
+import { readMap, readText } from '../../settings/fields.ts';
+import { inside, type Place, wrongAt, wrongValue } from '../../settings/place.ts';
 
 /** Tensors by a regular expression that is searched for in their names, and their format. */
 export interface FormatRule {

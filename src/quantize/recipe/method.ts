@@ -6,15 +6,15 @@
 
 import { userError } from '../../errors.ts';
 import { nearest } from '../../formats/edit-distance.ts';
+import { inside, type Place, withoutFile } from '../../settings/place.ts';
 import { readEntries } from './entries.ts';
-import { inside, noSource, type Place } from './place.ts';
 import { type PresetName, presetNames } from './preset-names.ts';
 import { presets } from './presets.ts';
 import { createRecipe, type Recipe } from './recipe.ts';
 import { fullStep } from './step-list.ts';
 import { type Step, stepName, stepNames } from './steps.ts';
 
-const top: Place = { path: [], source: noSource };
+const top: Place = withoutFile('recipe');
 const words: readonly string[] = [...new Set([...presetNames, ...stepNames])].filter((word) => !word.includes('+'));
 
 /**

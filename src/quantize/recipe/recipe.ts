@@ -5,6 +5,8 @@
 // It does not know how any of it is carried out.
 
 import { createHash } from 'node:crypto';
+import { fillDefaults } from '../../settings/fields.ts';
+import { withoutFile } from '../../settings/place.ts';
 import { type Activations, activationEntries, isStatic } from './activations.ts';
 import {
   type CalibrationOptions,
@@ -15,9 +17,7 @@ import {
   type RecipeOverrides,
   readEntries,
 } from './entries.ts';
-import { fillDefaults } from './fields.ts';
 import type { FormatRule } from './format-rules.ts';
-import { noSource } from './place.ts';
 import { type Step, type StepName, type StepOptions, stepName, stepRule } from './steps.ts';
 
 export interface Recipe {
@@ -51,12 +51,12 @@ export function completeRecipe(given: GivenEntries): Recipe {
  * @example mergeRecipe(recipe, { format: 'int4-g64-asym', calibration: { samples: 32 } })
  */
 export function mergeRecipe(base: Recipe, overrides: RecipeOverrides): Recipe {
-  return completeRecipe(mergeEntries(base as GivenEntries, readEntries(overrides, { path: [], source: noSource })));
+  return completeRecipe(mergeEntries(base as GivenEntries, readEntries(overrides, withoutFile('recipe'))));
 }
 
 /** A recipe from what a program says; everything else has its default. */
 export function createRecipe(given: RecipeOverrides = {}): Recipe {
-  return completeRecipe(readEntries(given, { path: [], source: noSource }));
+  return completeRecipe(readEntries(given, withoutFile('recipe')));
 }
 
 /** The options of a step, or undefined when the recipe does not have it. */

@@ -3,8 +3,8 @@
 // A step is its name, or a map with its name as the only key and its options below. Steps stand in the order in which
 // they run; each at most once; one of gptq, hqq and rtn rounds, which is rtn when none is named.
 
-import { fillDefaults, type JsonSchema, mapSchema, readGiven } from './fields.ts';
-import { inside, keyAt, type Place, printPath, unknownName, wrongAt, wrongValue } from './place.ts';
+import { fillDefaults, type JsonSchema, mapSchema, readGiven } from '../../settings/fields.ts';
+import { inside, keyAt, type Place, printPath, unknownName, wrongAt, wrongValue } from '../../settings/place.ts';
 import { presetNames } from './preset-names.ts';
 import { type Step, type StepName, type StepOptions, stepName, stepNames, stepRule } from './steps.ts';
 
@@ -40,7 +40,7 @@ function readStep(item: unknown, place: Place): Step {
   if (names.length !== 1) {
     const fix = 'write each step as an entry of its own, its options indented below it';
     const got = names.length === 0 ? 'an empty map' : names.join(', ').slice(0, 80);
-    throw wrongAt(place, { problem: `${printPath(place.path)} is not one step`, got, expected: 'one name', fix });
+    throw wrongAt(place, { problem: `${printPath(place)} is not one step`, got, expected: 'one name', fix });
   }
   const name = knownStep(names[0], keyAt(place, names[0]));
   const at = inside(place, name);

@@ -8,8 +8,16 @@
 // Defaults are those of the methods' papers or programs (rotate: QuaRot, arXiv:2404.00456; smooth: 2211.10438; awq and
 // clip: 2306.00978; gptq: 2210.17323, order 2505.14638, asymmetry 2504.02692; hqq: its program).
 
-import { choiceField, type Fields, flagField, numberField, textField, type Values, wholeField } from './fields.ts';
-import { inside, type Place, wrongAt, wrongValue } from './place.ts';
+import {
+  choiceField,
+  type Fields,
+  flagField,
+  numberField,
+  textField,
+  type Values,
+  wholeField,
+} from '../../settings/fields.ts';
+import { inside, type Place, wrongAt, wrongValue } from '../../settings/place.ts';
 
 export type Phase = 'transform' | 'clip' | 'solve' | 'round';
 

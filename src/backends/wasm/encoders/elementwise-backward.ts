@@ -9,6 +9,7 @@ import type { Node } from '../../../graph/graph.ts';
 import { type DgeAttributes, edgeSlack, roundingLevels } from '../../../graph/ops/dge.ts';
 import type { FakeQuantizeAttributes } from '../../../graph/ops/fake-quantize.ts';
 import type { AdamWAttributes, MomentumAttributes, SgdAttributes } from '../../../graph/ops/optimizers.ts';
+import type { RoundStateAttributes } from '../../../graph/ops/round-state.ts';
 import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
 import { elementCount, type Shape } from '../../../tensor/shape.ts';
 import { broadcastStrides, mergeDimensions, strides } from '../../dimensions.ts';
@@ -18,6 +19,8 @@ import {
   dgeBackwardKernel,
   fakeQuantizeBackwardKernel,
   fakeQuantizeKernel,
+  roundToBf16Kernel,
+  selectBitsKernel,
   sgdKernel,
   sgdMomentumKernel,
   swigluBackwardKernel,
@@ -124,4 +127,17 @@ export const adamwEncoder: OpEncoder = {
     const constants = [beta1, beta2, epsilon, weightDecay].flatMap(f64Words);
     return [{ kernel: adamwKernel, args: [...stateWords(context), 0, ...constants] }];
   },
+};
+
+export const roundToBf16Encoder: OpEncoder = {
+  encode(context) {
+    const { seed, stream } = context.node.attributes as unknown as RoundStateAttributes;
+    return [{ kernel: roundToBf16Kernel, args: [...stateWords(context), seed, stream] }];
+  },
+};
+
+export const selectBitsEncoder: OpEncoder = {
+  encode: (context) => [
+    { kernel: selectBitsKernel, args: [...addresses(context), elementCount(context.inputs[0].shape)] },
+  ],
 };

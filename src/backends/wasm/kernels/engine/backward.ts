@@ -15,6 +15,8 @@ import {
   fakeQuantizeBackwardKernel,
   maxBackwardKernel,
   normBackwardKernel,
+  roundToBf16Kernel,
+  selectBitsKernel,
   sgdKernel,
   sgdMomentumKernel,
   softmaxBackwardKernel,
@@ -30,7 +32,8 @@ import { fakeQuantize, fakeQuantizeBackward } from './fake-quantize.ts';
 import { compareLogitsBackward, crossEntropyBackward } from './losses-backward.ts';
 import { expertInputGradient, expertWeightGradient } from './matmul-expert-backward.ts';
 import { addBlocks, maxBackward, normBackward, softmaxBackward } from './norm-backward.ts';
-import { adamw, sgd, sgdMomentum } from './optimizers.ts';
+import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { selectBits } from './select-bits.ts';
 import { embeddingBackward, targetMask, topKBackward } from './scatter.ts';
 
 export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads: i32): void {
@@ -97,6 +100,12 @@ export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads:
       return;
     case adamwKernel:
       adamw(args, thread, threads);
+      return;
+    case roundToBf16Kernel:
+      roundToBf16(args, thread, threads);
+      return;
+    case selectBitsKernel:
+      selectBits(args, thread, threads);
       return;
     default:
       unreachable();

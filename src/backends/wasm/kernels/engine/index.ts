@@ -34,6 +34,8 @@ import {
   quantizeHif4Kernel,
   quantizeLegacyKernel,
   quantizeMaximumKernel,
+  quantizeMxfp4Kernel,
+  quantizeNvfp4Kernel,
   quantizeSpecKernel,
   reduceKernel,
   rmsNormKernel,
@@ -61,6 +63,8 @@ import { matmulInt, packInt } from './matmul-int.ts';
 import { layerNorm, rmsNorm, softmax } from './norm.ts';
 import { packChannels } from './pack-channels.ts';
 import { quantizeHalves, quantizeHif4, quantizeLegacy } from './quantize-blocks.ts';
+import { quantizeMxfp4 } from './quantize-mxfp4.ts';
+import { quantizeNvfp4 } from './quantize-nvfp4.ts';
 import { quantizeByRows } from './quantize-rows.ts';
 import { quantizeMaximum, quantizeSpec } from './quantize-spec.ts';
 import { argmax, reduce } from './reduce.ts';
@@ -161,6 +165,12 @@ function dispatch(kernel: i32, args: usize, thread: i32, threads: i32): void {
       return;
     case decodeRowsKernel:
       decodeRows(args, thread, threads);
+      return;
+    case quantizeMxfp4Kernel:
+      quantizeMxfp4(args, thread, threads);
+      return;
+    case quantizeNvfp4Kernel:
+      quantizeNvfp4(args, thread, threads);
       return;
     case quantizeHalvesKernel:
       quantizeHalves(args, thread, threads);

@@ -4,6 +4,7 @@ import { address, at, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
 import { cacheRangeError } from '../../../data-error-codes';
+import { transposeMatrix } from './transpose';
 
 /** Stores one 32-bit word `count` times. Words: out, count, word. */
 export function fill(args: usize, thread: i32, threads: i32): void {
@@ -34,6 +35,10 @@ export function copyStrided(args: usize, thread: i32, threads: i32): void {
     const start = shareStart(count, 16, thread, threads);
     const end = shareEnd(count, 16, thread, threads);
     if (start < end) copyRow(at(from, start * fromStep), fromStep, at(to, start * toStep), toStep, end - start);
+    return;
+  }
+  if (rank == 2 && toStep == 1 && fromStep > 1 && word(dims, 1) == 1) {
+    transposeMatrix(from, to, word(dims, 0), count, fromStep, word(dims, 2), thread, threads);
     return;
   }
   let rows = 1;

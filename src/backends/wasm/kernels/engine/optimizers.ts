@@ -10,6 +10,7 @@ import { stepError } from '../../../data-error-codes';
 import { address, at, loadOne, real, storeOne, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
+import { bitsAt } from './random';
 
 const unit: i32 = 16;
 
@@ -124,5 +125,21 @@ export function adamw(args: usize, thread: i32, threads: i32): void {
     put(single, at(second, i), v);
     put(single, at(weight, i), f32x4.sub(w, change));
     i += single ? 1 : 4;
+  }
+}
+
+/** Words: weight, step (address of one i32), count, seed, stream. Adds 16 random bits below those that stay. */
+export function roundToBf16(args: usize, thread: i32, threads: i32): void {
+  if (hasFailed()) return;
+  const weight = address(args, 0);
+  const step = load<i32>(address(args, 1));
+  const count = word(args, 2);
+  const seed = word(args, 3);
+  const stream = word(args, 4);
+  const end = shareEnd(count, unit, thread, threads);
+  for (let i = shareStart(count, unit, thread, threads); i < end; i++) {
+    const bits = load<u32>(at(weight, i));
+    if ((bits & 0x7f800000) == 0x7f800000) continue;
+    store<u32>(at(weight, i), (bits + (bitsAt(seed, stream, step, <u64>i) >> 16)) & 0xffff0000);
   }
 }

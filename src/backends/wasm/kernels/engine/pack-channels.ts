@@ -52,7 +52,7 @@ export function packChannels(args: usize, thread: i32, threads: i32): void {
       reportError(nonFiniteError, row);
       return;
     }
-    encodeTileRow(args, scratch, 0, 0, group, tile, bytes);
+    encodeTileRow(args, scratch, 0, 0, group, tile, bytes, 0);
     packRow(bytes, group, word(args, 44), address(args, 3) + <usize>row * address(args, 4) + <usize>j * groupBytes);
   }
 }

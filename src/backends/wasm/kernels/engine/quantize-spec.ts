@@ -6,7 +6,8 @@
 // A second-level scale follows from the largest magnitude of all rows, which a command before this one gathered.
 //
 // Words: x, rows, columns, codes, bytes of a packed row, scales, zero points, tensor scale (address), maxima of the
-// threads, scratch, its bytes for a thread, the format words of encoders/quantize.ts, a fixed scale or 0, its zero point.
+// threads, scratch, its bytes for a thread, the format words of encoders/quantize.ts, a fixed scale or 0, its zero point,
+// then the address of the step (0: none), that of the bits of values that are not clipped (0: none), and their bound.
 // Scratch of a thread: column codes, then for each tile of a band step, minimum, zero point and maximum.
 
 import { nonFiniteError } from '../../../data-error-codes';
@@ -42,6 +43,18 @@ const wMax: i32 = 33; // f64, two words
 const wScaleMax: i32 = 35; // f64, two words
 const wFixedScale: i32 = 37; // 0: the scale follows from the values
 const wFixedZero: i32 = 38;
+const wStep: i32 = 39;
+const wBits32: i32 = 40;
+const wBound: i32 = 41;
+
+const noLevels: i32 = 0;
+const fourThirds: i32 = 2; // wTwoLevel: a constant
+const ruleQuest: i32 = 8; // wRule, besides those of quantize/scale.ts
+const ruleQuestNearest: i32 = 9;
+/** fl(2.92247856 / 6) */
+const gaussianRange: f32 = <f32>2.92247856 / 6;
+/** Fraction bits of √2, rounded down. */
+const rootTwo: u32 = 0x3504f3;
 
 const nearestEven: i32 = 0;
 const halfAway: i32 = 1;
@@ -142,13 +155,40 @@ function encodeFloat(args: usize, x: f32, step: f64, u: f64): i32 {
   return signed ? code | (1 << (word(args, wBits) - 1)) : code;
 }
 
+/** Code of the scale of E2M1 with the smallest squared error on a Gaussian of this deviation. */
+export function questCode(format: i32, rule: i32, std: f64): u32 {
+  const s = gaussianRange * <f32>std + <f32>1e-8;
+  const bits = reinterpret<u32>(s);
+  if (format != scaleE8m0) return bits;
+  const up: u32 = rule == ruleQuestNearest && (bits & 0x7fffff) > rootTwo ? 1 : 0;
+  return min<u32>((bits >> 23) + up, 254);
+}
+
+/** Population standard deviation of a tile. */
+function deviation(x: usize, rowBytes: usize, height: i32, width: i32): f64 {
+  const count = <f64>(height * width);
+  let sum: f64 = 0;
+  for (let r = 0; r < height; r++)
+    for (let i = 0; i < width; i++) sum += <f64>load<f32>(at(x + <usize>r * rowBytes, i));
+  const mean = sum / count;
+  let square: f64 = 0;
+  for (let r = 0; r < height; r++)
+    for (let i = 0; i < width; i++) {
+      const d = <f64>load<f32>(at(x + <usize>r * rowBytes, i)) - mean;
+      square += d * d;
+    }
+  return Math.sqrt(square / count);
+}
+
 /** The scale of a symmetric tile, stored; returns fl(scale × tensor scale). */
-function symmetricStep(args: usize, index: i32, covered: f32, tensorScale: f32): f32 {
+function symmetricStep(args: usize, index: i32, covered: f32, std: f64, tensorScale: f32): f32 {
   const format = word(args, wScaleFormat);
   const clipped = covered * real(args, wClip);
+  const rule = word(args, wRule);
   let code: u32;
-  if (format == scaleE8m0)
-    code = e8m0Code(word(args, wRule), abs(clipped), word(args, wEmax), word(args, wEvenBits), real(args, wInverseMax));
+  if (rule >= ruleQuest) code = questCode(format, rule, std);
+  else if (format == scaleE8m0)
+    code = e8m0Code(rule, abs(clipped), word(args, wEmax), word(args, wEvenBits), real(args, wInverseMax));
   else {
     const divisor = <f32>(double(args, wMax) * <f64>tensorScale);
     code = encodeScale(format, <f32>(<f64>clipped / <f64>divisor));
@@ -177,7 +217,8 @@ export function fitTile(args: usize, x: usize, rowBytes: usize, height: i32, wid
   if (bits >= 0x7f800000) return false;
   if (zeroKind == 0) {
     const covered = word(args, wSignedMax) != 0 ? signed : abs(signed);
-    store<f32>(tile, symmetricStep(args, index, covered, g));
+    const std = word(args, wRule) >= ruleQuest ? deviation(x, rowBytes, height, width) : 0;
+    store<f32>(tile, symmetricStep(args, index, covered, std, g));
     return true;
   }
   const format = word(args, wScaleFormat);
@@ -218,8 +259,17 @@ function fixedTile(args: usize, x: usize, width: i32, row: i32, tile: usize): bo
   return true;
 }
 
-/** Codes of `width` values from column `first` of row `r`, one a byte. */
-export function encodeTileRow(args: usize, x: usize, r: i32, first: i32, width: i32, tile: usize, out: usize): void {
+/** Codes of `width` values from column `first` of row `r`, one a byte; t is the step of random numbers. */
+export function encodeTileRow(
+  args: usize,
+  x: usize,
+  r: i32,
+  first: i32,
+  width: i32,
+  tile: usize,
+  out: usize,
+  t: i32,
+): void {
   const zeroKind = word(args, wZeroKind);
   const rounding = word(args, wRounding);
   const lowest = word(args, wLowest);
@@ -232,7 +282,7 @@ export function encodeTileRow(args: usize, x: usize, r: i32, first: i32, width: 
   const index = <u64>r * <u64>word(args, 2) + <u64>first;
   for (let i = 0; i < width; i++) {
     const v = load<f32>(at(x, i));
-    const u = rounding == stochastic ? uniformAt(word(args, wSeed), word(args, wStream), index + <u64>i) : 0;
+    const u = rounding == stochastic ? uniformAt(word(args, wSeed), word(args, wStream), t, index + <u64>i) : 0;
     let code: i32;
     if (isFloat) code = encodeFloat(args, v, step, u);
     else if (zeroKind == 0) code = encodeInt(rounding, <f64>v, step, lowest, last, u) & mask;
@@ -268,6 +318,21 @@ export function tensorScaleOf(maxima: usize, threads: i32, max: f64, scaleMax: f
   return g > 0 ? g : 1;
 }
 
+/** One bit for each value of a row: |x| < bound · step of its tile. */
+function markRow(args: usize, row: usize, columns: i32, tileColumns: i32, steps: usize, to: usize): void {
+  const bound = real(args, wBound);
+  let limit: f32 = 0;
+  let bits: u32 = 0;
+  for (let i = 0; i < columns; i++) {
+    if (i % tileColumns == 0) limit = load<f32>(steps + (<usize>(i / tileColumns) << 4)) * bound;
+    if (abs(load<f32>(at(row, i))) < limit) bits |= <u32>1 << (i & 31);
+    if ((i & 31) == 31) {
+      store<u32>(at(to, i >> 5), bits);
+      bits = 0;
+    }
+  }
+}
+
 export function quantizeSpec(args: usize, thread: i32, threads: i32): void {
   const x = address(args, 0);
   const rows = word(args, 1);
@@ -281,35 +346,40 @@ export function quantizeSpec(args: usize, thread: i32, threads: i32): void {
   const steps = scratch + ((<usize>columns + 15) & ~15);
   const rowBytes = (<usize>columns) << 2;
   let g: f32 = 1;
-  if (word(args, wTwoLevel) != 0)
+  const levels = word(args, wTwoLevel);
+  if (levels == fourThirds) g = <f32>(4.0 / 3.0);
+  else if (levels != noLevels)
     g = tensorScaleOf(address(args, 8), threads, double(args, wMax), double(args, wScaleMax));
   if (thread == 0) store<f32>(address(args, 7), g);
+  const t = address(args, wStep) == 0 ? 0 : load<i32>(address(args, wStep));
+  const marks = address(args, wBits32);
   const fixed = word(args, wFixedScale) != 0;
   const bands = (rows + tileRows - 1) / tileRows;
   const end = shareEnd(bands, 1, thread, threads);
   for (let band = shareStart(bands, 1, thread, threads); band < end; band++) {
     const first = band * tileRows;
     const height = min(tileRows, rows - first);
-    for (let t = 0; t < tiles; t++) {
-      const column = t * tileColumns;
+    for (let i = 0; i < tiles; i++) {
+      const column = i * tileColumns;
       const width = min(tileColumns, columns - column);
       const from = at(x + <usize>first * rowBytes, column);
-      const tile = steps + (<usize>t << 4);
+      const tile = steps + (<usize>i << 4);
       const finite = fixed
         ? fixedTile(args, from, width, first, tile)
-        : fitTile(args, from, rowBytes, height, width, band * tiles + t, g, tile);
+        : fitTile(args, from, rowBytes, height, width, band * tiles + i, g, tile);
       if (!finite) {
         reportError(nonFiniteError, first);
         return;
       }
     }
     for (let r = first; r < first + height; r++) {
-      for (let t = 0; t < tiles; t++) {
-        const column = t * tileColumns;
+      const row = x + <usize>r * rowBytes;
+      for (let i = 0; i < tiles; i++) {
+        const column = i * tileColumns;
         const width = min(tileColumns, columns - column);
-        const from = at(x + <usize>r * rowBytes, column);
-        encodeTileRow(args, from, r, column, width, steps + (<usize>t << 4), scratch + <usize>column);
+        encodeTileRow(args, at(row, column), r, column, width, steps + (<usize>i << 4), scratch + <usize>column, t);
       }
+      if (marks != 0) markRow(args, row, columns, tileColumns, steps, marks + <usize>r * (<usize>columns >> 3));
       packRow(scratch, columns, bits, address(args, 3) + <usize>r * packedBytes);
     }
   }

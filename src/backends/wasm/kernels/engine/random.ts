@@ -6,14 +6,19 @@ function round(x0: u32, x1: u32, r: u32): u32 {
   return rotl<u32>(x1, r) ^ x0;
 }
 
-/** Number in [0, 1) of element `index` of a stream: 24 bits × 2^-24. */
-export function uniformAt(seed: i32, stream: i32, index: u64): f64 {
+/** Number in [0, 1) of element `index` of a step of a stream: 24 bits × 2^-24. */
+export function uniformAt(seed: i32, stream: i32, step: i32, index: u64): f64 {
+  return <f64>(bitsAt(seed, stream, step, index) >> 8) * 5.9604644775390625e-8;
+}
+
+/** 32 random bits of element `index`. */
+export function bitsAt(seed: i32, stream: i32, step: i32, index: u64): u32 {
   const k0 = <u32>seed;
   const k1 = <u32>stream;
   const k2: u32 = 0x1bd11bda ^ k0 ^ k1;
   const counter = index >> 1;
   let x0 = <u32>counter + k0;
-  let x1 = <u32>(counter >> 32) + k1;
+  let x1 = <u32>(counter >> 32) + <u32>step + k1;
   for (let s: u32 = 1; s <= 5; s++) {
     const odd = (s & 1) != 0;
     x0 += x1;
@@ -29,6 +34,5 @@ export function uniformAt(seed: i32, stream: i32, index: u64): f64 {
     const j = (s + 1) % 3;
     x1 += (j == 0 ? k0 : j == 1 ? k1 : k2) + s;
   }
-  const bits = (index & 1) == 0 ? x0 : x1;
-  return <f64>(bits >> 8) * 5.9604644775390625e-8;
+  return (index & 1) == 0 ? x0 : x1;
 }

@@ -15,24 +15,23 @@ import {
   parseDocument,
   type YAMLError,
 } from 'yaml';
-import { userError } from '../../errors.ts';
-import type { PathStep, Source } from './place.ts';
+import { userError } from '../errors.ts';
+import type { PathStep, Source, Subject } from './place.ts';
 
 const mostBytes = 2 ** 20;
-/** References to anchors that may be followed in all; recipes have no use for more. */
+/** References to anchors that may be followed in all; settings have no use for more. */
 const mostAliases = 1000;
-const op = 'recipe';
 
 export interface ParsedText {
   readonly value: unknown;
   readonly source: Source;
 }
 
-/** Data and positions of a recipe's text; an empty text is an empty map. `file` is for messages. */
-export function parseYaml(text: string, file: string): ParsedText {
+/** Data and positions of a settings text; an empty text is an empty map. `file` is for messages. */
+export function parseYaml(text: string, file: string, subject: Subject): ParsedText {
   const refuse = (problem: string, at?: string, cause?: unknown) =>
-    userError({ code: 'recipe-syntax', op, problem, file: at ?? file }, { cause });
-  if (text.length > mostBytes) throw refuse(`the recipe is longer than ${mostBytes} characters`);
+    userError({ code: `${subject}-syntax`, op: subject, problem, file: at ?? file }, { cause });
+  if (text.length > mostBytes) throw refuse(`the ${subject} is longer than ${mostBytes} characters`);
   const lines = new LineCounter();
   const at = (offset: number) => {
     const { line, col } = lines.linePos(offset);
@@ -48,20 +47,20 @@ export function parseYaml(text: string, file: string): ParsedText {
     });
     const wrong = document.errors[0] ?? document.warnings[0];
     if (wrong && /call stack/.test(wrong.message)) throw new RangeError(wrong.message);
-    if (wrong) throw refuse(`this is no YAML that a recipe can use: ${reason(wrong)}`, at(wrong.pos[0]), wrong);
+    if (wrong) throw refuse(`this is no YAML that a ${subject} can use: ${reason(wrong)}`, at(wrong.pos[0]), wrong);
     const value: unknown = document.toJS({ maxAliasCount: mostAliases }) ?? {};
-    return { value, source: { locate: (path, part) => at(offsetOf(document, path, part)) } };
+    return { value, source: { subject, locate: (path, part) => at(offsetOf(document, path, part)) } };
   } catch (cause) {
-    if (cause instanceof RangeError) throw refuse('the recipe is nested too deeply', undefined, cause);
-    if (cause instanceof ReferenceError) throw refuse(referenceProblem(cause), undefined, cause);
+    if (cause instanceof RangeError) throw refuse(`the ${subject} is nested too deeply`, undefined, cause);
+    if (cause instanceof ReferenceError) throw refuse(referenceProblem(cause, subject), undefined, cause);
     throw cause;
   }
 }
 
-const referenceProblem = ({ message }: ReferenceError) =>
+const referenceProblem = ({ message }: ReferenceError, subject: Subject) =>
   /excessive/i.test(message)
-    ? 'the recipe refers to anchors too often'
-    : `the recipe refers to an anchor that is not there: ${message.split(': ').pop()}`;
+    ? `the ${subject} refers to anchors too often`
+    : `the ${subject} refers to an anchor that is not there: ${message.split(': ').pop()}`;
 
 /** The parser's sentence without full stop, shortened. */
 const reason = ({ message }: YAMLError) => message.split('\n')[0].replace(/\.$/, '').slice(0, 160);

@@ -1,20 +1,21 @@
-// Where in a recipe something stands, so that an error can point at it.
+// Where in settings (a recipe, a training config) something stands, so that an error can point at it.
 //
 // A place is a path of keys (`steps[1].gptq.damping`) in a source. A source that was read from a file knows the line and
 // column of each path; values that a program built have none.
 
-import { type ErrorDetails, type SubbyteError, userError } from '../../errors.ts';
-import { nearest } from '../../formats/edit-distance.ts';
+import { type ErrorDetails, type SubbyteError, userError } from '../errors.ts';
+import { nearest } from '../formats/edit-distance.ts';
 
 export type PathStep = string | number;
 
+/** What kind of settings a file holds; names its errors (`recipe-value`) and itself in them (`the recipe`). */
+export type Subject = 'recipe' | 'config';
+
 export interface Source {
+  readonly subject: Subject;
   /** `recipe.yaml:3:7`, of the value at a path or of the key that it stands under; undefined without a file. */
   locate(path: readonly PathStep[], part: 'value' | 'key'): string | undefined;
 }
-
-/** A value that no file holds. */
-export const noSource: Source = { locate: () => undefined };
 
 export interface Place {
   readonly path: readonly PathStep[];
@@ -23,14 +24,17 @@ export interface Place {
   readonly key?: boolean;
 }
 
+/** The whole of settings that a program built. */
+export const withoutFile = (subject: Subject): Place => ({ path: [], source: { subject, locate: () => undefined } });
+
 export const inside = ({ path, source }: Place, step: PathStep): Place => ({ path: [...path, step], source });
 /** The key at a place. */
 export const keyAt = (place: Place, key: string): Place => ({ ...inside(place, key), key: true });
 
-/** `steps[1].gptq.damping`; the whole recipe is `the recipe`. */
-export function printPath(path: readonly PathStep[]): string {
+/** `steps[1].gptq.damping`; the whole of a recipe is `the recipe`. */
+export function printPath({ path, source }: Place): string {
   const text = path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${step}`)).join('');
-  return text === '' ? 'the recipe' : text.replace(/^\./, '');
+  return text === '' ? `the ${source.subject}` : text.replace(/^\./, '');
 }
 
 export type Details = Omit<ErrorDetails, 'op' | 'file' | 'code'> & { code?: string };
@@ -38,12 +42,13 @@ export type Details = Omit<ErrorDetails, 'op' | 'file' | 'code'> & { code?: stri
 /** The error about the value (or the key) at a place. */
 export function wrongAt(place: Place, details: Details): SubbyteError {
   const file = place.source.locate(place.path, place.key ? 'key' : 'value');
-  return userError({ code: 'recipe-value', op: 'recipe', file, ...details });
+  const { subject } = place.source;
+  return userError({ code: `${subject}-value`, op: subject, file, ...details });
 }
 
 /** The error about a value that is not what its field takes. */
 export function wrongValue(place: Place, got: unknown, expected: string, fix?: string): SubbyteError {
-  const name = printPath(place.path);
+  const name = printPath(place);
   if (got === undefined) return wrongAt(place, { problem: `${name} is missing`, expected, fix });
   return wrongAt(place, { problem: `${name} is wrong`, got: printValue(got), expected, fix });
 }
@@ -63,7 +68,7 @@ export function unknownName(
 ): SubbyteError {
   const close = nearest(name, known);
   const details: Details = {
-    code: `recipe-unknown-${what}`,
+    code: `${place.source.subject}-unknown-${what}`,
     problem: `there is no ${what} ${printValue(name)}${where && ` ${where}`}`,
     expected: `one of ${known.join(', ')}`,
     fix: close && `did you mean "${close}"?`,

@@ -1,4 +1,4 @@
-// Fields of recipes: what each takes, what it is without being given, and what it means.
+// Fields of settings: what each takes, what it is without being given, and what it means.
 //
 // One table of fields serves validation, defaults, the TypeScript types and the JSON Schema, so that they cannot differ.
 // A field either gives its value or says in words what it expects; the caller adds the place.
@@ -83,13 +83,24 @@ export function choiceField<const C extends string>(choices: readonly C[], fallb
     read: (value, place) => {
       const found = choices.find((choice) => choice === value);
       if (found) return found;
-      if (typeof value === 'string') throw unknownName(place, 'choice', value, choices, `for ${printPath(place.path)}`);
+      if (typeof value === 'string') throw unknownName(place, 'choice', value, choices, `for ${printPath(place)}`);
       throw wrongValue(place, value, `one of ${choices.join(', ')}`);
     },
   };
 }
 
 export const longestText = 4096;
+
+/** The same field, which may be left out and then has no value. */
+export const optional = <T>(field: Field<T>): Field<T | undefined> => ({ ...field, fallback: undefined });
+
+/** A map of fields of its own. */
+export const sectionField = (fields: Fields, doc: string): Field<Readonly<Record<string, unknown>>> => ({
+  doc,
+  fallback: {},
+  schema: mapSchema(fields),
+  read: (value, place) => readGiven(fields, value, place),
+});
 
 /** Text that may be left out. */
 export function textField(doc: string): Field<string | undefined> {
@@ -112,9 +123,8 @@ export function readMap(value: unknown, place: Place, keys: readonly string[]): 
   for (const key of Object.keys(value)) {
     if (keys.includes(key)) continue;
     const at = keyAt(place, key);
-    if (keys.length === 0)
-      throw wrongAt(at, { problem: `${printPath(place.path)} has no options`, got: printValue(key) });
-    throw unknownName(at, 'key', key, keys, `in ${printPath(place.path)}`);
+    if (keys.length === 0) throw wrongAt(at, { problem: `${printPath(place)} has no options`, got: printValue(key) });
+    throw unknownName(at, 'key', key, keys, `in ${printPath(place)}`);
   }
   return value as Readonly<Record<string, unknown>>;
 }
