@@ -22,13 +22,16 @@ export function parseDevice(text: string): { name: 'auto' | 'wasm' | 'reference'
   });
 }
 
+/** For options: the text as it is. Throws a user error for anything that is no device. */
+export function checkDevice(text: string): string {
+  parseDevice(text);
+  return text;
+}
+
 export const deviceOption = () =>
-  new Option('--device <name>', `where to compute: auto, wasm, reference, webgpu or webgpu:N`)
+  new Option('--device <name>', 'where to compute: auto, wasm, reference, webgpu or webgpu:N')
     .default('auto')
-    .argParser((text) => {
-      parseDevice(text);
-      return text;
-    });
+    .argParser(checkDevice);
 
 /** The backend that `--device` asks for; a line says which was chosen, and why when it was `auto`. */
 export async function openBackend(session: Session, device: string): Promise<Backend> {
@@ -45,7 +48,7 @@ async function choose(session: Session, device: string): Promise<{ backend: Back
     return { backend: createReferenceBackend() };
   }
   const none = name === 'auto' ? await openAnyGpu() : undefined;
-  if (none && typeof none !== 'string') return { backend: none, reason: 'a graphics adapter was found' };
+  if (none && typeof none !== 'string') return { backend: none, reason: 'a graphics adapter was found and checked' };
   const { createWasmBackend } = await import('../backends/wasm/backend.ts');
   return { backend: await createWasmBackend({ threads: session.options.threads }), reason: none };
 }
@@ -66,6 +69,9 @@ async function openWebgpu(index: number | undefined): Promise<Backend> {
   });
 }
 
+/** A device that nobody asked for by name shows first that it computes right. */
+const checkSeconds = 0.5;
+
 /** A backend on a real GPU, or why there is none. */
 async function openAnyGpu(): Promise<Backend | string> {
   const { whyNoGpu } = await import('../backends/webgpu/likely.ts');
@@ -74,10 +80,16 @@ async function openAnyGpu(): Promise<Backend | string> {
   try {
     const { createWebgpuBackend } = await import('../backends/webgpu/backend.ts');
     const { isSoftware } = await import('../backends/webgpu/adapters.ts');
+    const { selfTest } = await import('../backends/self-test.ts');
     const backend = await createWebgpuBackend();
-    if (!isSoftware(backend.gpu.info)) return backend;
+    if (isSoftware(backend.gpu.info)) {
+      backend.dispose();
+      return 'the graphics adapter is a program, slower than WebAssembly';
+    }
+    const { failures } = await selfTest(backend, checkSeconds);
+    if (failures.length === 0) return backend;
     backend.dispose();
-    return 'the graphics adapter is a program, slower than WebAssembly';
+    return `the graphics adapter computes something wrong, see subbyte doctor: ${failures[0]}`;
   } catch (error) {
     if (error instanceof SubbyteError && error.kind === 'device') return error.details.problem;
     throw error;

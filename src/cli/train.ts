@@ -8,7 +8,7 @@ import { runTraining } from '../train/loop.ts';
 import { type Prepared, prepareRun } from '../train/prepare.ts';
 import type { StepReport, TrainResult } from '../train/report.ts';
 import { type CommandDefinition, parseCount, parseRepeated } from './command.ts';
-import { openBackend } from './device.ts';
+import { checkDevice, openBackend, parseDevice } from './device.ts';
 import { humanBytes, humanCount, humanTime, type Progress } from './progress.ts';
 import type { Session } from './session.ts';
 
@@ -32,7 +32,9 @@ const definition: CommandDefinition = {
     new Option('--set <entry=value>', "another value for an entry: 'schedule.learningRate=1e-3'").argParser(
       parseRepeated,
     ),
-    new Option('--device <name>', 'device of the config').choices(['auto', 'wasm', 'webgpu', 'reference']),
+    new Option('--device <name>', 'device of the config: auto, wasm, webgpu, webgpu:N or reference').argParser(
+      checkDevice,
+    ),
     new Option('--resume <step>', 'go on from the checkpoint of this step (default: the newest)').argParser(parseCount),
     new Option('--fresh', 'remove the run that is in the output folder and start over'),
     new Option('--print-config', 'print the effective config, every default filled in, and do nothing else'),
@@ -52,8 +54,8 @@ const definition: CommandDefinition = {
     }
     const prepared = await prepare(session, config);
     try {
-      // the backward pass has kernels on the CPU only
-      const backend = await openBackend(session, config.device === 'auto' ? 'wasm' : config.device);
+      // some recipes round with ops that have kernels on the CPU only: a GPU is taken when it is asked for
+      const backend = await openBackend(session, config.device === 'auto' ? 'wasm' : (options.device ?? config.device));
       try {
         report(session, await train(session, config, prepared, backend, options));
       } finally {
@@ -136,7 +138,7 @@ function report(session: Session, result: TrainResult): void {
 function overridesOf({ out, steps, device, set = [] }: TrainCommandOptions, seed?: number): ConfigOverrides {
   const overrides: Record<string, unknown> = {
     ...(steps !== undefined && { steps }),
-    ...(device !== undefined && { device }),
+    ...(device !== undefined && { device: parseDevice(device).name }),
     ...(out !== undefined && { output: { folder: out } }),
     ...(seed !== undefined && { seeds: { init: seed, data: seed, rounding: seed } }),
   };
