@@ -26,8 +26,10 @@ function hasKernel(format: Format): boolean {
 }
 
 const quantize: OpKernel = {
-  unsupported({ attributes }) {
+  unsupported({ attributes, inputs, outputs }) {
     const { format } = attributes as unknown as QuantizeAttributes;
+    if (inputs.length > 1) return 'stochastic rounding that changes with the step';
+    if (outputs.length > 1) return 'bits of the values that were not clipped';
     return hasKernel(format) ? undefined : `rounding to ${formatName(format)} during a run`;
   },
 
