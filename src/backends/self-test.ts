@@ -4,6 +4,7 @@ import type { Backend } from './backend.ts';
 import { differences, runOpCase } from './op-case.ts';
 import { opCases } from './op-cases.ts';
 import { createReferenceBackend } from './reference/reference-backend.ts';
+import { webgpuTolerance } from './webgpu/cases.ts';
 
 export interface SelfTest {
   /** Cases that agreed. */
@@ -15,9 +16,6 @@ export interface SelfTest {
   /** One line for each case that did not agree. */
   readonly failures: readonly string[];
 }
-
-/** WGSL's division is not correctly rounded; everywhere else the cases' own tolerances hold. */
-const divisionTolerance = 3e-7;
 
 /** Runs the op cases in turn, one of every op first, for about `seconds`. Throws what a lost device throws. */
 export async function selfTest(backend: Backend, seconds: number, signal?: AbortSignal): Promise<SelfTest> {
@@ -35,9 +33,8 @@ export async function selfTest(backend: Backend, seconds: number, signal?: Abort
     try {
       const found = await runOpCase(backend, opCase);
       const expected = await runOpCase(reference, opCase);
-      const { tolerance } = opCase;
-      const allowed = tolerance === 'exact' ? tolerance : Math.max(tolerance, divisionTolerance);
-      const problems = differences(found, expected, allowed);
+      const tolerance = backend.name === 'webgpu' ? webgpuTolerance(opCase) : opCase.tolerance;
+      const problems = differences(found, expected, tolerance);
       if (problems.length === 0) passed++;
       else failures.push(`${opCase.name}: ${problems[0]}`);
     } catch (error) {

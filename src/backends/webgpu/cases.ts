@@ -20,6 +20,9 @@ export function hasKernels(opCase: OpCase, gpu: GpuTraits): boolean {
  * fake-quantize.test.ts compares the rest of fakeQuantize exactly.
  */
 export function webgpuTolerance({ name, tolerance }: OpCase): OpCase['tolerance'] {
+  // The scale 2^-127 is subnormal, and WGSL may flush it: values up to 2^-126 with it become 0. The largest number of
+  // these cases is about 8e31, so this allows 2.4e-38 and is exact for everything larger.
+  if (name.endsWith(', ties and tiny numbers')) return 3e-70;
   if (!/^(div|fakeQuantize)\b/.test(name) || name === 'div by zero') return tolerance;
   return Math.max(tolerance === 'exact' ? 0 : tolerance, 3e-7);
 }
