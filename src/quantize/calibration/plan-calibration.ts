@@ -116,7 +116,7 @@ function planBlock(request: PlanRequest, layer: number): BlockPlan {
     const solving = blockSites(config, layer).filter((site) => site.stage === stage);
     flops += solverSlowdown * solving.reduce((sum, site) => sum + solverFlops(weights, site, needsOf(site)), 0);
     const largest = Math.max(0, ...solving.map((site) => solverBytes(site, needsOf(site))));
-    stageBytes = Math.max(stageBytes, arenaBytes + boundaryBytes + 2 * stateBytes + largest);
+    stageBytes = Math.max(stageBytes, streams * (arenaBytes + boundaryBytes) + 2 * stateBytes + largest);
   }
   const apart = stages.filter((stage) => {
     const sites = blockSites(config, layer).filter((site) => site.stage === stage);
