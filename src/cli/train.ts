@@ -11,6 +11,7 @@ import { type CommandDefinition, parseCount, parseRepeated } from './command.ts'
 import { checkDevice, openBackend, parseDevice } from './device.ts';
 import { humanBytes, humanCount, humanTime, type Progress } from './progress.ts';
 import type { Session } from './session.ts';
+import { writeLossCurve } from './train-curve.ts';
 
 interface TrainCommandOptions {
   out?: string;
@@ -57,7 +58,7 @@ const definition: CommandDefinition = {
       // some recipes round with ops that have kernels on the CPU only: a GPU is taken when it is asked for
       const backend = await openBackend(session, config.device === 'auto' ? 'wasm' : (options.device ?? config.device));
       try {
-        report(session, await train(session, config, prepared, backend, options));
+        await report(session, await train(session, config, prepared, backend, options));
       } finally {
         backend.dispose();
       }
@@ -121,7 +122,7 @@ async function train(
 const stepLine = ({ step, loss, matmulShare }: StepReport) =>
   `step ${step}  loss ${loss.toFixed(4)}  ${(100 * matmulShare).toFixed(0)} % of f32 products`;
 
-function report(session: Session, result: TrainResult): void {
+async function report(session: Session, result: TrainResult): Promise<void> {
   const { loss, validation, seconds, model, log } = result;
   const parts = [
     loss === undefined ? 'finished before' : `loss ${loss.toFixed(4)}`,
@@ -131,7 +132,9 @@ function report(session: Session, result: TrainResult): void {
   session.print(`  ${parts.filter(Boolean).join(', ')}`);
   session.print(`  model        ${model}`);
   session.print(`  log          ${log}`);
-  session.result(result);
+  const curve = await writeLossCurve(log);
+  if (curve.length > 0) session.print(`  curve        ${curve.join(', ')}`);
+  session.result({ ...result, curve });
 }
 
 /** What the command line says over the config. */

@@ -51,6 +51,11 @@ it(
         model: path.join(whole, 'model'),
         validation: { step: 20, tokens: 961 },
       });
+      expect(result.curve).toEqual(['loss.svg', 'loss.png'].map((name) => path.join(whole, name)));
+      expect(readFileSync(path.join(whole, 'loss.svg'), 'utf8')).toMatch(
+        /^<svg[\s\S]*loss, nats a token[\s\S]*<\/svg>\s*$/,
+      );
+      expect(readFileSync(path.join(whole, 'loss.png')).subarray(1, 4).toString()).toBe('PNG');
 
       const stopped = await train(['--out', killed, '--threads', '1'], { killAt: /checkpoint {3}step 10 / });
       expect(stopped.signal).toBe('SIGKILL');

@@ -1,0 +1,40 @@
+// The loss curve of a training, from its run log, as SVG and PNG beside it.
+
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { chart, type PlotSpec, type Series } from '../plot/plot.ts';
+import { writePlot } from '../plot/render.ts';
+
+/** Loss of the steps and of the validations over tokens; undefined for a log without steps. */
+export function lossCurve(log: string, title: string): PlotSpec | undefined {
+  const entries = log
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const start = entries.find(({ kind }) => kind === 'start' || kind === 'resume');
+  const perStep = Number(start?.tokensPerStep ?? Number.NaN);
+  const points = (kind: string, value: string): Series['points'] =>
+    entries.filter((e) => e.kind === kind).map((e) => [Number(e.step) * perStep, Number(e[value])]);
+  const steps = points('step', 'loss');
+  if (steps.length === 0) return undefined;
+  const validations = points('validation', 'nll');
+  return chart({
+    title,
+    x: { title: 'tokens', format: '~s' },
+    y: { title: 'loss, nats a token' },
+    series: [
+      { name: 'training', points: steps },
+      ...(validations.length > 0 ? [{ name: 'validation', points: validations, style: 'points' as const }] : []),
+    ],
+  });
+}
+
+/** Draws `loss.svg` and `loss.png` beside the log; their paths, none for a log without steps. */
+export async function writeLossCurve(log: string): Promise<string[]> {
+  const folder = path.dirname(log);
+  const spec = lossCurve(await readFile(log, 'utf8'), `Loss of ${path.basename(folder)}`);
+  if (!spec) return [];
+  const files = ['loss.svg', 'loss.png'].map((name) => path.join(folder, name));
+  for (const file of files) await writePlot('train', spec, file);
+  return files;
+}
