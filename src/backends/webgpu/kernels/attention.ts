@@ -12,6 +12,7 @@ import { cacheRangeError } from '../../data-error-codes.ts';
 import { forEachGroup } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
 import { mathSource } from '../wgsl/math.ts';
+import { softmaxStep } from '../wgsl/running-softmax.ts';
 
 const queryRows = 16;
 const lanes = 8;
@@ -93,20 +94,8 @@ var<workgroup> position: i32;
     /* Where a key is out of sight its weight is 0. */
     let key = vec4i(s0 + i32(lane)) + vec4i(0, ${lanes}, ${2 * lanes}, ${3 * lanes});
     let seen = (key >= vec4i(first)) & (key <= vec4i(last));
-    score = score * words.scale;
-    let visible = select(vec4f(lowest), score, seen);
-    maxima[thread] = larger(larger(visible.x, visible.y), larger(visible.z, visible.w));
-    workgroupBarrier();
-    var next = most;
-    for (var j = 0u; j < ${lanes}u; j++) { next = larger(next, maxima[mine * ${lanes}u + j]); }
-    let weight = select(
-      vec4f(),
-      vec4f(expOf(score.x - next), expOf(score.y - next), expOf(score.z - next), expOf(score.w - next)),
-      seen);
-    let decay = expOf(most - next);
-    most = next;
-    sum = sum * decay + ((weight.x + weight.y) + (weight.z + weight.w));
-    for (var j = 0u; j < 4u; j++) { weights[mine * ${tile + 1}u + lane + ${lanes}u * j] = weight[j]; }
+    let visible = select(vec4f(lowest), score * words.scale, seen);
+    ${softmaxStep(lanes, tile + 1)}
     for (var chunk = 0u; chunk < ${chunks}u; chunk++) {
       workgroupBarrier();
       ${loadTile(n.v)}

@@ -13,6 +13,7 @@ import { forEachGroup } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, packedOperand, read, write } from '../kernel.ts';
 import { decodeSource } from '../wgsl/decode.ts';
 import { mathSource } from '../wgsl/math.ts';
+import { softmaxStep } from '../wgsl/running-softmax.ts';
 import { ringRowSource } from './kv-write.ts';
 
 const queryRows = 16;
@@ -153,18 +154,7 @@ fn valuesEnd(t: i32) -> i32 { return t - ${residual}; }
     let isDecoded = (key >= vec4i(${sinks})) & (key < vec4i(keysEnd(last)));
     let seen = (key >= vec4i(first)) & (key <= vec4i(last));
     let visible = select(vec4f(lowest), select(exact, decoded, isDecoded) * words.scale, seen);
-    maxima[thread] = larger(larger(visible.x, visible.y), larger(visible.z, visible.w));
-    workgroupBarrier();
-    var next = most;
-    for (var j = 0u; j < ${lanes}u; j++) { next = larger(next, maxima[mine * ${lanes}u + j]); }
-    let weight = select(
-      vec4f(),
-      vec4f(expOf(visible.x - next), expOf(visible.y - next), expOf(visible.z - next), expOf(visible.w - next)),
-      seen);
-    let decay = expOf(most - next);
-    most = next;
-    sum = sum * decay + ((weight.x + weight.y) + (weight.z + weight.w));
-    for (var j = 0u; j < 4u; j++) { weights[mine * ${stride}u + lane + ${lanes}u * j] = weight[j]; }
+    ${softmaxStep(lanes, stride)}
     for (var chunk = 0u; chunk < ${chunks}u; chunk++) {
       var sumOfValues = result[chunk] * decay;
       if (s1 >= ${sinks} && s0 < valuesEnd(end)) {

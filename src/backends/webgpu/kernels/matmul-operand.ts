@@ -135,12 +135,13 @@ ${name}_${i} = ${name}[block]; ${name}_s${i} = ${name}_scales[block / 4u]; }`,
   }),
 };
 
-// E2M1 magnitudes as the upper bytes of f16: 0, .5, 1, 1.5 | 2, 3, 4, 6 are 00 38 3c 3e | 40 42 44 46.
-const fp4Decoder = `
-fn fp4_bits(code: u32) -> u32 {
+/** `fp4_bits(code)`: an E2M1 code as the bits of an f16. Magnitudes 0 … 6 are the upper bytes 00 38 3c 3e | 40 42 44 46. */
+export const fp4BitsSource = `fn fp4_bits(code: u32) -> u32 {
   let magnitudes = select(0x3e3c3800u, 0x46444240u, (code & 4u) != 0u);
   return (((magnitudes >> (8u * (code & 3u))) & 0xffu) << 8u) | ((code & 8u) << 12u);
-}
+}`;
+
+const fp4Decoder = `${fp4BitsSource}
 fn fp4_pair(codes: u32, scale: f16) -> u32 {
   return bitcast<u32>(bitcast<vec2<f16>>(fp4_bits(codes & 15u) | (fp4_bits((codes >> 4u) & 15u) << 16u)) * scale);
 }

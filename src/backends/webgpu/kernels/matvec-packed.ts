@@ -6,6 +6,7 @@
 // Bindings: codes, scales (E8M0, four a u32), x (f32), y.
 
 import type { KernelSource } from '../kernel-source.ts';
+import { fp4BitsSource } from './matmul-operand.ts';
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
@@ -26,10 +27,7 @@ export function mxfp4Matvec({ N, K, rows, subgroups }: MatvecShape): KernelSourc
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-fn fp4_bits(code: u32) -> u32 {
-  let magnitudes = select(0x3e3c3800u, 0x46444240u, (code & 4u) != 0u);
-  return (((magnitudes >> (8u * (code & 3u))) & 0xffu) << 8u) | ((code & 8u) << 12u);
-}
+${fp4BitsSource}
 fn fp4_quad(codes: u32) -> vec4<f32> {
   return vec4<f32>(bitcast<vec4<f16>>(vec2<u32>(
     fp4_bits(codes & 15u) | (fp4_bits((codes >> 4u) & 15u) << 16u),
