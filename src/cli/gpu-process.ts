@@ -13,8 +13,8 @@ import { errorBody, jsonLine } from './failure.ts';
 
 const mark = 'SUBBYTE_GPU_PROCESS';
 
-/** Commands with a `--device` that is `auto` unless given. */
-const choosing = new Set(['quantize', 'eval', 'generate', 'demo', 'train', 'reproduce']);
+/** Commands that compute on `auto` unless told otherwise; a config of `train` may name a GPU. */
+const choosing = new Set(['quantize', 'eval', 'generate', 'demo', 'train']);
 
 /** Whether a command line may open a GPU and is not in its own process yet. */
 export function needsGpuProcess(argv: readonly string[]): boolean {
