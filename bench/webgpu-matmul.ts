@@ -8,11 +8,8 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { int8Matmul } from '../src/backends/webgpu/kernels/matmul-i8.ts';
-import {
-  type SubgroupMatmul,
-  type SubgroupTile,
-  subgroupMatmul,
-} from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
+import type { SubgroupTile } from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
+import { type SubgroupMatmul, subgroupMatmul } from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
 import { mxfp4Matvec } from '../src/backends/webgpu/kernels/matvec-packed.ts';
 import { openBench } from './webgpu-gpu.ts';
 import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand } from './webgpu-operands.ts';

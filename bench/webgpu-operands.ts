@@ -50,7 +50,7 @@ export function mxfp4Operand(bench: Bench, outer: number, k: number, seed: numbe
   const scales = new Uint8Array((outer * k) / 32).map(() => 127 - 4 + (next() >>> 29));
   const reference = 127;
   return {
-    buffers: [bench.buffer(codes), bench.buffer(scales), bench.buffer(Int32Array.of(reference, 0, 0, 0))],
+    buffers: [bench.buffer(codes), bench.buffer(scales)],
     at(o, i) {
       const n = o * k + i;
       const code = (codes[n >> 3] >>> (4 * (n & 7))) & 15;

@@ -11,9 +11,16 @@ export interface DeviceOptions extends GpuOptions {
   /** Largest buffer and binding in bytes, when less than the adapter allows (for tests). */
   maximumBufferBytes?: number;
   powerPreference?: GPUPowerPreference;
+  /**
+   * What matrix products may do on tensor cores, where there are any. exact (default): those whose operands f16 holds
+   * exactly, with f32 sums. f16: all large ones, rounding operands to f16 (11 bits, scaled by a power of two). off: none.
+   */
+  tensorCores?: TensorCores;
   /** Features to do without although the adapter has them (for tests of what other adapters run). */
   withoutFeatures?: readonly string[];
 }
+
+export type TensorCores = 'off' | 'exact' | 'f16';
 
 /** Features that kernels may ask for where the adapter has them. */
 const wantedFeatures = [
@@ -51,6 +58,8 @@ export interface GpuTraits {
   readonly subgroupMinSize: number;
   readonly subgroupMaxSize: number;
   readonly subgroupMatrices: readonly SubgroupMatrix[];
+  /** What products may do on them; off where kernels cannot use them. */
+  readonly tensorCores: TensorCores;
 }
 
 /** A matrix product that subgroups can do: a [M, K] × b [K, N]. */
@@ -101,15 +110,19 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   void device.lost.then((reason) => {
     lost = reason;
   });
-  return {
-    device,
-    info,
+  const traits = {
     features: new Set([...features, ...language]),
     workgroupBytes: limits.maxComputeWorkgroupStorageSize,
     workgroupThreads: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
     subgroupMinSize: info.subgroupMinSize,
     subgroupMaxSize: info.subgroupMaxSize,
     subgroupMatrices: subgroupMatrices(info),
+  };
+  return {
+    device,
+    info,
+    ...traits,
+    tensorCores: hasTensorCores(traits) ? (options.tensorCores ?? 'exact') : 'off',
     bufferBytes: Math.floor(largest / bindingAlignment) * bindingAlignment,
     get lost() {
       return lost;
@@ -133,6 +146,20 @@ function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
     N,
     K,
   }));
+}
+
+/** Whether the adapter has the products that our kernels are written for: 16 × 16 × 16 f16 to f32, 32 lanes. */
+export function hasTensorCores(gpu: Omit<GpuTraits, 'tensorCores' | 'bufferBytes'>): boolean {
+  return (
+    ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'].every((name) => gpu.features.has(name)) &&
+    gpu.workgroupBytes >= 32_768 &&
+    gpu.subgroupMinSize === 32 &&
+    gpu.subgroupMaxSize === 32 &&
+    gpu.subgroupMatrices.some(
+      ({ componentType, resultComponentType, M, N, K }) =>
+        componentType === 'f16' && resultComponentType === 'f32' && M === 16 && N === 16 && K === 16,
+    )
+  );
 }
 
 const nodeFix =

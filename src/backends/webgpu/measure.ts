@@ -3,8 +3,9 @@
 import { timeProduct } from '../time-product.ts';
 import type { WebgpuBackend } from './backend.ts';
 import { bufferUsage } from './constants.ts';
+import { hasTensorCores } from './device.ts';
 import type { KernelSource } from './kernel-source.ts';
-import { subgroupMatmul } from './kernels/matmul-subgroup.ts';
+import { subgroupMatmul } from './kernels/matmul-subgroup-source.ts';
 import { timeKernel } from './time-kernel.ts';
 
 export interface DeviceRates {
@@ -61,19 +62,11 @@ const tile = {
   subgroupsM: 2,
   subgroupsN: 2,
   buffers: 1,
-  group: 0,
+  group: 8,
 } as const;
 
 async function tensorRate({ gpu }: WebgpuBackend): Promise<DeviceRates['f16']> {
-  const fits =
-    gpu.features.has('shader-f16') &&
-    gpu.workgroupBytes >= 20_480 &&
-    gpu.subgroupMinSize <= 32 &&
-    gpu.subgroupMaxSize === 32 &&
-    gpu.subgroupMatrices.some(
-      (m) => m.componentType === 'f16' && m.resultComponentType === 'f32' && m.M === 16 && m.N === 16 && m.K === 16,
-    );
-  if (!fits) return undefined;
+  if (!hasTensorCores(gpu)) return undefined;
   const size = 4096;
   const { device } = gpu;
   const usage = bufferUsage.storage;

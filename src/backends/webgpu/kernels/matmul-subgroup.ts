@@ -2,14 +2,22 @@
 //
 // Thread map: a workgroup makes a blockM × blockN tile of C, cut among subgroupsM × subgroupsN subgroups; a subgroup
 // holds its part as 16 × 16 accumulators in registers. Along K both operands pass through workgroup memory, blockK at a
-// time. The next tiles are loaded from storage into registers while these are multiplied.
-// Memory: workgroup, (blockM + blockN) · (blockK + 8) · 2 bytes, twice with `buffers: 2`. Features: shader-f16, subgroups,
-// chromium-experimental-subgroup-matrix with a 16 × 16 × 16 f16 → f32 configuration, 32 lanes.
+// time. The next tiles are loaded from storage into registers while these are multiplied. Tiles are made in bands of
+// `group` rows, so that tiles of B are read from cache.
+// Memory: workgroup, (blockM + blockN) · (blockK + 8) · 2 bytes (twice with `buffers: 2`), 1 KB a subgroup where tiles do
+// not cut C. Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix with 16 × 16 × 16 f16 → f32.
 // Either operand may have K or its outer axis contiguous, so that NN, NT and TN need no transposing pass.
-// Requires: M, N multiples of the tile, K of blockK. Other sizes take the tiled f32 kernel.
+// Edges: loads are kept inside the operands; tiles that reach over C go through workgroup memory.
+// Scale: the sums are multiplied by two WGSL expressions, one after the other (inverse factors and tensor scales).
 
-import type { KernelSource } from '../kernel-source.ts';
-import { type OperandAxis, type OperandStorage, perVector, type TileOperand, tileCode } from './matmul-operand.ts';
+import {
+  isElementwise,
+  type OperandAxis,
+  type OperandStorage,
+  perVector,
+  type TileCode,
+  tileCode,
+} from './matmul-operand.ts';
 
 export interface SubgroupTile {
   readonly blockM: number;
@@ -17,122 +25,202 @@ export interface SubgroupTile {
   readonly blockK: number;
   readonly subgroupsM: number;
   readonly subgroupsN: number;
-  /** Tiles in workgroup memory: with 2 one barrier a step instead of two. */
+  /** Tiles in workgroup memory: with 2 the loop is unrolled twice and has one barrier a step. */
   readonly buffers: 1 | 2;
-  /** Rows of workgroups that run side by side so that tiles of B are read from cache; 0: as dispatched. */
+  /** Rows of tiles in a band. */
   readonly group: number;
 }
 
-export interface SubgroupMatmul {
+export interface SubgroupSide {
+  readonly storage: OperandStorage;
+  readonly contiguous: OperandAxis;
+  /** WGSL names of the bound arrays. */
+  readonly array: string;
+  readonly scales?: string;
+  /** The operand has a matrix for each product of a batch. */
+  readonly batched?: boolean;
+}
+
+export interface SubgroupProduct {
   readonly M: number;
   readonly N: number;
   readonly K: number;
-  readonly a: { readonly storage: OperandStorage; readonly contiguous: OperandAxis };
-  readonly b: { readonly storage: OperandStorage; readonly contiguous: OperandAxis };
+  readonly a: SubgroupSide;
+  readonly b: SubgroupSide;
   readonly tile: SubgroupTile;
+  /** Products side by side (default 1). */
+  readonly batch?: number;
+  /** Pieces along K, each a multiple of blockK (default 1); piece s writes the s-th matrix of C. */
+  readonly splits?: number;
+  /** WGSL name of C. */
+  readonly c: string;
+  /** Statements that define what operands and scale ask for: NAME_factor, NAME_exponent. */
+  readonly setup?: string;
+  /** Factors of the result, f32 expressions. */
+  readonly scale?: readonly string[];
 }
+
+/** Everything of the kernel but its bindings and entry point. Runs where `item` and `thread` are defined. */
+export interface SubgroupText {
+  readonly threads: number;
+  /** Workgroups. */
+  readonly count: number;
+  readonly prelude: string;
+  readonly body: string;
+}
+
+/** WGSL extensions and entry point parameters that the text needs. */
+export const subgroupFeatures = ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'] as const;
+export const subgroupParameters = '@builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32';
 
 const matrix = 16;
 const lanes = 32;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
-/** Throws where the sizes do not fit the tile. Bindings: those of A, those of B, C, in this order from 0. */
-export function subgroupMatmul({ M, N, K, a, b, tile }: SubgroupMatmul): KernelSource {
+/** Length of the pieces along K. */
+export const sliceLength = (K: number, splits: number, blockK: number) => Math.ceil(K / blockK / splits) * blockK;
+
+/** Throws where an operand cannot be cut into chunks. */
+export function subgroupProduct(product: SubgroupProduct): SubgroupText {
+  const { M, N, K, a, b, tile, batch = 1, splits = 1, c, setup = '', scale = [] } = product;
   const { blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group } = tile;
-  if (M % blockM || N % blockN || K % blockK) throw new Error(`matmul: ${M} × ${N} × ${K} is not cut by the tile`);
   const threads = subgroupsM * subgroupsN * lanes;
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
   const [tilesM, tilesN] = [partM / matrix, partN / matrix];
-  const common = { k: K, tileK: blockK, threads };
-  const left = tileCode({ ...common, name: 'a', ...a, outer: M, tileOuter: blockM, origin: 'row0' } as TileOperand);
-  const right = tileCode({ ...common, name: 'b', ...b, outer: N, tileOuter: blockN, origin: 'column0' } as TileOperand);
-  const bindings = [...left.bindings, ...right.bindings, 'var<storage, read_write> c: array<f32>'];
-  const offset = (code: typeof left) => (buffers === 2 ? `buffer * ${code.tileVectors}u` : '0u');
-  const other = (code: typeof left) => (buffers === 2 ? `(1u - buffer) * ${code.tileVectors}u` : '0u');
-  const store = (at: (code: typeof left) => string) => `${left.store(at(left))}\n${right.store(at(right))}`;
-  const load = `${left.load}\n${right.load}`;
-  const multiply = multiplyTiles(left, right, a.contiguous, b.contiguous, tile, offset);
-  const rows = M / blockM;
-  const columns = N / blockN;
-  const code = `enable f16; enable subgroups; enable chromium_experimental_subgroup_matrix;
-${bindings.map((binding, i) => `@group(0) @binding(${i}) ${binding};`).join('\n')}
+  const paired = [a, b].some(({ storage }) => !isElementwise(storage) && storage !== 'eight');
+  const side = (name: 'a' | 'b', s: SubgroupSide, outer: number, tileOuter: number, origin: string) => {
+    const lines = s.contiguous === 'k' ? outer : K;
+    const firstLine = s.batched && batch > 1 ? `batch * ${lines}u` : '0u';
+    return tileCode({ name, ...s, outer, k: K, tileOuter, tileK: blockK, threads, origin, firstLine, paired });
+  };
+  const left = side('a', a, M, blockM, 'row0');
+  const right = side('b', b, N, blockN, 'column0');
+  const [rows, columns] = [Math.ceil(M / blockM), Math.ceil(N / blockN)];
+  const slice = sliceLength(K, splits, blockK);
+  const edges = M % blockM !== 0 || N % blockN !== 0 || N % 4 !== 0;
+  const code: LoopCode = {
+    load: `${left.load}\n${right.load}`,
+    store: (buffer) => `${left.store(buffer * left.tileVectors)}\n${right.store(buffer * right.tileVectors)}`,
+    multiply: (buffer) => multiplyTiles(left, right, a.contiguous, b.contiguous, tile, buffer),
+  };
+  const each = (of: (i: number, j: number) => string) =>
+    range(tilesM)
+      .flatMap((i) => range(tilesN).map((j) => of(i, j)))
+      .join('\n  ');
+  const scaled = scale.map((s) => each((i, j) => `c${i}_${j} = subgroupMatrixScalarMultiply(c${i}_${j}, ${s});`));
+  const direct = each(
+    (i, j) =>
+      `subgroupMatrixStore<row_major>(&${c}, first + (row0 + row + ${i * matrix}u) * ${N}u + column0 + column + ${j * matrix}u, c${i}_${j}, ${N}u);`,
+  );
+  const staged = each(
+    (i, j) => `workgroupBarrier();
+  subgroupMatrixStore<row_major>(&staging, subgroup * ${matrix * matrix}u, c${i}_${j}, ${matrix}u);
+  workgroupBarrier();
+  for (var e = lane; e < ${matrix * matrix}u; e += ${lanes}u) {
+    let m = row0 + row + ${i * matrix}u + e / ${matrix}u;
+    let n = column0 + column + ${j * matrix}u + e % ${matrix}u;
+    if (m < ${M}u && n < ${N}u) { ${c}[first + m * ${N}u + n] = staging[subgroup * ${matrix * matrix}u + e]; }
+  }`,
+  );
+  const inside = N % 4 === 0 ? `row0 + ${blockM}u <= ${M}u && column0 + ${blockN}u <= ${N}u` : 'false';
+  const prelude = `
 var<workgroup> a_tile: array<vec4<u32>, ${buffers * left.tileVectors}>;
 var<workgroup> b_tile: array<vec4<u32>, ${buffers * right.tileVectors}>;
-${[...new Set([left.declarations, right.declarations])].join('\n')}
-@compute @workgroup_size(${threads}) fn main(
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(local_invocation_index) local: u32,
-  @builtin(subgroup_id) subgroup: u32) {
+${edges ? `var<workgroup> staging: array<f32, ${subgroupsM * subgroupsN * matrix * matrix}>;` : ''}
+${distinct(left.declarations, right.declarations)}`;
+  const body = `${setup}
+  let tiles = item % ${rows * columns}u;
+  let outer = item / ${rows * columns}u;
+  let batch = outer % ${batch}u;
+  let split = outer / ${batch}u;
   ${place(rows, columns, group)}
   let row0 = tile_row * ${blockM}u;
   let column0 = tile_column * ${blockN}u;
   let row = (subgroup / ${subgroupsN}u) * ${partM}u;
   let column = (subgroup % ${subgroupsN}u) * ${partN}u;
-  ${eachTile(tilesM, tilesN, (i, j) => `var c${i}_${j}: subgroup_matrix_result<f32, ${matrix}, ${matrix}>;`)}
+  let first = outer * ${M * N}u;
+  ${each((i, j) => `var c${i}_${j}: subgroup_matrix_result<f32, ${matrix}, ${matrix}>;`)}
   ${left.registers}
   ${right.registers}
-  var k0 = 0u;
-  ${load}
-  ${
-    buffers === 2
-      ? `var buffer = 0u;
-  ${store(offset)}
+  let begin = split * ${slice}u;
+  let end = ${splits === 1 ? `${K}u` : `min(begin + ${slice}u, ${K}u)`};
+  var k0 = begin;
+  ${code.load}
+  ${buffers === 2 ? twoBuffers(code, blockK) : oneBuffer(code, blockK)}
+  ${scaled.join('\n  ')}
+  ${edges ? `if (${inside}) {\n  ${direct}\n  } else {\n  ${staged}\n  }` : direct}`;
+  return { threads, count: rows * columns * batch * splits, prelude, body };
+}
+
+/** Declarations of both sides, each function once. */
+function distinct(left: string, right: string): string {
+  const parts = [left, right].flatMap((text) => text.split(/\n(?=fn )/).map((part) => part.trim()));
+  return [...new Set(parts)].filter(Boolean).join('\n');
+}
+
+interface LoopCode {
+  readonly load: string;
+  store(buffer: number): string;
+  multiply(buffer: number): string;
+}
+
+const oneBuffer = (
+  { load, store, multiply }: LoopCode,
+  blockK: number,
+) => `for (var k = begin; k < end; k += ${blockK}u) {
+    ${store(0)}
+    workgroupBarrier();
+    k0 = k + ${blockK}u;
+    if (k0 < end) { ${load} }
+    ${multiply(0)}
+    workgroupBarrier();
+  }`;
+
+/** Two steps a pass, so that the addresses of both buffers are constants. */
+const twoBuffers = ({ load, store, multiply }: LoopCode, blockK: number) => `${store(0)}
   workgroupBarrier();
-  for (var k = 0u; k < ${K}u; k += ${blockK}u) {
+  for (var k = begin; k < end; k += ${2 * blockK}u) {
     k0 = k + ${blockK}u;
-    let more = k0 < ${K}u;
-    if (more) { ${load} }
-    ${multiply}
-    if (more) { ${store(other)} }
+    if (k0 >= end) {
+      ${multiply(0)}
+      break;
+    }
+    ${load}
+    ${multiply(0)}
+    ${store(1)}
     workgroupBarrier();
-    buffer = 1u - buffer;
-  }`
-      : `for (var k = 0u; k < ${K}u; k += ${blockK}u) {
-    ${store(offset)}
+    k0 = k + ${2 * blockK}u;
+    if (k0 < end) { ${load} }
+    ${multiply(1)}
+    if (k0 < end) { ${store(0)} }
     workgroupBarrier();
-    k0 = k + ${blockK}u;
-    if (k0 < ${K}u) { ${load} }
-    ${multiply}
-    workgroupBarrier();
-  }`
-  }
-  ${eachTile(tilesM, tilesN, (i, j) => `subgroupMatrixStore<row_major>(&c, (row0 + row + ${i * matrix}u) * ${N}u + column0 + column + ${j * matrix}u, c${i}_${j}, ${N}u);`)}
-}
-`;
-  return { code, workgroups: group > 0 ? [rows * columns, 1, 1] : [columns, rows, 1] };
-}
+  }`;
 
-const eachTile = (tilesM: number, tilesN: number, of: (i: number, j: number) => string) =>
-  range(tilesM)
-    .flatMap((i) => range(tilesN).map((j) => of(i, j)))
-    .join('\n  ');
-
-/** Which tile of C a workgroup makes: column by column, or in bands of `group` rows. */
+/** Which tile of C a workgroup makes: in bands of `group` rows, column by column. */
 function place(rows: number, columns: number, group: number): string {
-  if (group === 0) return 'let tile_row = workgroup.y; let tile_column = workgroup.x;';
-  const band = Math.min(group, rows);
-  return `let band = workgroup.x / ${band * columns}u;
+  const band = Math.max(1, Math.min(group, rows));
+  return `let band = tiles / ${band * columns}u;
   let rows_here = min(${band}u, ${rows}u - band * ${band}u);
-  let within = workgroup.x % ${band * columns}u;
+  let within = tiles % ${band * columns}u;
   let tile_row = band * ${band}u + within % rows_here;
   let tile_column = within / rows_here;`;
 }
 
 /** One step along K: every subgroup multiplies its part of the two tiles. */
 function multiplyTiles(
-  left: { stride: number },
-  right: { stride: number },
+  left: TileCode,
+  right: TileCode,
   axisA: OperandAxis,
   axisB: OperandAxis,
   tile: SubgroupTile,
-  offset: (code: never) => string,
+  buffer: number,
 ): string {
   const tilesM = tile.blockM / tile.subgroupsM / matrix;
   const tilesN = tile.blockN / tile.subgroupsN / matrix;
-  const at = (code: { stride: number }, axis: OperandAxis, outer: string, k: number) =>
+  const at = (code: TileCode, axis: OperandAxis, outer: string, k: number) =>
     axis === 'k'
-      ? `${offset(code as never)} + ((${outer}) * ${code.stride}u + ${k}u) / ${perVector}u`
-      : `${offset(code as never)} + (${k * code.stride}u + ${outer}) / ${perVector}u`;
+      ? `${buffer * code.tileVectors}u + ((${outer}) * ${code.stride}u + ${k}u) / ${perVector}u`
+      : `${buffer * code.tileVectors}u + (${k * code.stride}u + ${outer}) / ${perVector}u`;
   const step = (k: number) => `{
     ${range(tilesM)
       .map(

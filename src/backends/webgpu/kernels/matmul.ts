@@ -1,4 +1,5 @@
-// Matrix product of dense f32 operands: every transposition, batches, any sizes. Packed operands: matmul-packed.ts.
+// Matrix product of dense f32 operands: every transposition, batches, any sizes. Packed operands: matmul-packed.ts; large
+// products on tensor cores: matmul-tensor-cores.ts.
 //
 // A workgroup of 256 threads computes a tile of 64 × 64 results; a thread holds 4 × 4 of them in registers. K passes
 // through workgroup memory in steps of 16: 2 · 16 · 65 f32, 8.3 KB. Edges are filled with zeros. Results sum over k in
@@ -9,6 +10,7 @@ import { elementCount } from '../../../tensor/shape.ts';
 import { forEachGroup } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
 import { encodePackedProduct } from './matmul-packed.ts';
+import { encodeTensorProduct, planTensorProduct, tensorScratchBytes } from './matmul-tensor-cores.ts';
 
 const tile = 64;
 const step = 16;
@@ -32,8 +34,14 @@ function load(shared: string, source: string, base: string, row0: string, rows: 
 }
 
 const matmul: OpKernel = {
+  scratchBytes(node, gpu) {
+    const plan = planTensorProduct(node, gpu);
+    return plan ? tensorScratchBytes(plan) : 0;
+  },
   encode(context) {
-    const { node, inputs, outputs } = context;
+    const { node, inputs, outputs, gpu } = context;
+    const plan = planTensorProduct(node, gpu);
+    if (plan) return encodeTensorProduct(context, plan);
     if (inputs.some(({ dtype }) => dtype === 'packed')) return encodePackedProduct(context);
     const attributes = node.attributes as unknown as MatmulAttributes;
     const [a, b, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];

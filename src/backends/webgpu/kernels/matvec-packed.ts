@@ -6,7 +6,7 @@
 // Bindings: codes, scales (E8M0, four a u32), x (f32), y.
 
 import type { KernelSource } from '../kernel-source.ts';
-import { fp4BitsSource } from './matmul-operand.ts';
+import { fp4Source } from './matmul-operand.ts';
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
@@ -27,11 +27,11 @@ export function mxfp4Matvec({ N, K, rows, subgroups }: MatvecShape): KernelSourc
 @group(0) @binding(1) var<storage, read> scales: array<u32>;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-${fp4BitsSource}
-fn fp4_quad(codes: u32) -> vec4<f32> {
-  return vec4<f32>(bitcast<vec4<f16>>(vec2<u32>(
-    fp4_bits(codes & 15u) | (fp4_bits((codes >> 4u) & 15u) << 16u),
-    fp4_bits((codes >> 8u) & 15u) | (fp4_bits((codes >> 12u) & 15u) << 16u))));
+${fp4Source}fn products(codes: u32, low: vec4<f32>, high: vec4<f32>) -> f32 {
+  let pairs = fp4_eight(codes, 0.5h);
+  let first = vec4<f32>(bitcast<vec4<f16>>(pairs.xy));
+  let second = vec4<f32>(bitcast<vec4<f16>>(pairs.zw));
+  return dot(first, vec4<f32>(low.x, high.x, low.y, high.y)) + dot(second, vec4<f32>(low.z, high.z, low.w, high.w));
 }
 @compute @workgroup_size(${32 * subgroups}) fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -48,11 +48,11 @@ fn fp4_quad(codes: u32) -> vec4<f32> {
     let scale${r} = bitcast<f32>(((scales[at${r} / 4u] >> (8u * (at${r} % 4u))) & 0xffu) << 23u);`,
       )
       .join('\n    ')}
-    ${range(8)
+    ${range(4)
       .map(
-        (v) => `{ let part = x[block * 8u + ${v}u];
+        (v) => `{ let low = x[block * 8u + ${2 * v}u]; let high = x[block * 8u + ${2 * v + 1}u];
     ${range(rows)
-      .map((r) => `part${r} += dot(fp4_quad(w${r}[${v >> 1}] >> ${16 * (v & 1)}u), part);`)
+      .map((r) => `part${r} += products(w${r}[${v}], low, high);`)
       .join('\n    ')} }`,
       )
       .join('\n    ')}

@@ -1,0 +1,90 @@
+// Matrix products large enough for tensor cores, at sizes that no tile cuts. `rounds` marks products whose operands f16
+// does not hold exactly: they run there only where a backend is told that it may round.
+
+import { quantize as encode } from '../../formats/quantize.ts';
+import { parseFormat } from '../../formats/registry.ts';
+import type { Value } from '../../graph/graph.ts';
+import { type MatmulAttributes, matmul } from '../../graph/ops/matmul.ts';
+import type { GraphBuilder } from '../../graph/trace.ts';
+import { f32, packed } from '../../graph/value-type.ts';
+import { elementCount, type Shape } from '../../tensor/shape.ts';
+import { type AnyTensor, qtensor } from '../../tensor/tensor.ts';
+import { gaussian, type OpCase } from '../op-case.ts';
+
+export interface LargeProductCase extends OpCase {
+  readonly rounds: boolean;
+}
+
+interface Options extends Partial<MatmulAttributes> {
+  formats?: readonly [a: string | undefined, b: string | undefined];
+  rounds?: boolean;
+  /** Changes the numbers of a before they are packed. */
+  change?: (a: Float32Array) => void;
+}
+
+function product(name: string, aShape: Shape, bShape: Shape, options: Options = {}): LargeProductCase {
+  const { formats = [], change, ...attributes } = options;
+  const rounds = options.rounds ?? formats.length < 2;
+  const data = [gaussian(1, aShape), gaussian(2, bShape)];
+  change?.(data[0]);
+  const params: Record<string, AnyTensor> = {};
+  const runs: Record<string, Float32Array> = {};
+  const operands = [aShape, bShape].map((shape, i) => {
+    const key = 'ab'[i];
+    const format = formats[i];
+    if (!format) {
+      runs[key] = data[i];
+      return (g: GraphBuilder): Value => g.input(key, f32(shape));
+    }
+    const cols = shape[shape.length - 1];
+    params[key] = qtensor(shape, encode(data[i], elementCount(shape) / cols, cols, parseFormat(format)));
+    return (g: GraphBuilder): Value => g.param(key, packed(shape, parseFormat(format)));
+  });
+  return {
+    name: `large product ${name}`,
+    rounds,
+    // f32 sums of a few hundred terms; operands of 11 bits where they are rounded
+    tolerance: rounds ? 1e-3 : 3e-6,
+    params,
+    runs: [runs],
+    build: (g) => void g.output('y', matmul(operands[0](g), operands[1](g), attributes)),
+  };
+}
+
+const linear = { transposeB: true } as const;
+const packedPair = (a: string | undefined, b: string | undefined, more: Options = {}) =>
+  product(`${a ?? 'f32'} × ${b ?? 'f32'}`, [131, 160], [200, 160], { ...linear, formats: [a, b], ...more });
+
+/** Magnitudes over 40 binades, row by row: what is far below the largest may vanish beside it. */
+function spread(a: Float32Array): void {
+  for (let i = 0; i < a.length; i++) a[i] *= 2 ** -((Math.floor(i / 160) % 5) * 4);
+}
+
+export const largeProductCases: LargeProductCase[] = [
+  product('NN', [131, 136], [136, 200]),
+  product('NT, N odd', [130, 136], [131, 136], linear),
+  product('TN', [136, 136], [136, 200], { transposeA: true }),
+  product('TT', [136, 136], [200, 136], { transposeA: true, transposeB: true }),
+  product('batched', [3, 83, 136], [3, 136, 72]),
+  product('one b for a batch', [3, 83, 136], [72, 136], linear),
+  product('a batch stored with K first', [3, 136, 72], [3, 136, 72], { transposeA: true }),
+  product('in pieces of K', [72, 4104], [64, 4104], linear),
+  product('in pieces of K, TN', [8200, 128], [8200, 136], { transposeA: true }),
+  product('of tiny numbers', [131, 136], [136, 200], { change: (a) => a.forEach((x, i) => (a[i] = x * 1e-30)) }),
+  product('of huge numbers', [131, 136], [136, 200], { change: (a) => a.forEach((x, i) => (a[i] = x * 1e30)) }),
+  packedPair('bf16', 'bf16'),
+  packedPair('bf16', 'bf16', { change: (a) => a.fill(Number.NaN, 160, 170) }),
+  packedPair('f16', 'bf16'),
+  packedPair('mxfp4', 'mxfp4', { change: spread }),
+  packedPair('mxfp4-fourthirds', 'mxfp4'),
+  packedPair('nvfp4', 'nvfp4', { change: spread }),
+  packedPair('mxfp8-e4m3', 'mxfp4'),
+  packedPair('mxfp8-e5m2', 'mxfp8-e4m3'),
+  packedPair(undefined, 'mxfp4', { rounds: true }),
+  packedPair(undefined, 'nvfp4', { rounds: true }),
+  packedPair(undefined, 'int4-g32', { rounds: true }),
+  packedPair(undefined, 'int4-g32-asym', { rounds: true }),
+  packedPair('fp8-e4m3', 'fp8-e4m3', { rounds: true }),
+  packedPair(undefined, 'int8-channel', { rounds: true }),
+  product('f32 × q4_k', [64, 512], [72, 512], { ...linear, formats: [undefined, 'q4_k'], rounds: true }),
+];

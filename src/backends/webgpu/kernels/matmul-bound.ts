@@ -1,0 +1,153 @@
+// The largest magnitude of an operand, for the power of two that brings it into f16.
+//
+// boundCommand: 256 workgroups an operand, each the maximum of its share, as the bits of an f32 (not of NaN and
+// infinities, which stay what they are under any factor). boundSetup: the workgroups of the product join the 256 parts.
+// Of E2M1 under E8M0 scales only the scales are read: 6 times a scale bounds its block.
+
+import { elementCount } from '../../../tensor/shape.ts';
+import { forEachGroup } from '../entry.ts';
+import {
+  type Binding,
+  type Command,
+  type MemoryRange,
+  type Names,
+  type Operand,
+  type PackedOperand,
+  read,
+} from '../kernel.ts';
+import { toScratch } from '../scratch.ts';
+import { decodeSource } from '../wgsl/decode.ts';
+import type { OperandStorage } from './matmul-operand.ts';
+
+/** Parts of one operand. */
+export const boundWords = 256;
+const threads = 256;
+
+interface BoundSide {
+  readonly name: 'a' | 'b';
+  readonly operand: Operand;
+  readonly storage: OperandStorage;
+}
+
+/** What a side binds, how many items it reads and the bits of the largest magnitude of item `i`. */
+function reader({ name, operand, storage }: BoundSide): {
+  binding: Binding;
+  items: number;
+  bits: (n: Names) => string;
+} {
+  const count = elementCount(operand.shape);
+  if (storage === 'mxfp4') {
+    const { range, layout } = operand as PackedOperand;
+    const scales = {
+      buffer: range.buffer,
+      offset: range.offset + layout.scales,
+      bytes: layout.zeroPoints - layout.scales,
+    };
+    const bytes = layout.scalesBytes;
+    return {
+      binding: { range: scales, access: 'read', type: 'u32' },
+      items: Math.ceil(bytes / 4),
+      bits: (n) => `largest_scale(${n[name]}[i], ${bytes}u - 4u * i)`,
+    };
+  }
+  if (storage === 'f32')
+    return {
+      binding: read(operand, 'vec4<f32>'),
+      items: count / 4,
+      bits: (n) => `largest_of(bitcast<vec4<u32>>(${n[name]}[i]))`,
+    };
+  if (storage === 'bf16')
+    return {
+      binding: { range: operand.range, access: 'read', type: 'vec4<u32>' },
+      items: count / 8,
+      bits: (n) =>
+        `max(largest_of(${n[name]}[i] << vec4<u32>(16u)), largest_of(${n[name]}[i] & vec4<u32>(0xffff0000u)))`,
+    };
+  const { cols } = operand as PackedOperand;
+  return {
+    binding: read(operand),
+    items: count / 8,
+    bits: () => `largest_eight(${name}Eight(i / ${cols / 8}u, i % ${cols / 8}u * 8u))`,
+  };
+}
+
+/** Fills `bounds` with the parts of the operands: a's first, then b's. */
+export function boundCommand(sides: readonly BoundSide[], bounds: MemoryRange): Command {
+  const readers = sides.map((side) => ({ side, ...reader(side) }));
+  const sources = (n: Names) =>
+    readers.flatMap(({ side: { name, operand, storage } }) =>
+      storage === 'eight' ? [{ prefix: name, array: n[name], matrix: operand as PackedOperand }] : [],
+    );
+  const share = (n: Names, { items, bits }: (typeof readers)[number]) =>
+    `for (var i = part * ${threads}u + thread; i < ${items}u; i += ${boundWords * threads}u) { most = max(most, ${bits(n)}); }`;
+  const loops = (n: Names) =>
+    readers.length === 1
+      ? share(n, readers[0])
+      : `if (item < ${boundWords}u) { ${share(n, readers[0])} } else { ${share(n, readers[1])} }`;
+  const prelude = (n: Names) => `${sources(n).length > 0 ? `${decodeSource(sources(n))}${eightBits}` : ''}${boundSource}
+var<workgroup> shared_most: array<u32, ${threads}>;`;
+  const first = readers[0].side.name === 'a' ? 0 : boundWords;
+  return {
+    bindings: {
+      ...Object.fromEntries(readers.map(({ side, binding }) => [side.name, binding])),
+      bounds: toScratch(bounds, 'u32'),
+    },
+    ...forEachGroup(
+      readers.length * boundWords,
+      threads,
+      (n) => `let part = item % ${boundWords}u;
+  var most = 0u;
+  ${loops(n)}
+  shared_most[thread] = most;
+  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (thread < half) { shared_most[thread] = max(shared_most[thread], shared_most[thread + half]); }
+  }
+  if (thread == 0u) { ${n.bounds}[${first}u + item] = shared_most[0]; }`,
+      prelude,
+    ),
+  };
+}
+
+const boundSource = `
+fn largest_of(bits: vec4<u32>) -> u32 {
+  let magnitudes = bits & vec4<u32>(0x7fffffffu);
+  let finite = select(vec4<u32>(), magnitudes, magnitudes < vec4<u32>(0x7f800000u));
+  return max(max(finite.x, finite.y), max(finite.z, finite.w));
+}
+fn largest_scale(word: u32, left: u32) -> u32 {
+  let codes = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu);
+  let counted = select(vec4<u32>(), codes, (codes != vec4<u32>(255u)) & (vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left)));
+  let most = max(max(counted.x, counted.y), max(counted.z, counted.w));
+  return min(most + 2u, 254u) << 23u;
+}
+`;
+const eightBits = `
+fn largest_eight(eight: Eight) -> u32 {
+  return max(largest_of(bitcast<vec4<u32>>(eight.low)), largest_of(bitcast<vec4<u32>>(eight.high)));
+}
+`;
+
+/** Declares NAME_factor = 2^f with the largest magnitude · 2^f in [2^14, 2^15), NAME_inverse = 2^-f, NAME_exponent = f − 128. */
+export function boundSetup(bounds: string, subgroups: number): { prelude: string; body: string } {
+  const side = (name: string, most: string) => `let ${name}_f = bound_exponent(${most});
+  let ${name}_factor = bitcast<f32>(u32(127 + ${name}_f) << 23u);
+  let ${name}_inverse = bitcast<f32>(u32(127 - ${name}_f) << 23u);
+  let ${name}_exponent = ${name}_f - 128;`;
+  return {
+    prelude: `
+var<workgroup> bound_parts: array<vec2<u32>, ${subgroups}>;
+fn bound_exponent(bits: u32) -> i32 { return select(clamp(141 - i32(bits >> 23u), -112, 126), 0, bits == 0u); }
+`,
+    body: `var most = vec2<u32>();
+  for (var i = thread; i < ${boundWords}u; i += ${32 * subgroups}u) {
+    most = max(most, vec2<u32>(${bounds}[i], ${bounds}[${boundWords}u + i]));
+  }
+  most = subgroupMax(most);
+  if (lane == 0u) { bound_parts[subgroup] = most; }
+  workgroupBarrier();
+  for (var i = 0u; i < ${subgroups}u; i++) { most = max(most, bound_parts[i]); }
+  ${side('a', 'most.x')}
+  ${side('b', 'most.y')}`,
+  };
+}
