@@ -4,9 +4,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
 import { uniformSource } from '../../formats/random.ts';
 import { parseFormat } from '../../formats/registry.ts';
-import { dequantize, quantize } from '../../graph/ops/quantize.ts';
+import { dequantize, quantize, quantizeWithBits } from '../../graph/ops/quantize.ts';
 import { trace } from '../../graph/trace.ts';
-import { f32 } from '../../graph/value-type.ts';
+import { f32, i32 } from '../../graph/value-type.ts';
 import { differences, gaussian, type OpCase, runOpCase } from '../op-case.ts';
 import { createReferenceBackend } from '../reference/reference-backend.ts';
 import type { WebgpuBackend } from './backend.ts';
@@ -38,6 +38,19 @@ const rounding = (format: string, rows: number, cols: number): OpCase => ({
     g.output('y', dequantize(q));
   },
   runs: [{ x: values(rows, cols) }],
+});
+
+/** Rounding with the bits of what is not clipped, drawn anew in each of three steps. */
+const marking = (format: string, rows: number, cols: number): OpCase => ({
+  name: format,
+  tolerance: 'exact',
+  build(g) {
+    const key = { seed: 7, stream: -3, step: g.input('step', i32([1])) };
+    const { packed, bits } = quantizeWithBits(g.input('x', f32([rows, cols])), parseFormat(format), 1.5, key);
+    g.output('y', dequantize(packed));
+    g.output('bits', bits);
+  },
+  runs: [0, 3, -1].map((step) => ({ x: values(rows, cols), step: Int32Array.of(step) })),
 });
 
 const cases: [format: string, rows: number, cols: number][] = [
@@ -89,6 +102,22 @@ describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`,
 
   it.each(cases)('%s, [%i, %i]', async (format, rows, cols) => {
     const opCase = rounding(format, rows, cols);
+    const expected = await runOpCase(createReferenceBackend(), opCase);
+    expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
+  });
+
+  it.each<[format: string, rows: number, cols: number]>([
+    ['mxfp4-sr', 37, 96],
+    ['nvfp4-sr', 5, 96],
+    ['mxint8', 5, 96],
+    ['mxfp6-e3m2-sr', 5, 96],
+    ['int8-token-sr', 3, 160],
+    ['fp8-e4m3-tile2x3', 7, 64],
+    ['fp8-e4m3-tile1x128', 3, 160],
+    ['int4-g32-signed', 3, 64],
+    ['int5-channel-sr', 3, 32],
+  ])('%s, [%i, %i], with bits and steps', async (format, rows, cols) => {
+    const opCase = marking(format, rows, cols);
     const expected = await runOpCase(createReferenceBackend(), opCase);
     expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
   });

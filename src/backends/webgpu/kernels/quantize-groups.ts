@@ -6,6 +6,7 @@
 // writes its scales as whole words. Workgroup memory: statistics (4 … 12 bytes) and a scale code a thread, at most 5 KB.
 // Features: subgroups, optional.
 
+import { integerUnit } from '../../../formats/element.ts';
 import type { QuantSpec } from '../../../formats/format.ts';
 import { scaleLayout } from '../../../formats/layout.ts';
 import { scaleBytes } from '../../../formats/scale-format.ts';
@@ -16,7 +17,8 @@ import { type Command, type DenseOperand, type Names, type PackedOperand, read, 
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
 import { encodeSource, fixedTensorScale } from '../wgsl/encode.ts';
-import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
+import type { Draws, Marks } from './quantize-options.ts';
+import { markUnit, readUnit, unitOf, writeUnit } from './quantize-unit.ts';
 
 const threads = 256;
 
@@ -30,22 +32,23 @@ export function groupThreads(spec: QuantSpec, rows: number, cols: number): numbe
   return whole ? share : undefined;
 }
 
-/** Statements that write codes, one a group, as whole words at byte `first` of y. */
-function storeCodes(y: string, field: string, bytes: number, first: number, share: number, total: number): string {
+/**
+ * Statements that write `value`, `bits` wide, of the first thread of every `share` threads as whole words of `array` from
+ * word `first` on; `total`: how many values there are.
+ */
+function store(array: string, value: string, bits: number, first: number, share: number, total: number): string {
   const groups = threads / share;
-  if (bytes === 4)
+  if (bits === 32)
     return `if (thread % ${share}u == 0u && item * ${groups}u + thread / ${share}u < ${total}u) {
-    ${y}[${first / 4}u + item * ${groups}u + thread / ${share}u] = tile.${field};
+    ${array}[${first}u + item * ${groups}u + thread / ${share}u] = ${value};
   }`;
-  const per = 4 / bytes;
-  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${8 * bytes * k}u)`).join(
-    ' | ',
-  );
+  const per = 32 / bits;
+  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${bits * k}u)`).join(' | ');
   return `workgroupBarrier();
-  if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, tile.${field}, alive); }
+  if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, ${value}, alive); }
   workgroupBarrier();
   if (thread < ${groups / per}u && (item * ${groups}u + thread * ${per}u) < ${total}u) {
-    ${y}[${first / 4}u + item * ${groups / per}u + thread] = ${parts};
+    ${array}[${first}u + item * ${groups / per}u + thread] = ${parts};
   }`;
 }
 
@@ -71,7 +74,8 @@ export function encodeGroups(
   y: PackedOperand,
   spec: QuantSpec,
   share: number,
-  words: Record<string, number>,
+  draws: Draws,
+  marks: Marks | undefined,
   gpu: GpuTraits,
 ): Command {
   const unit = unitOf(spec);
@@ -84,8 +88,9 @@ export function encodeGroups(
   // every implementation of WebGPU numbers one-dimensional workgroups that way.
   const subgroups = gpu.features.has('subgroups') && share <= gpu.subgroupMinSize;
   const bytes = scaleBytes(spec.scale.format);
+  const zeroBits = { none: 0, integer: 8, float: 8 * bytes }[spec.zeroPoint];
   const tensorScale = layout.tensorScale / 4;
-  const prelude = `${valueSource}${unfusedSource}${encodeSource(spec)}
+  const prelude = (n: Names) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}
 ${share > 1 && !subgroups ? `var<workgroup> parts: array<Statistics, ${threads}>;` : ''}
 var<workgroup> codes: array<u32, ${threads}>;
 `;
@@ -105,15 +110,22 @@ var<workgroup> codes: array<u32, ${threads}>;
   if (alive) {
     ${writeUnit(spec, unit, n.y, 'i', '0u')}
   }
-  ${storeCodes(n.y, 'code', bytes, layout.scales, share, scales)}
-  ${
-    spec.zeroPoint === 'none'
-      ? ''
-      : storeCodes(n.y, 'zeroCode', spec.zeroPoint === 'integer' ? 1 : bytes, layout.zeroPoints, share, scales)
-  }`;
+  ${store(n.y, 'tile.code', 8 * bytes, layout.scales / 4, share, scales)}
+  ${zeroBits === 0 ? '' : store(n.y, 'tile.zeroCode', zeroBits, layout.zeroPoints / 4, share, scales)}
+  ${marks ? markUnit(unit, 'tile.step * words.bound') : ''}
+  ${marks ? store(n.bits, 'marks', unit.values, 0, 1, units) : ''}`;
   return {
-    bindings: { x: read(x, 'vec4<u32>'), y: write(y) },
-    words: { ...words, ...(fixed === undefined ? {} : { g: { f32: fixed } }) },
+    bindings: {
+      x: read(x, 'vec4<u32>'),
+      y: write(y),
+      ...draws.bindings,
+      ...(marks && { bits: write(marks.bits, 'u32') }),
+    },
+    words: {
+      ...draws.words,
+      ...(fixed !== undefined && { g: { f32: fixed } }),
+      ...(marks && { bound: { f32: marks.bound / integerUnit(spec) } }),
+    },
     reports: true,
     enable: subgroups && share > 1 ? ['subgroups'] : [],
     ...forEachGroup(Math.ceil(units / threads), threads, body, prelude),

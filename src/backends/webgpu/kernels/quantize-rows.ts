@@ -12,6 +12,7 @@ import { type Command, type DenseOperand, type Names, type PackedOperand, read, 
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
 import { encodeSource } from '../wgsl/encode.ts';
+import type { Draws } from './quantize-options.ts';
 import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
 
 const mostValues = 64;
@@ -31,7 +32,7 @@ export function fitsRows(spec: QuantSpec, rows: number, cols: number): boolean {
 }
 
 /** The command for x [rows, cols] → y. */
-export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, words: Record<string, number>): Command {
+export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, draws: Draws): Command {
   const { rows, cols, layout } = y;
   const unit = unitOf(spec);
   const units = cols / unit.values;
@@ -68,12 +69,12 @@ export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, w
     ${minimum(n)}
     if (item == 0u) { ${n.y}[${layout.tensorScale / 4}u] = bitcast<u32>(1.0); }
   }`;
-  const prelude = `${valueSource}${unfusedSource}${encodeSource(spec)}
+  const prelude = (n: Names) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}
 var<workgroup> parts: array<Statistics, ${threads}>;
 `;
   return {
-    bindings: { x: read(x, 'vec4<u32>'), y: write(y) },
-    words,
+    bindings: { x: read(x, 'vec4<u32>'), y: write(y), ...draws.bindings },
+    words: draws.words,
     reports: true,
     ...forEachGroup(rows, threads, body, prelude),
   };

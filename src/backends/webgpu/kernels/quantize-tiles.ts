@@ -29,6 +29,7 @@ import { valueSource } from '../wgsl/bits.ts';
 import { scaleIndex, unfusedSource } from '../wgsl/decode.ts';
 import { encodeSource, fixedTensorScale, tensorScaleDivisor } from '../wgsl/encode.ts';
 import { divisionSource } from '../wgsl/rounding.ts';
+import type { Draws } from './quantize-options.ts';
 
 const parts = 256;
 /** Scratch words: partial maxima, the whole one, then five words a tile. */
@@ -141,7 +142,7 @@ export function encodeTiles(
   y: PackedOperand,
   spec: QuantSpec,
   scratch: MemoryRange,
-  random: Record<string, number>,
+  draws: Draws,
 ): Command[] {
   const { rows, cols, layout } = y;
   const { tileRows, tileCols, scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
@@ -150,8 +151,8 @@ export function encodeTiles(
   const fromAmax = tiles === 1 && spec.zeroPoint === 'none' && spec.range !== 'signed-max';
   const threads = rowThreads(fromAmax ? 1 : height * width);
   const fixed = fixedTensorScale(spec);
-  const words = { ...random, g: { f32: fixed ?? 1 } };
-  const base = valueSource + unfusedSource + encodeSource(spec);
+  const words = { ...draws.words, g: { f32: fixed ?? 1 } };
+  const base = (n: Names) => valueSource + unfusedSource + encodeSource(spec, n.step);
   const g = (n: Names) => (fixed === undefined ? `bitcast<f32>(${n.y}[${layout.tensorScale / 4}u])` : 'words.g');
   const gatherTile = (n: Names) => `let row0 = item / ${scaleCols}u * ${tileRows}u;
   let col0 = item % ${scaleCols}u * ${tileCols}u;
@@ -204,13 +205,13 @@ export function encodeTiles(
     let tile = tileOf(
       0u, bitcast<f32>(${n.scratch}[tileAt]), bitcast<f32>(${n.scratch}[tileAt + 1u]), bitcast<i32>(${n.scratch}[tileAt + 2u]), 0u);`,
     );
-  const bindings = { x: read(x, 'u32'), y: write(y), scratch: scratchBinding(scratch) };
+  const bindings = { x: read(x, 'u32'), y: write(y), scratch: scratchBinding(scratch), ...draws.bindings };
   return [
     {
       bindings,
       words,
       reports: true,
-      ...forEachGroup(tiles, threads, fit, `${base}\nvar<workgroup> parts: array<Statistics, ${threads}>;\n`),
+      ...forEachGroup(tiles, threads, fit, (n) => `${base(n)}\nvar<workgroup> parts: array<Statistics, ${threads}>;\n`),
     },
     { bindings: { y: bindings.y, scratch: bindings.scratch }, ...forEachItem(scaleWords + zeroWords, pack) },
     { bindings, words, ...forEachItem(codeWords(y, spec), encode, base) },
