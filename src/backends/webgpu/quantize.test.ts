@@ -4,6 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
 import { uniformSource } from '../../formats/random.ts';
 import { parseFormat } from '../../formats/registry.ts';
+import { questFactor } from '../../formats/scale-rules.ts';
 import { dequantize, quantize, quantizeWithBits } from '../../graph/ops/quantize.ts';
 import { trace } from '../../graph/trace.ts';
 import { f32, i32 } from '../../graph/value-type.ts';
@@ -53,6 +54,18 @@ const marking = (format: string, rows: number, cols: number): OpCase => ({
   runs: [0, 3, -1].map((step) => ({ x: values(rows, cols), step: Int32Array.of(step) })),
 });
 
+/** Blocks of 32 whose scale by the deviation lies on a bound between two powers of two, or within a few units of it. */
+function onScaleBounds(): Float32Array {
+  const bound = (k: number) => (2 ** (k - 40) * (k % 2 === 0 ? 1 : Math.SQRT2)) / questFactor;
+  return Float32Array.from({ length: 80 * 7 * 32 }, (_, i) => {
+    const [block, at] = [i >> 5, i & 31];
+    const off = (block % 7) - 3;
+    const deviation = Math.fround(bound(Math.floor(block / 7))) * (1 + off * 2 ** -23);
+    const mean = [0, 3, 1000][block % 3] * deviation;
+    return mean + (at % 2 === 0 ? 1 : -1) * deviation * (block % 5 === 0 ? [0.6, 0.8, 1, Math.sqrt(2)][at >> 3] : 1);
+  });
+}
+
 const cases: [format: string, rows: number, cols: number][] = [
   ['f16', 3, 7],
   ['bf16', 3, 7],
@@ -89,6 +102,14 @@ const cases: [format: string, rows: number, cols: number][] = [
   ['int5-channel', 3, 37],
   ['int4-g32-signed', 3, 64],
   ['int4-g32-half', 3, 64],
+  ['mxfp4-quest', 37, 96],
+  ['mxfp4-quest-tozero', 5, 96],
+  ['mxfp4-questnearest', 37, 96],
+  ['fp4-e2m1-g32-quest', 5, 96],
+  ['fp4-e2m1-g64-quest', 3, 128],
+  ['fp4-e2m1-token-quest', 3, 72],
+  ['fp4-e2m1-tile3x5-quest', 7, 13],
+  ['fp4-e2m1-tensor-quest', 3, 17],
   ['fp8-e4m3-tensor', 9, 33],
   ['fp8-e5m2-channel', 9, 33],
   ['fp8-e4m3-tile2x3', 7, 10],
@@ -118,6 +139,12 @@ describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`,
     ['int5-channel-sr', 3, 32],
   ])('%s, [%i, %i], with bits and steps', async (format, rows, cols) => {
     const opCase = marking(format, rows, cols);
+    const expected = await runOpCase(createReferenceBackend(), opCase);
+    expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
+  });
+
+  it.each(['mxfp4-quest', 'mxfp4-questnearest'])('%s decides as float64 does', async (format) => {
+    const opCase = { ...rounding(format, 560, 32), runs: [{ x: onScaleBounds() }] };
     const expected = await runOpCase(createReferenceBackend(), opCase);
     expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
   });

@@ -16,9 +16,9 @@ import { forEachGroup } from '../entry.ts';
 import { type Command, type DenseOperand, type Names, type PackedOperand, read, write } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource, fixedTensorScale } from '../wgsl/encode.ts';
+import { encodeSource, fixedTensorScale, readsTile, statisticsFields } from '../wgsl/encode.ts';
 import type { Draws, Marks } from './quantize-options.ts';
-import { markUnit, readUnit, unitOf, writeUnit } from './quantize-unit.ts';
+import { markUnit, readUnit, tileAccess, unitOf, writeUnit } from './quantize-unit.ts';
 
 const threads = 256;
 
@@ -83,14 +83,15 @@ export function encodeGroups(
   const units = (y.rows * y.cols) / unit.values;
   const scales = units / share;
   const fixed = fixedTensorScale(spec);
-  const fields = spec.zeroPoint === 'none' ? ['amax'] : ['amax', 'low', 'high'];
   // A subgroup is a run of neighbouring threads only where its size divides the workgroup; no standard says so, but
   // every implementation of WebGPU numbers one-dimensional workgroups that way.
   const subgroups = gpu.features.has('subgroups') && share <= gpu.subgroupMinSize;
   const bytes = scaleBytes(spec.scale.format);
   const zeroBits = { none: 0, integer: 8, float: 8 * bytes }[spec.zeroPoint];
   const tensorScale = layout.tensorScale / 4;
-  const prelude = (n: Names) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}
+  const prelude = (
+    n: Names,
+  ) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}${readsTile(spec) ? tileAccess(n.x, share * unit.values) : ''}
 ${share > 1 && !subgroups ? `var<workgroup> parts: array<Statistics, ${threads}>;` : ''}
 var<workgroup> codes: array<u32, ${threads}>;
 `;
@@ -102,10 +103,11 @@ var<workgroup> codes: array<u32, ${threads}>;
   if (alive) {
     ${readUnit(unit, n.x, 'i', '0u')}
   }
-  ${combine(fields, share, subgroups)}
+  ${combine(statisticsFields(spec), share, subgroups)}
   if (own.amax >= 0x7f800000u) { report(${nonFiniteError}u, i32(i)); own = noStatistics(); }
   let g = ${fixed === undefined ? `bitcast<f32>(${n.y}[${tensorScale}u])` : `words.g`};
   ${fixed === undefined ? '' : `if (i == 0u) { ${n.y}[${tensorScale}u] = bitcast<u32>(words.g); }`}
+  ${readsTile(spec) ? `tileFirst = (i - thread % ${share}u) * ${unit.values}u;` : ''}
   let tile = fitTile(own, g);
   if (alive) {
     ${writeUnit(spec, unit, n.y, 'i', '0u')}

@@ -11,9 +11,9 @@ import { forEachGroup } from '../entry.ts';
 import { type Command, type DenseOperand, type Names, type PackedOperand, read, write } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource } from '../wgsl/encode.ts';
+import { encodeSource, readsTile } from '../wgsl/encode.ts';
 import type { Draws } from './quantize-options.ts';
-import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
+import { readUnit, tileAccess, unitOf, writeUnit } from './quantize-unit.ts';
 
 const mostValues = 64;
 
@@ -62,6 +62,7 @@ export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, d
     if (thread == 0u) { report(${nonFiniteError}u, i32(item)); }
     own = noStatistics();
   }
+  ${readsTile(spec) ? `tileFirst = item * ${cols}u;` : ''}
   let tile = fitTile(own, 1.0);
   ${eachUnit(writeUnit(spec, unit, n.y, index, first))}
   if (thread == 0u) {
@@ -69,7 +70,9 @@ export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, d
     ${minimum(n)}
     if (item == 0u) { ${n.y}[${layout.tensorScale / 4}u] = bitcast<u32>(1.0); }
   }`;
-  const prelude = (n: Names) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}
+  const prelude = (
+    n: Names,
+  ) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}${readsTile(spec) ? tileAccess(n.x, cols) : ''}
 var<workgroup> parts: array<Statistics, ${threads}>;
 `;
   return {

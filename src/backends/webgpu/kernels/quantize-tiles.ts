@@ -27,7 +27,7 @@ import {
 } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { scaleIndex, unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource, fixedTensorScale, tensorScaleDivisor } from '../wgsl/encode.ts';
+import { encodeSource, fixedTensorScale, readsTile, tensorScaleDivisor } from '../wgsl/encode.ts';
 import { divisionSource } from '../wgsl/rounding.ts';
 import type { Draws } from './quantize-options.ts';
 
@@ -148,11 +148,20 @@ export function encodeTiles(
   const { tileRows, tileCols, scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
   const tiles = scaleRows * scaleCols;
   const [height, width] = [Math.min(tileRows, rows), Math.min(tileCols, cols)];
-  const fromAmax = tiles === 1 && spec.zeroPoint === 'none' && spec.range !== 'signed-max';
+  const fromAmax = tiles === 1 && spec.zeroPoint === 'none' && spec.range !== 'signed-max' && !readsTile(spec);
   const threads = rowThreads(fromAmax ? 1 : height * width);
   const fixed = fixedTensorScale(spec);
   const words = { ...draws.words, g: { f32: fixed ?? 1 } };
-  const base = (n: Names) => valueSource + unfusedSource + encodeSource(spec, n.step);
+  const access = (n: Names) => `
+var<private> corner: vec2u;
+var<private> extent: vec2u;
+fn tileSize() -> u32 { return extent.x * extent.y; }
+fn tileValue(at: u32) -> u32 {
+  return ${n.x}[(corner.y + at / extent.x) * ${cols}u + corner.x + at % extent.x];
+}
+`;
+  const base = (n: Names) =>
+    valueSource + unfusedSource + encodeSource(spec, n.step) + (readsTile(spec) ? access(n) : '');
   const g = (n: Names) => (fixed === undefined ? `bitcast<f32>(${n.y}[${layout.tensorScale / 4}u])` : 'words.g');
   const gatherTile = (n: Names) => `let row0 = item / ${scaleCols}u * ${tileRows}u;
   let col0 = item % ${scaleCols}u * ${tileCols}u;
@@ -171,6 +180,7 @@ export function encodeTiles(
   if (thread == 0u) {
     own = parts[0];
     if (own.amax >= 0x7f800000u) { report(${nonFiniteError}u, i32(item)); own = noStatistics(); }
+    ${readsTile(spec) ? 'corner = vec2u(col0, row0);\n    extent = vec2u(width, height);' : ''}
     let tile = fitTile(own, ${g(n)});
     let at = ${tilesAt}u + ${tileWords}u * item;
     ${n.scratch}[at] = bitcast<u32>(tile.step);

@@ -57,3 +57,10 @@ export const markUnit = ({ vectors }: Unit, limit: string) => `var marks = 0u;
     let four = select(vec4u(), vec4u(1u, 2u, 4u, 8u), inside);
     marks |= (four.x | four.y | four.z | four.w) << (4u * j);
   }`;
+
+/** tileSize and tileValue (wgsl/encode.ts) of `size` neighbouring values from number `tileFirst` on, a multiple of 4. */
+export const tileAccess = (x: string, size: number) => `
+var<private> tileFirst: u32;
+fn tileSize() -> u32 { return ${size}u; }
+fn tileValue(at: u32) -> u32 { return ${x}[(tileFirst + at) >> 2u][at & 3u]; }
+`;

@@ -8,6 +8,7 @@ import { maxMagnitudeCode } from '../../../formats/minifloat.ts';
 import { elementEmax, elementMantissaBits, scaleMinifloats } from '../../../formats/table.ts';
 import { floatText } from './bits.ts';
 import { scaleValueSource } from './decode.ts';
+import { deviationSource, deviationStatistics, readsTile } from './encode-deviation.ts';
 import { divisionSource, narrowSource } from './rounding.ts';
 
 /** Bits of a float as WGSL text. */
@@ -69,6 +70,7 @@ fn powerCode(bits: u32) -> u32 {
 
 /** Statistics of a tile: largest magnitude; with zero points also the range; for signed maxima where it is. */
 function statisticsSource(spec: QuantSpec): string {
+  if (readsTile(spec)) return deviationStatistics;
   if (spec.zeroPoint !== 'none') {
     const [low, high] =
       spec.zeroPoint === 'integer' ? ['0.0', '0.0'] : ['3.4028234663852886e38', '-3.4028234663852886e38'];
@@ -110,10 +112,9 @@ function fitSource(spec: QuantSpec): string {
   const unit = integerUnit(spec);
   if (spec.zeroPoint === 'none') {
     const covered = clipped(`bitcast<f32>(s.${spec.range === 'signed-max' ? 'value' : 'amax'})`);
-    const code =
-      format === 'e8m0'
-        ? `powerCode(bitcast<u32>(${covered}))`
-        : `scaleCode(quotient(bitcast<u32>(${covered}), bitcast<u32>(${floatText(codec.max)} * g)))`;
+    const quotient = `scaleCode(quotient(bitcast<u32>(${covered}), bitcast<u32>(${floatText(codec.max)} * g)))`;
+    const power = `powerCode(bitcast<u32>(${covered}))`;
+    const code = readsTile(spec) ? 'deviationCode(s)' : format === 'e8m0' ? power : quotient;
     return `
 fn quotient(a: u32, b: u32) -> u32 { return divided(a & 0x7fffffffu, b & 0x7fffffffu) | ((a ^ b) & 0x80000000u); }
 fn fitTile(s: Statistics, g: f32) -> Tile {
@@ -140,6 +141,18 @@ fn fitTile(s: Statistics, g: f32) -> Tile {
 `;
 }
 
+function ruleSource(spec: QuantSpec): string {
+  if (readsTile(spec)) return deviationSource(spec);
+  return spec.scale.format === 'e8m0' ? powerCodeSource(spec) : '';
+}
+
+/** Fields of Statistics, for kernels that exchange them one by one. */
+export function statisticsFields(spec: QuantSpec): readonly string[] {
+  if (readsTile(spec)) return ['amax', 'sum', 'squares'];
+  if (spec.zeroPoint !== 'none') return ['amax', 'low', 'high'];
+  return spec.range === 'signed-max' ? ['amax', 'value', 'at'] : ['amax'];
+}
+
 /** Declares Statistics (noStatistics, join, gather), Tile (tileOf) and fitTile of a spec. */
 export const scalesSource = (spec: QuantSpec): string => `
 /* step: what one unit of the codes is worth; code and zeroCode as they are stored. */
@@ -148,4 +161,4 @@ fn tileOf(code: u32, step: f32, minimum: f32, zero: i32, zeroCode: u32) -> Tile 
   return Tile(step, select(1.0 / step, 0.0, step == 0.0), minimum, zero, code, zeroCode);
 }
 ${divisionSource}${scaleCodeSource(spec.scale.format)}${scaleValueSource('scaleValue', spec.scale.format)}
-${spec.scale.format === 'e8m0' ? powerCodeSource(spec) : ''}${statisticsSource(spec)}${fitSource(spec)}`;
+${statisticsSource(spec)}${ruleSource(spec)}${fitSource(spec)}`;

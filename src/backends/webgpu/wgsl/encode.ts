@@ -12,6 +12,12 @@
 //   tile.code, tile.zeroCode             scale and minimum or zero point as they are stored
 //   tile.step                            what one unit of the codes is worth, with the second level
 //
+// Scales by the standard deviation look at single values again when sums in f32 do not decide (encode-deviation.ts). Where
+// `readsTile(spec)`, the kernel declares two functions, and fitTile is called where they can answer:
+//
+//   fn tileSize() -> u32                 values in the tile, fewer at the matrix's edges
+//   fn tileValue(at: u32) -> u32         bits of value `at` of the tile, row-major
+//
 // own.amax holds the bits of the largest magnitude: from 0x7f800000 on, a value is not finite and nothing may be fitted.
 // Steps must be normal f32 numbers below 2^126: devices may flush subnormals.
 
@@ -19,10 +25,13 @@ import { elementCodec } from '../../../formats/element.ts';
 import type { QuantSpec, ScaleFormat } from '../../../formats/format.ts';
 import { scaleMax } from '../../../formats/scale-format.ts';
 import { isInt, isMinifloat } from '../../../formats/table.ts';
+import { readsTile } from './encode-deviation.ts';
 import { elementsSource } from './encode-elements.ts';
-import { scalesSource } from './encode-scales.ts';
+import { scalesSource, statisticsFields } from './encode-scales.ts';
 
-const directE8m0 = new Set(['floor', 'ceil', 'even', 'even1', 'rceil', 'te', 'four-thirds']);
+export { readsTile, statisticsFields };
+
+const directE8m0 = new Set(['floor', 'ceil', 'even', 'even1', 'rceil', 'te', 'four-thirds', 'quest', 'quest-nearest']);
 const storedScales: ReadonlySet<ScaleFormat> = new Set(['f32', 'f16', 'bf16', 'e8m0', 'e4m3', 'ue5m3']);
 
 /** Whether kernels round to this spec: integers and minifloats under direct scale rules. */
@@ -31,6 +40,7 @@ export function hasEncoder(spec: QuantSpec): boolean {
   if (spec.choice !== 'none' || !(isInt(element) || isMinifloat(element)) || !storedScales.has(scale.format))
     return false;
   if (scale.format === 'e8m0') return directE8m0.has(scale.rule);
+  if (readsTile(spec)) return scale.format === 'f32';
   // Narrow scales with a sign and a largest magnitude of the tensor beyond f32 do not occur in practice.
   const narrow = scale.format === 'e4m3' || scale.format === 'ue5m3';
   return scale.rule === 'absmax' && !(narrow && spec.range === 'signed-max') && (!scale.tensorScale || narrow);
