@@ -8,3 +8,6 @@ export const targetError = 3;
 export const expertIndexError = 4;
 export const nonFiniteError = 5;
 export const stepError = 20;
+
+/** No error: a run whose updates holdUpdates stopped. Takes the place of a code, so it comes after all checks of data. */
+export const updatesHeld = 90;

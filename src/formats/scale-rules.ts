@@ -37,7 +37,7 @@ function roundUpCode(d: number): number {
 }
 
 /** Fraction bits of √2, rounded down: above it log2 rounds up. No float32 is exactly √2. */
-const sqrt2Fraction = 0x3504f3;
+export const sqrt2Fraction = 0x3504f3;
 
 export interface BlockStatistics {
   /** Largest magnitude, float32. */
@@ -96,7 +96,11 @@ export function e8m0Code(rule: ScaleRule, block: BlockStatistics, element: Eleme
 
 /** The scale of E2M1 with the smallest squared error on a Gaussian of deviation std, and a little more. */
 export const questScale = (std: number): number =>
-  Math.fround(Math.fround(Math.fround(Math.fround(2.92247856) / 6) * Math.fround(std)) + Math.fround(1e-8));
+  Math.fround(Math.fround(questFactor * Math.fround(std)) + questOffset);
+
+/** Its constants, float32. */
+export const questFactor = Math.fround(Math.fround(2.92247856) / 6);
+export const questOffset = Math.fround(1e-8);
 
 function isPowerOfTwo(x: number): boolean {
   const bits = f32Bits(x);

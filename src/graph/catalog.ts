@@ -13,6 +13,7 @@ import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
 import { gramUpdateOp } from './ops/gram.ts';
 import { hadamardOp } from './ops/hadamard.ts';
+import { holdUpdatesOp } from './ops/hold-updates.ts';
 import { kvAttentionOp } from './ops/kv-attention.ts';
 import { packChannelsOp, ringWriteOp } from './ops/kv-write.ts';
 import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.ts';
@@ -24,6 +25,7 @@ import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.t
 import { ropeOp } from './ops/rope.ts';
 import { roundToBf16Op } from './ops/round-state.ts';
 import { softmaxBackwardOp, softmaxOp } from './ops/softmax.ts';
+import { sumSquaresOp } from './ops/sum-squares.ts';
 import { swigluBackwardOp, swigluOp } from './ops/swiglu.ts';
 import { targetMaskOp } from './ops/target-mask.ts';
 import { topKBackwardOp, topKOp } from './ops/top-k.ts';
@@ -86,6 +88,8 @@ export const opCatalog: ReadonlyMap<
     fakeQuantizeBackwardOp,
     dgeBackwardOp,
     targetMaskOp,
+    sumSquaresOp,
+    holdUpdatesOp,
     sgdOp,
     sgdMomentumOp,
     adamwOp,

@@ -6,10 +6,13 @@ import { gradients } from '../../graph/differentiate.ts';
 import { withGradient } from '../../graph/gradient-rules.ts';
 import type { Value } from '../../graph/graph.ts';
 import { lsqPlus, seq } from '../../graph/learned-grids.ts';
+import { affine } from '../../graph/ops/affine.ts';
 import { fakeQuantize } from '../../graph/ops/fake-quantize.ts';
+import { holdUpdates } from '../../graph/ops/hold-updates.ts';
 import { adamw, sgd, sgdMomentum } from '../../graph/ops/optimizers.ts';
 import { dequantize, quantize } from '../../graph/ops/quantize.ts';
 import { roundToBf16 } from '../../graph/ops/round-state.ts';
+import { sumSquares } from '../../graph/ops/sum-squares.ts';
 import { targetMask } from '../../graph/ops/target-mask.ts';
 import { clipMasked, dge } from '../../graph/rounding-rules.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
@@ -40,6 +43,8 @@ function rounding(
     runs: [{ ...Object.fromEntries(data.map((values, i) => [names[i], values])), dy: gaussian(9, shapes[0]) }],
   };
 }
+
+const sumSquaresShapes: Shape[] = [[], [1], [7], [33, 1025], [3, 5, 8], [16, 4096]];
 
 const grid = { low: -4, high: 3 };
 const clipped = { ...parseFormat('int4-g32'), clip: 0.5 } as Format;
@@ -94,6 +99,35 @@ export const roundingCases: OpCase[] = [
   },
 ];
 
+/** The squares of many values, their root, and an update that is held in the second of three runs. */
+const guardCases: OpCase[] = [
+  {
+    name: 'sumSquares',
+    tolerance: 1e-6,
+    build(g) {
+      const values = sumSquaresShapes.map((shape, i) => g.input(`x${i}`, f32(shape)));
+      g.output('y', sumSquares(values));
+    },
+    runs: [Object.fromEntries(sumSquaresShapes.map((shape, i) => [`x${i}`, gaussian(i + 1, shape, i + 1)]))],
+  },
+  ...[Number.NaN, Number.POSITIVE_INFINITY].map(
+    (broken): OpCase => ({
+      name: `holdUpdates at ${broken}`,
+      tolerance: 1e-6,
+      accumulates: true,
+      build(g) {
+        const minusOne = g.constant(tensorF32([1], Float32Array.of(-1)));
+        const add = (name: string, x: Value) => sgd(g.state(name, f32([5])), x, minusOne, { weightDecay: 0 });
+        const x = g.input('x', f32([5]));
+        g.output('before', add('a', x));
+        g.output('guard', holdUpdates(g.input('guard', f32([2]))));
+        g.output('after', add('b', x));
+      },
+      runs: [1, broken, 3].map((v) => ({ x: gaussian(2, [5]), guard: Float32Array.of(0, v) })),
+    }),
+  ),
+];
+
 /** Three steps from weights of 0, with a new gradient each time; all states are read. */
 function optimizer(
   name: string,
@@ -119,26 +153,65 @@ function optimizer(
   };
 }
 
-export const optimizerCases: OpCase[] = [1, 7, 1033].flatMap((count) => [
-  {
-    name: `roundToBf16, ${count}`,
-    tolerance: 'exact',
+/** adamw and sgd over weights of several sizes, one after another, as a training step has them. */
+function manyWeights(count: number): OpCase {
+  const sizes = [count, 3, 2 * count + 1];
+  return {
+    name: `adamw and sgd of several weights, ${count}`,
+    tolerance: 1e-6,
     accumulates: true,
     build(g) {
-      const minusOne = g.constant(tensorF32([1], Float32Array.of(-1)));
-      const added = sgd(g.state('w', f32([count])), g.input('x', f32([count])), minusOne, { weightDecay: 0 });
-      g.output('y', roundToBf16(added, g.input('t', i32([1])), { seed: 7, stream: 3 }));
+      const [learningRate, step] = [g.input('rate', f32([1])), g.input('t', i32([1]))];
+      const factor = affine(learningRate, { scale: 5 });
+      const gradients = sizes.map((size, i) => affine(g.input(`g${i}`, f32([size])), { scale: 2 }));
+      const outputs = new Map<string, Value>();
+      for (const [i, size] of sizes.entries()) {
+        const [w, m, v] = ['w', 'm', 'v'].map((name) => g.state(`${name}${i}`, f32([size])));
+        const constants = { weightDecay: 0.1 * i, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
+        const next = adamw(w, { m, v }, gradients[i], { learningRate, step, factor }, constants);
+        outputs.set(`w${i}`, next);
+      }
+      for (const [i, size] of sizes.entries())
+        outputs.set(`s${i}`, sgd(g.state(`s${i}`, f32([size])), gradients[i], learningRate, { weightDecay: 0 }));
+      for (const [name, value] of outputs) g.output(name, value);
     },
-    runs: [1, 2].map((t) => ({ x: gaussian(t, [count]), t: Int32Array.of(t) })),
-  },
-  optimizer('sgd', count, ['w'], ([w], gradient, rate) => sgd(w, gradient, rate, { weightDecay: 0.01 })),
-  ...[false, true].map((nesterov) =>
-    optimizer(`sgdMomentum, nesterov ${nesterov}`, count, ['w', 'm'], ([w, m], gradient, rate) =>
-      sgdMomentum(w, m, gradient, rate, { weightDecay: 0.01, momentum: 0.9, nesterov }),
+    runs: [1, 2, 3].map((t) => ({
+      ...Object.fromEntries(sizes.map((size, i) => [`g${i}`, gaussian(10 * t + i, [size], 0.1)])),
+      rate: Float32Array.of(0.1 / t),
+      t: Int32Array.of(t),
+    })),
+  };
+}
+
+export const optimizerCases: OpCase[] = [
+  ...guardCases,
+  ...[1, 7, 1033].flatMap((count): OpCase[] => [
+    {
+      name: `roundToBf16, ${count}`,
+      tolerance: 'exact',
+      accumulates: true,
+      build(g) {
+        const minusOne = g.constant(tensorF32([1], Float32Array.of(-1)));
+        const added = sgd(g.state('w', f32([count])), g.input('x', f32([count])), minusOne, { weightDecay: 0 });
+        g.output('y', roundToBf16(added, g.input('t', i32([1])), { seed: 7, stream: 3 }));
+      },
+      runs: [1, 2].map((t) => ({ x: gaussian(t, [count]), t: Int32Array.of(t) })),
+    },
+    optimizer('sgd', count, ['w'], ([w], gradient, rate) => sgd(w, gradient, rate, { weightDecay: 0.01 })),
+    ...[false, true].map((nesterov) =>
+      optimizer(`sgdMomentum, nesterov ${nesterov}`, count, ['w', 'm'], ([w, m], gradient, rate) =>
+        sgdMomentum(w, m, gradient, rate, { weightDecay: 0.01, momentum: 0.9, nesterov }),
+      ),
     ),
-  ),
-  optimizer('adamw', count, ['w', 'm', 'v'], ([w, m, v], gradient, learningRate, g) => {
-    const constants = { weightDecay: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
-    return adamw(w, { m, v }, gradient, { learningRate, step: g.input('t', i32([1])) }, constants);
-  }),
-]);
+    optimizer('adamw', count, ['w', 'm', 'v'], ([w, m, v], gradient, learningRate, g) => {
+      const constants = { weightDecay: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
+      return adamw(w, { m, v }, gradient, { learningRate, step: g.input('t', i32([1])) }, constants);
+    }),
+    optimizer('adamw with a factor', count, ['w', 'm', 'v'], ([w, m, v], gradient, learningRate, g) => {
+      const constants = { weightDecay: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
+      const factor = affine(learningRate, { scale: -3, offset: 0.75 });
+      return adamw(w, { m, v }, gradient, { learningRate, step: g.input('t', i32([1])), factor }, constants);
+    }),
+    manyWeights(count),
+  ]),
+];

@@ -55,9 +55,11 @@ export class ReferenceExecutable implements Executable {
   }
 
   run(): void {
+    let held = false;
     for (const { kernel, inputs, outputs, node } of this.#steps) {
+      if (held && node.op.updates) continue;
       try {
-        kernel(inputs, outputs, node.attributes as never);
+        if (kernel(inputs, outputs, node.attributes as never) === 'hold updates') held = true;
       } catch (error) {
         throw atNode(error, node.outputs[0].name);
       }

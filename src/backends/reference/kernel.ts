@@ -8,7 +8,15 @@ import type { Quantized } from '../../formats/format.ts';
 import { dequantize } from '../../formats/quantize.ts';
 import type { AnyTensor, QTensor, Tensor } from '../../tensor/tensor.ts';
 
-export type Kernel<A = never> = (inputs: readonly AnyTensor[], outputs: readonly AnyTensor[], attributes: A) => void;
+/** What a kernel may give back: nothing, or that updates behind it in the run are left out. */
+export type Outcome = 'hold updates' | undefined;
+
+export type Kernel<A = never> = (
+  inputs: readonly AnyTensor[],
+  outputs: readonly AnyTensor[],
+  attributes: A,
+  // biome-ignore lint/suspicious/noConfusingVoidType: kernels without a word to say return nothing
+) => Outcome | void;
 
 export type Numbers = Tensor['data'];
 

@@ -17,7 +17,7 @@ import { kvAttention } from './kv-attention.ts';
 import { concat, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
-import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { adamw, holdUpdates, roundToBf16, sgd, sgdMomentum, sumSquares } from './optimizers.ts';
 import { dequantize, quantize, selectBits } from './quantize.ts';
 import { argmax, reduce } from './reduce.ts';
 import {
@@ -91,5 +91,7 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     sgdMomentum,
     adamw,
     roundToBf16,
+    sumSquares,
+    holdUpdates,
   } satisfies Record<string, Kernel>),
 );

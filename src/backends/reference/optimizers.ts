@@ -26,18 +26,19 @@ export const sgdMomentum: Kernel<MomentumAttributes> = (
 };
 
 export const adamw: Kernel<AdamWAttributes> = (
-  [weight, first, second, gradient, rate, step],
+  [weight, first, second, gradient, rate, step, scale],
   [next, nextFirst, nextSecond],
   { beta1, beta2, epsilon, weightDecay },
 ) => {
   const [w, m, v, g] = [numbers(weight), numbers(first), numbers(second), numbers(gradient)];
-  const [[eta], [t]] = [numbers(rate), numbers(step)];
+  const [[eta], [t], [factor]] = [numbers(rate), numbers(step), scale ? numbers(scale) : [1]];
   checkIndex('adamw', 'step', t, 1, 2 ** 31 - 1);
   const [toWeight, toFirst, toSecond] = [target(next), target(nextFirst), target(nextSecond)];
   const [correction1, correction2] = [1 - beta1 ** t, 1 - beta2 ** t];
   for (let i = 0; i < toWeight.length; i++) {
-    const mean = beta1 * m[i] + (1 - beta1) * g[i];
-    const square = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+    const slope = factor * g[i];
+    const mean = beta1 * m[i] + (1 - beta1) * slope;
+    const square = beta2 * v[i] + (1 - beta2) * slope * slope;
     const change = mean / correction1 / (Math.sqrt(square / correction2) + epsilon);
     toFirst[i] = mean;
     toSecond[i] = square;
@@ -57,3 +58,15 @@ export const roundToBf16: Kernel<RoundStateAttributes> = ([weight, step], [next]
     if (Number.isFinite(w[i])) to[i] = value[0];
   }
 };
+
+export const sumSquares: Kernel = (values, [squares]) => {
+  const to = target(squares);
+  for (const [i, value] of values.entries()) {
+    let sum = 0;
+    for (const x of numbers(value)) sum += x * x;
+    to[i] = sum;
+  }
+};
+
+/** The result is x itself. */
+export const holdUpdates: Kernel = ([x]) => (numbers(x).every((v) => Number.isFinite(v)) ? undefined : 'hold updates');

@@ -53,6 +53,7 @@ import {
   softmaxBackwardEncoder,
   topKBackwardEncoder,
 } from './encoders/rows-backward.ts';
+import { holdUpdatesEncoder, sumSquaresEncoder } from './encoders/step.ts';
 import { matmulEncoder } from './matmul.ts';
 import { expertMatmulEncoder } from './matmul-expert.ts';
 
@@ -112,4 +113,6 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['adamw', adamwEncoder],
   ['roundToBf16', roundToBf16Encoder],
   ['selectBits', selectBitsEncoder],
+  ['sumSquares', sumSquaresEncoder],
+  ['holdUpdates', holdUpdatesEncoder],
 ]);

@@ -11,6 +11,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Bindings, Executable, MemoryPlan } from '../backend.ts';
 import { checkLength, findBoundary } from '../bindings.ts';
 import { dataError } from '../data-error.ts';
+import { updatesHeld } from '../data-error-codes.ts';
 import { alignedBytes } from './allocator.ts';
 import { bufferAddress, operandAt, writeTensor } from './buffer.ts';
 import { errorAddress } from './control.ts';
@@ -90,7 +91,7 @@ export class WasmExecutable implements Executable {
     const words = new Int32Array(this.#pool.memory.buffer, errorAddress, 3);
     words[0] = 0;
     this.#pool.run('run', this.#program, this.#nodeOf.length);
-    if (words[0] !== 0) throw dataError(words[0], words[2], this.#nodeOf[words[1]]);
+    if (words[0] !== 0 && words[0] !== updatesHeld) throw dataError(words[0], words[2], this.#nodeOf[words[1]]);
   }
 
   async read(output: string, out?: Float32Array | Int32Array): Promise<Tensor> {

@@ -82,3 +82,4 @@ export const sgdMomentumKernel = 241;
 export const adamwKernel = 242;
 export const roundToBf16Kernel = 243;
 export const selectBitsKernel = 244;
+export const holdUpdatesKernel = 245;

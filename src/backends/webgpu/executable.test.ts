@@ -20,6 +20,7 @@ import type { Backend, Buffer, Executable } from '../backend.ts';
 import { gaussian } from '../op-case.ts';
 import { createReferenceBackend } from '../reference/reference-backend.ts';
 import type { WebgpuBackend } from './backend.ts';
+import type { WebgpuExecutable } from './executable.ts';
 
 /** A slice of a decoder: table, norm, product, cached attention, a residual. */
 function decoder(): Graph {
@@ -84,6 +85,25 @@ describe.skipIf(missing)(`an executable${missing ? ` (${missing})` : ''}`, () =>
     expect(backend.usedBytes).toBe(run.plan.peakBytes);
     run.dispose();
     expect(backend.usedBytes).toBe(before);
+  });
+
+  it('times every dispatch in a run like any other', async () => {
+    const run = (await backend.compile(decoder(), { params: buffers })) as WebgpuExecutable;
+    writeAll(run, [1, 2, 3], 0);
+    await run.run();
+    const { data } = await run.read('hidden');
+    const used = backend.usedBytes;
+    const commands = await run.profile(2);
+    expect(backend.usedBytes).toBe(used);
+    expect((await run.read('hidden')).data).toEqual(data);
+    const names = ['embedding', 'rmsNorm', 'matmul', 'cacheWrite', 'attention', 'affine', 'add'];
+    expect(new Set(commands.map(({ node }) => node.op.name))).toEqual(new Set(names));
+    for (const { microseconds } of commands) expect(microseconds).toBeGreaterThanOrEqual(0);
+    const product = commands.filter(({ node }) => node.op.name === 'matmul');
+    expect(product.reduce((sum, { flops }) => sum + flops, 0)).toBe(2 * 3 * 96 * 64);
+    // x [3, 64], the weight and the result, each at a multiple of 256 bytes
+    expect(product[0].bytes).toBe(4 * (3 * 64 + 96 * 64) + 1280);
+    run.dispose();
   });
 
   it('counts bound states once, whoever owns them', async () => {

@@ -20,6 +20,7 @@ import type { MemoryRange } from './kernel.ts';
 import { kernels } from './kernels.ts';
 import { type DeviceMemory, watchErrors } from './memory.ts';
 import type { PipelineCache } from './pipelines.ts';
+import { type CommandProfile, type DispatchTimer, describeCommands, openTimer } from './profile.ts';
 import { buildProgram, type PlannedCommand, type Program } from './program.ts';
 import { Readback } from './readback.ts';
 import { errorWords } from './wgsl/report.ts';
@@ -91,12 +92,36 @@ export class WebgpuExecutable implements Executable {
     );
   }
 
-  async run(): Promise<void> {
+  run(): Promise<void> {
+    return this.#alone(() => this.#run());
+  }
+
+  /**
+   * Runs the graph `runs` times with timestamps around every dispatch; each dispatch's fastest time counts. States change
+   * as in any run. Throws a device error where the adapter has no timestamps.
+   */
+  async profile(runs = 1): Promise<CommandProfile[]> {
+    this.#alive();
+    const timer = openTimer(this.#parts.memory, this.#commands.length);
+    const best = new Float64Array(this.#commands.length).fill(Infinity);
+    try {
+      await this.#parts.memory.settle();
+      for (let i = 0; i < runs; i++) {
+        await this.#alone(() => this.#run(timer));
+        for (const [c, time] of (await timer.collect()).entries()) best[c] = Math.min(best[c], time);
+      }
+    } finally {
+      timer.dispose();
+    }
+    return describeCommands(this.#commands, best);
+  }
+
+  async #alone(run: () => Promise<void>): Promise<void> {
     this.#alive();
     if (this.#running) throw new Error('webgpu: run before the last run has ended');
     this.#running = true;
     try {
-      await this.#run();
+      await run();
     } finally {
       this.#running = false;
     }
@@ -133,13 +158,14 @@ export class WebgpuExecutable implements Executable {
     if (this.#disposed) throw new Error('webgpu: the executable is used after dispose');
   }
 
-  async #run(): Promise<void> {
+  async #run(timer?: DispatchTimer): Promise<void> {
     const { device } = this.#parts.gpu;
     const program = this.#program!;
     const bytes = 4 * errorWords;
     const failure = watchErrors(device, () => {
       const encoder = device.createCommandEncoder();
-      program.encode(encoder);
+      program.encode(encoder, timer?.pass);
+      timer?.resolve(encoder);
       if (program.errors) this.#errorReadback!.encode(encoder, program.errors, 0, bytes);
       device.queue.submit([encoder.finish()]);
     });

@@ -65,6 +65,8 @@ export type Word = number | { readonly f32: number };
 export type Names = Readonly<Record<string, string>>;
 
 export interface Command {
+  /** Which version of the op's kernel this is (`tiled 128×128`), for profiles. */
+  readonly label?: string;
   /** Memory by the name that the text asks for it. */
   readonly bindings: Readonly<Record<string, Binding>>;
   /** Numbers in `words.name`: what differs between nodes that should share a pipeline, and floats. */

@@ -61,8 +61,10 @@ import { optimizerKernels } from './kernels/optimizers.ts';
 import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
+import { roundStateKernels } from './kernels/round-state.ts';
 import { rowKernels } from './kernels/rows.ts';
 import { rowBackwardKernels } from './kernels/rows-backward.ts';
+import { selectBitsKernels } from './kernels/select-bits.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
 
@@ -81,6 +83,7 @@ export const kernels: KernelTable = {
   ...topKKernels,
   ...attentionBackwardKernels,
   ...optimizerKernels,
+  ...roundStateKernels,
   ...fakeQuantizeKernels,
   ...dgeKernels,
   ...gramKernels,
@@ -90,6 +93,7 @@ export const kernels: KernelTable = {
   ...embeddingBackwardKernels,
   ...dequantizeKernels,
   ...quantizeKernels,
+  ...selectBitsKernels,
   ...hadamardKernels,
   ...kvWriteKernels,
   ...kvAttentionKernels,

@@ -20,8 +20,8 @@ interface Step {
 }
 
 export interface Program {
-  /** Records every dispatch, in order, into one pass. */
-  encode(encoder: GPUCommandEncoder): void;
+  /** Records every dispatch, in order, into one pass, or each into the pass that `passOf` describes. */
+  encode(encoder: GPUCommandEncoder, passOf?: (command: number) => GPUComputePassDescriptor): void;
   /** Set when a kernel can report data errors. */
   readonly errors: GPUBuffer | undefined;
   /** What the program takes besides values. */
@@ -87,15 +87,19 @@ export async function buildProgram(
       errors,
       buffers,
       byteLength: data.length + (errors ? 4 * errorWords : 0),
-      encode(encoder) {
+      encode(encoder, passOf) {
         if (errors) encoder.clearBuffer(errors);
-        const pass = encoder.beginComputePass();
-        for (const { pipeline, bindings, workgroups } of steps) {
-          pass.setPipeline(pipeline);
-          pass.setBindGroup(0, bindings);
-          pass.dispatchWorkgroups(...workgroups);
-        }
-        pass.end();
+        let pass = passOf ? undefined : encoder.beginComputePass();
+        steps.forEach(({ pipeline, bindings, workgroups }, i) => {
+          if (passOf) {
+            pass?.end();
+            pass = encoder.beginComputePass(passOf(i));
+          }
+          pass!.setPipeline(pipeline);
+          pass!.setBindGroup(0, bindings);
+          pass!.dispatchWorkgroups(...workgroups);
+        });
+        pass?.end();
       },
     };
   } catch (error) {

@@ -3,7 +3,7 @@
 //   sgd          w ← w − η (g + λw)
 //   sgdMomentum  m ← μm + (g + λw);  w ← w − η m, with nesterov w ← w − η (g + λw + μm)
 //   adamw        m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;
-//                w ← w − ηλw − η · (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε)
+//                w ← w − ηλw − η · (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε);  with a factor f: f · g in place of g
 //
 // Sources: Sutskever et al. 2013 (momentum in the form of PyTorch, without damping); Kingma and Ba 2015
 // (arXiv:1412.6980), algorithm 1; Loshchilov and Hutter 2019 (arXiv:1711.05101), algorithm 2: in adamw the decay is
@@ -52,13 +52,17 @@ export const sgdMomentumOp: OpDefinition<MomentumAttributes> = {
     stateTypes('sgdMomentum', [weight, momentum], gradient, rate, attributes),
 };
 
-/** weight, m, v (states), gradient, learning rate f32 [1], t i32 [1] from 1 → weight, m, v. */
+/** weight, m, v (states), gradient, learning rate f32 [1], t i32 [1] from 1, (factor, one f32) → weight, m, v. */
 export const adamwOp: OpDefinition<AdamWAttributes> = {
   name: 'adamw',
   inPlace: { 0: 0, 1: 1, 2: 2 },
   ...trained,
-  infer([weight, m, v, gradient, rate, step], attributes) {
+  infer([weight, m, v, gradient, rate, step, factor], attributes) {
     expectShape('adamw', 'step', indexShape('adamw', 'step', step), [1], 'pass one number');
+    if (factor) {
+      const shape = denseShape('adamw', 'factor', factor);
+      expectShape('adamw', 'factor', shape, shape.length === 0 ? [] : [1], 'pass one number');
+    }
     return stateTypes('adamw', [weight, m, v], gradient, rate, attributes);
   },
 };
@@ -101,11 +105,14 @@ export const sgdMomentum = (
   attributes: MomentumAttributes,
 ): Value => applyOp(sgdMomentumOp, [weight, momentum, gradient, learningRate], attributes)[0];
 
-/** One step of AdamW; returns the new weight. `step` counts from 1. */
+/** One step of AdamW; returns the new weight. `step` counts from 1; `factor`, one number, scales the gradient. */
 export const adamw = (
   weight: Value,
   moments: { m: Value; v: Value },
   gradient: Value,
-  { learningRate, step }: { learningRate: Value; step: Value },
+  { learningRate, step, factor }: { learningRate: Value; step: Value; factor?: Value },
   attributes: AdamWAttributes,
-): Value => applyOp(adamwOp, [weight, moments.m, moments.v, gradient, learningRate, step], attributes)[0];
+): Value => {
+  const operands = [weight, moments.m, moments.v, gradient, learningRate, step];
+  return applyOp(adamwOp, factor ? [...operands, factor] : operands, attributes)[0];
+};

@@ -28,6 +28,7 @@ import {
   unaryBackwardKernel,
 } from '../kernel-ids.ts';
 import { sourceWords } from '../matmul-source.ts';
+import { arithmeticCommand } from './elementwise.ts';
 import { f64Words } from './words.ts';
 
 /** Addresses of all inputs, then of all outputs. */
@@ -121,11 +122,21 @@ export const sgdMomentumEncoder: OpEncoder = {
   },
 };
 
+/** A gradient with a factor is multiplied into scratch memory first. */
 export const adamwEncoder: OpEncoder = {
-  encode(context) {
-    const { beta1, beta2, epsilon, weightDecay } = context.node.attributes as unknown as AdamWAttributes;
+  scratchBytes: ({ inputs }) => (inputs.length > 6 ? 4 * elementCount(inputs[0].type.shape) : 0),
+  encode({ node, inputs, scratch }) {
+    const { beta1, beta2, epsilon, weightDecay } = node.attributes as unknown as AdamWAttributes;
     const constants = [beta1, beta2, epsilon, weightDecay].flatMap(f64Words);
-    return [{ kernel: adamwKernel, args: [...stateWords(context), 0, ...constants] }];
+    const [weight, first, second, gradient, rate, step, factor] = inputs.map((_, i) => dense(inputs, i));
+    const count = elementCount(weight.shape);
+    const scaled = { shape: weight.shape, address: factor ? scratch : gradient.address };
+    const states = [weight, first, second].map(({ address }) => address);
+    const update = {
+      kernel: adamwKernel,
+      args: [...states, scaled.address, rate.address, step.address, count, 0, ...constants],
+    };
+    return factor ? [arithmeticCommand('mul', gradient, factor, scaled), update] : [update];
   },
 };
 

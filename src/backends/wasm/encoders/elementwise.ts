@@ -5,7 +5,7 @@ import type { ArithmeticName } from '../../../graph/ops/arithmetic.ts';
 import { type UnaryAttributes, unaryKinds } from '../../../graph/ops/unary.ts';
 import { elementCount } from '../../../tensor/shape.ts';
 import { broadcastStrides, mergeDimensions } from '../../dimensions.ts';
-import { dense, f32, type OpEncoder } from '../encoder.ts';
+import { type Command, type DenseOperand, dense, f32, type OpEncoder } from '../encoder.ts';
 import { affineKernel, arithmeticKernel, swigluKernel, unaryKernel } from '../kernel-ids.ts';
 
 export const unaryEncoder: OpEncoder = {
@@ -33,12 +33,20 @@ export const swigluEncoder: OpEncoder = {
 
 const kinds: Readonly<Record<ArithmeticName, number>> = { add: 0, sub: 1, mul: 2, div: 3 };
 
+type Place = Pick<DenseOperand, 'shape' | 'address'>;
+
+/** y = a op b with broadcasting. */
+export function arithmeticCommand(name: ArithmeticName, a: Place, b: Place, y: Place): Command {
+  const layouts = [broadcastStrides(a.shape, y.shape), broadcastStrides(b.shape, y.shape)];
+  const dims = mergeDimensions(y.shape, layouts);
+  return {
+    kernel: arithmeticKernel,
+    args: [kinds[name], a.address, b.address, y.address, dims.length, ...dims.flat()],
+  };
+}
+
 export const arithmeticEncoder: OpEncoder = {
-  encode({ node, inputs, outputs }) {
-    const [a, b, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
-    const layouts = [broadcastStrides(a.shape, y.shape), broadcastStrides(b.shape, y.shape)];
-    const dims = mergeDimensions(y.shape, layouts);
-    const kind = kinds[node.op.name as ArithmeticName];
-    return [{ kernel: arithmeticKernel, args: [kind, a.address, b.address, y.address, dims.length, ...dims.flat()] }];
-  },
+  encode: ({ node, inputs, outputs }) => [
+    arithmeticCommand(node.op.name as ArithmeticName, dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)),
+  ],
 };

@@ -6,7 +6,7 @@ import type { ReduceAttributes } from '../../../graph/ops/reduce.ts';
 import type { TopKAttributes } from '../../../graph/ops/top-k.ts';
 import { elementCount } from '../../../tensor/shape.ts';
 import { roles } from '../../dimensions.ts';
-import { dense, f32, type OpEncoder, rowsAndColumns } from '../encoder.ts';
+import { type Command, type DenseOperand, dense, f32, type OpEncoder, rowsAndColumns } from '../encoder.ts';
 import {
   argmaxKernel,
   hadamardKernel,
@@ -17,22 +17,27 @@ import {
   topKKernel,
 } from '../kernel-ids.ts';
 
+type Place = Pick<DenseOperand, 'shape' | 'address'>;
+
+/** y = x reduced over some axes. */
+export function reduceCommand(x: Place, y: Place, { kind, axes }: Pick<ReduceAttributes, 'kind' | 'axes'>): Command {
+  const dims = roles(x.shape, axes);
+  const inner = dims.pop()!;
+  const kept = dims.filter((d) => !d.reduced);
+  const reduced = dims.filter((d) => d.reduced);
+  const count = elementCount(x.shape) / elementCount(y.shape);
+  const args = [
+    ...[kind === 'max' ? 1 : 0, x.address, y.address, elementCount(y.shape), kind === 'mean' ? count : 1],
+    ...[inner.size, inner.reduced ? 1 : 0, kept.length, reduced.length, elementCount(reduced.map((d) => d.size))],
+    ...[...kept, ...reduced].flatMap((d) => [d.size, d.stride]),
+  ];
+  return { kernel: reduceKernel, args };
+}
+
 export const reduceEncoder: OpEncoder = {
-  encode({ node, inputs, outputs }) {
-    const { kind, axes } = node.attributes as unknown as ReduceAttributes;
-    const [x, y] = [dense(inputs, 0), dense(outputs, 0)];
-    const dims = roles(x.shape, axes);
-    const inner = dims.pop()!;
-    const kept = dims.filter((d) => !d.reduced);
-    const reduced = dims.filter((d) => d.reduced);
-    const count = elementCount(x.shape) / elementCount(y.shape);
-    const args = [
-      ...[kind === 'max' ? 1 : 0, x.address, y.address, elementCount(y.shape), kind === 'mean' ? count : 1],
-      ...[inner.size, inner.reduced ? 1 : 0, kept.length, reduced.length, elementCount(reduced.map((d) => d.size))],
-      ...[...kept, ...reduced].flatMap((d) => [d.size, d.stride]),
-    ];
-    return [{ kernel: reduceKernel, args }];
-  },
+  encode: ({ node, inputs, outputs }) => [
+    reduceCommand(dense(inputs, 0), dense(outputs, 0), node.attributes as unknown as ReduceAttributes),
+  ],
 };
 
 const overRows = (kernel: number): OpEncoder => ({

@@ -28,7 +28,7 @@ import {
 } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource, hasEncoder } from '../wgsl/encode.ts';
+import { encodeSource, hasEncoder, readsTile } from '../wgsl/encode.ts';
 
 /** Row of token s in a ring (ringRow in graph/ops/kv-attention.ts). */
 export const ringRowSource = (width: number, sinks: number) => `
@@ -120,7 +120,7 @@ function channelSizes({ inputs: [cache], attributes }: EncodeContext['node']) {
 const packChannels: OpKernel = {
   unsupported({ inputs: [cache] }) {
     const spec = channelSpec('packChannels', cache.type);
-    return hasEncoder(spec) ? undefined : 'rounding keys to this format during a run';
+    return hasEncoder(spec) && !readsTile(spec) ? undefined : 'rounding keys to this format during a run';
   },
 
   scratchBytes(node) {

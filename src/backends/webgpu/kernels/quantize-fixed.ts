@@ -10,6 +10,7 @@ import { type Command, type DenseOperand, type Names, type PackedOperand, read, 
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
 import { encodeSource } from '../wgsl/encode.ts';
+import type { Draws } from './quantize-options.ts';
 import { codeWord, codeWords } from './quantize-tiles.ts';
 
 /** The command for x [rows, cols] → y under a fixed f32 scale. */
@@ -18,7 +19,7 @@ export function encodeFixed(
   y: PackedOperand,
   spec: QuantSpec,
   { scale, zeroPoint = 0 }: FixedScale,
-  random: Record<string, number>,
+  draws: Draws,
 ): Command {
   const { cols, layout } = y;
   const zero = spec.zeroPoint === 'none' ? '' : `${layout.zeroPoints / 4}u`;
@@ -35,9 +36,9 @@ export function encodeFixed(
     let tile = tileOf(0u, words.scale, 0.0, i32(words.zero), 0u);`,
   )}`;
   return {
-    bindings: { x: read(x, 'u32'), y: write(y) },
-    words: { ...random, scale: { f32: scale }, zero: zeroPoint },
+    bindings: { x: read(x, 'u32'), y: write(y), ...draws.bindings },
+    words: { ...draws.words, scale: { f32: scale }, zero: zeroPoint },
     reports: true,
-    ...forEachItem(codeWords(y, spec), body, valueSource + unfusedSource + encodeSource(spec)),
+    ...forEachItem(codeWords(y, spec), body, (n) => valueSource + unfusedSource + encodeSource(spec, n.step)),
   };
 }

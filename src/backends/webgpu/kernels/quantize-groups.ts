@@ -6,6 +6,7 @@
 // writes its scales as whole words. Workgroup memory: statistics (4 … 12 bytes) and a scale code a thread, at most 5 KB.
 // Features: subgroups, optional.
 
+import { integerUnit } from '../../../formats/element.ts';
 import type { QuantSpec } from '../../../formats/format.ts';
 import { scaleLayout } from '../../../formats/layout.ts';
 import { scaleBytes } from '../../../formats/scale-format.ts';
@@ -15,8 +16,9 @@ import { forEachGroup } from '../entry.ts';
 import { type Command, type DenseOperand, type Names, type PackedOperand, read, write } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource, fixedTensorScale } from '../wgsl/encode.ts';
-import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
+import { encodeSource, fixedTensorScale, readsTile, statisticsFields } from '../wgsl/encode.ts';
+import type { Draws, Marks } from './quantize-options.ts';
+import { markUnit, readUnit, storeShared, tileAccess, unitOf, writeUnit } from './quantize-unit.ts';
 
 const threads = 256;
 
@@ -28,25 +30,6 @@ export function groupThreads(spec: QuantSpec, rows: number, cols: number): numbe
   const stored = spec.zeroPoint === 'integer' ? 1 : scaleBytes(spec.scale.format);
   const whole = Number.isInteger(Math.log2(share)) && share >= 1 && ((threads / share) * stored) % 4 === 0;
   return whole ? share : undefined;
-}
-
-/** Statements that write codes, one a group, as whole words at byte `first` of y. */
-function storeCodes(y: string, field: string, bytes: number, first: number, share: number, total: number): string {
-  const groups = threads / share;
-  if (bytes === 4)
-    return `if (thread % ${share}u == 0u && item * ${groups}u + thread / ${share}u < ${total}u) {
-    ${y}[${first / 4}u + item * ${groups}u + thread / ${share}u] = tile.${field};
-  }`;
-  const per = 4 / bytes;
-  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${8 * bytes * k}u)`).join(
-    ' | ',
-  );
-  return `workgroupBarrier();
-  if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, tile.${field}, alive); }
-  workgroupBarrier();
-  if (thread < ${groups / per}u && (item * ${groups}u + thread * ${per}u) < ${total}u) {
-    ${y}[${first / 4}u + item * ${groups / per}u + thread] = ${parts};
-  }`;
 }
 
 /** Combines `own` over the `share` threads of a group. */
@@ -71,7 +54,8 @@ export function encodeGroups(
   y: PackedOperand,
   spec: QuantSpec,
   share: number,
-  words: Record<string, number>,
+  draws: Draws,
+  marks: Marks | undefined,
   gpu: GpuTraits,
 ): Command {
   const unit = unitOf(spec);
@@ -79,13 +63,15 @@ export function encodeGroups(
   const units = (y.rows * y.cols) / unit.values;
   const scales = units / share;
   const fixed = fixedTensorScale(spec);
-  const fields = spec.zeroPoint === 'none' ? ['amax'] : ['amax', 'low', 'high'];
   // A subgroup is a run of neighbouring threads only where its size divides the workgroup; no standard says so, but
   // every implementation of WebGPU numbers one-dimensional workgroups that way.
   const subgroups = gpu.features.has('subgroups') && share <= gpu.subgroupMinSize;
   const bytes = scaleBytes(spec.scale.format);
+  const zeroBits = { none: 0, integer: 8, float: 8 * bytes }[spec.zeroPoint];
   const tensorScale = layout.tensorScale / 4;
-  const prelude = `${valueSource}${unfusedSource}${encodeSource(spec)}
+  const prelude = (
+    n: Names,
+  ) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}${readsTile(spec) ? tileAccess(n.x, share * unit.values) : ''}
 ${share > 1 && !subgroups ? `var<workgroup> parts: array<Statistics, ${threads}>;` : ''}
 var<workgroup> codes: array<u32, ${threads}>;
 `;
@@ -97,23 +83,31 @@ var<workgroup> codes: array<u32, ${threads}>;
   if (alive) {
     ${readUnit(unit, n.x, 'i', '0u')}
   }
-  ${combine(fields, share, subgroups)}
+  ${combine(statisticsFields(spec), share, subgroups)}
   if (own.amax >= 0x7f800000u) { report(${nonFiniteError}u, i32(i)); own = noStatistics(); }
   let g = ${fixed === undefined ? `bitcast<f32>(${n.y}[${tensorScale}u])` : `words.g`};
   ${fixed === undefined ? '' : `if (i == 0u) { ${n.y}[${tensorScale}u] = bitcast<u32>(words.g); }`}
+  ${readsTile(spec) ? `tileFirst = (i - thread % ${share}u) * ${unit.values}u;` : ''}
   let tile = fitTile(own, g);
   if (alive) {
     ${writeUnit(spec, unit, n.y, 'i', '0u')}
   }
-  ${storeCodes(n.y, 'code', bytes, layout.scales, share, scales)}
-  ${
-    spec.zeroPoint === 'none'
-      ? ''
-      : storeCodes(n.y, 'zeroCode', spec.zeroPoint === 'integer' ? 1 : bytes, layout.zeroPoints, share, scales)
-  }`;
+  ${storeShared({ array: n.y, value: 'tile.code', bits: 8 * bytes, first: layout.scales / 4, share, total: scales, threads })}
+  ${zeroBits === 0 ? '' : storeShared({ array: n.y, value: 'tile.zeroCode', bits: zeroBits, first: layout.zeroPoints / 4, share, total: scales, threads })}
+  ${marks ? markUnit(unit, 'tile.step * words.bound') : ''}
+  ${marks ? storeShared({ array: n.bits, value: 'marks', bits: unit.values, first: 0, share: 1, total: units, threads }) : ''}`;
   return {
-    bindings: { x: read(x, 'vec4<u32>'), y: write(y) },
-    words: { ...words, ...(fixed === undefined ? {} : { g: { f32: fixed } }) },
+    bindings: {
+      x: read(x, 'vec4<u32>'),
+      y: write(y),
+      ...draws.bindings,
+      ...(marks && { bits: write(marks.bits, 'u32') }),
+    },
+    words: {
+      ...draws.words,
+      ...(fixed !== undefined && { g: { f32: fixed } }),
+      ...(marks && { bound: { f32: marks.bound / integerUnit(spec) } }),
+    },
     reports: true,
     enable: subgroups && share > 1 ? ['subgroups'] : [],
     ...forEachGroup(Math.ceil(units / threads), threads, body, prelude),

@@ -11,8 +11,9 @@ import { forEachGroup } from '../entry.ts';
 import { type Command, type DenseOperand, type Names, type PackedOperand, read, write } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource } from '../wgsl/encode.ts';
-import { readUnit, unitOf, writeUnit } from './quantize-unit.ts';
+import { encodeSource, readsTile } from '../wgsl/encode.ts';
+import type { Draws } from './quantize-options.ts';
+import { readUnit, tileAccess, unitOf, writeUnit } from './quantize-unit.ts';
 
 const mostValues = 64;
 
@@ -31,7 +32,7 @@ export function fitsRows(spec: QuantSpec, rows: number, cols: number): boolean {
 }
 
 /** The command for x [rows, cols] → y. */
-export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, words: Record<string, number>): Command {
+export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, draws: Draws): Command {
   const { rows, cols, layout } = y;
   const unit = unitOf(spec);
   const units = cols / unit.values;
@@ -61,6 +62,7 @@ export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, w
     if (thread == 0u) { report(${nonFiniteError}u, i32(item)); }
     own = noStatistics();
   }
+  ${readsTile(spec) ? `tileFirst = item * ${cols}u;` : ''}
   let tile = fitTile(own, 1.0);
   ${eachUnit(writeUnit(spec, unit, n.y, index, first))}
   if (thread == 0u) {
@@ -68,12 +70,14 @@ export function encodeRows(x: DenseOperand, y: PackedOperand, spec: QuantSpec, w
     ${minimum(n)}
     if (item == 0u) { ${n.y}[${layout.tensorScale / 4}u] = bitcast<u32>(1.0); }
   }`;
-  const prelude = `${valueSource}${unfusedSource}${encodeSource(spec)}
+  const prelude = (
+    n: Names,
+  ) => `${valueSource}${unfusedSource}${encodeSource(spec, n.step)}${readsTile(spec) ? tileAccess(n.x, cols) : ''}
 var<workgroup> parts: array<Statistics, ${threads}>;
 `;
   return {
-    bindings: { x: read(x, 'vec4<u32>'), y: write(y) },
-    words,
+    bindings: { x: read(x, 'vec4<u32>'), y: write(y), ...draws.bindings },
+    words: draws.words,
     reports: true,
     ...forEachGroup(rows, threads, body, prelude),
   };

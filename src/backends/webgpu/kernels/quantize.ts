@@ -5,31 +5,46 @@
 //   one f32 scale a row, rows in whole words          encodeRows     one pass over the data     quantize-rows.ts
 //   other granularities, widths, signed maxima        encodeTiles    scales, then codes         quantize-tiles.ts
 //   f16, bf16, f32, Q4_0, Q8_0, HiF4                  encodeBlocks                              quantize-blocks.ts
+//   bits of what is not clipped, after the last three of specs   markBits    a pass of its own    quantize-marks.ts
 //
 // Searches, codebooks, library conventions and per-block choices have no kernel: weights are quantized to those ahead
 // of time.
 
-import type { Format } from '../../../formats/format.ts';
+import type { Format, QuantSpec } from '../../../formats/format.ts';
 import { formatName } from '../../../formats/registry.ts';
 import type { QuantizeAttributes } from '../../../graph/ops/quantize.ts';
-import { dense, type KernelTable, type OpKernel, packedOperand, rowsAndColumns } from '../kernel.ts';
-import { fixedTensorScale, hasEncoder } from '../wgsl/encode.ts';
+import {
+  type Command,
+  type DenseOperand,
+  dense,
+  type EncodeContext,
+  type KernelTable,
+  type MemoryRange,
+  type OpKernel,
+  type PackedOperand,
+  packedOperand,
+  read,
+  rowsAndColumns,
+} from '../kernel.ts';
+import { fixedTensorScale, hasEncoder, tensorScaleDivisor } from '../wgsl/encode.ts';
 import { encodeBlocks } from './quantize-blocks.ts';
+import { chosenKind, encodeChosen } from './quantize-chosen.ts';
 import { encodeFixed } from './quantize-fixed.ts';
 import { encodeGroups, groupThreads } from './quantize-groups.ts';
+import { markBits } from './quantize-marks.ts';
+import { type Draws, isRandom, type Marks } from './quantize-options.ts';
 import { encodeRows, fitsRows } from './quantize-rows.ts';
-import { encodeAmax, encodeTiles, tileScratchBytes } from './quantize-tiles.ts';
+import { encodeAmax, quotientLevel } from './quantize-tensor.ts';
+import { encodeTiles, tileScratchBytes } from './quantize-tiles.ts';
 
 function hasKernel(format: Format): boolean {
   if (format.kind === 'ggml') return format.type === 'q4_0' || format.type === 'q8_0';
-  return format.kind !== 'quant' || hasEncoder(format);
+  return format.kind !== 'quant' || hasEncoder(format) || chosenKind(format) !== undefined;
 }
 
 const quantize: OpKernel = {
-  unsupported({ attributes, inputs, outputs }) {
+  unsupported({ attributes }) {
     const { format } = attributes as unknown as QuantizeAttributes;
-    if (inputs.length > 1) return 'stochastic rounding that changes with the step';
-    if (outputs.length > 1) return 'bits of the values that were not clipped';
     return hasKernel(format) ? undefined : `rounding to ${formatName(format)} during a run`;
   },
 
@@ -38,23 +53,42 @@ const quantize: OpKernel = {
     return format.kind === 'quant' ? tileScratchBytes(format, ...rowsAndColumns(x.type.shape)) : 0;
   },
 
-  encode({ node, inputs, outputs, scratch, gpu }) {
-    const { format, seed, stream, fixed } = node.attributes as unknown as QuantizeAttributes;
+  encode(context) {
+    const { node, inputs, outputs, scratch } = context;
+    const { format, seed, stream, bound = 0 } = node.attributes as unknown as QuantizeAttributes;
     const [x, y] = [dense(inputs, 0), packedOperand(outputs, 0)];
     if (format.kind !== 'quant') return encodeBlocks(x, y);
     if (!scratch) throw new Error('webgpu: quantize was planned without scratch memory');
-    const random: Record<string, number> = format.rounding === 'stochastic' ? { seed, stream } : {};
-    if (fixed) return [encodeFixed(x, y, format, fixed, random)];
-    if (fitsRows(format, y.rows, y.cols)) return [encodeRows(x, y, format, random)];
-    const share = groupThreads(format, y.rows, y.cols);
-    const wholeTensor = share === undefined && format.granularity.kind === 'tensor';
-    const amax = fixedTensorScale(format) === undefined || wholeTensor ? encodeAmax(x, y, format, scratch) : [];
-    const codes =
-      share === undefined
-        ? encodeTiles(x, y, format, scratch, random)
-        : [encodeGroups(x, y, format, share, random, gpu)];
-    return [...amax, ...codes];
+    const draws: Draws = {
+      words: isRandom(format) ? { seed, stream } : {},
+      bindings: isRandom(format) && inputs.length > 1 ? { step: read(dense(inputs, 1)) } : {},
+    };
+    const marks = outputs.length > 1 ? { bits: dense(outputs, 1), bound } : undefined;
+    return encodeSpec(context, x, y, format, scratch, draws, marks);
   },
 };
+
+function encodeSpec(
+  { node, gpu }: EncodeContext,
+  x: DenseOperand,
+  y: PackedOperand,
+  spec: QuantSpec,
+  scratch: MemoryRange,
+  draws: Draws,
+  marks: Marks | undefined,
+): Command[] {
+  const { fixed } = node.attributes as unknown as QuantizeAttributes;
+  const afterwards = marks ? [markBits(x, y, spec, marks)] : [];
+  if (fixed) return [encodeFixed(x, y, spec, fixed, draws), ...afterwards];
+  if (spec.granularity.kind === 'group' && chosenKind(spec))
+    return [...encodeChosen(x, y, spec, spec.granularity.size, scratch, draws), ...afterwards];
+  if (fitsRows(spec, y.rows, y.cols)) return [encodeRows(x, y, spec, draws), ...afterwards];
+  const share = groupThreads(spec, y.rows, y.cols);
+  const wholeTensor = share === undefined && spec.granularity.kind === 'tensor';
+  const level = fixedTensorScale(spec) === undefined ? quotientLevel(tensorScaleDivisor(spec)) : undefined;
+  const amax = level || wholeTensor ? encodeAmax(x, y, level, scratch) : [];
+  if (share !== undefined) return [...amax, encodeGroups(x, y, spec, share, draws, marks, gpu)];
+  return [...amax, ...encodeTiles(x, y, spec, scratch, draws), ...afterwards];
+}
 
 export const quantizeKernels: KernelTable = { quantize };

@@ -10,13 +10,20 @@ const rounds = Array.from({ length: 20 }, (_, round) => {
   return round % 4 === 3 ? `${mix} ${inject}` : mix;
 }).join('\n  ');
 
-/** `uniformOf(index) -> f32`: 24 bits × 2^-24 of element `index` of the stream (words.seed, words.stream). */
-export const randomSource = `
-fn uniformOf(index: u32) -> f32 {
+/**
+ * `uniformOf(index) -> f32`: 24 bits × 2^-24 of element `index` of the stream (words.seed, words.stream); `uniformsOf` gives
+ * those of an even index and the next.
+ *
+ * @param step name of an array<i32> whose first number is the step; absent: step 0
+ */
+export const randomSource = (step?: string) => `
+fn randomBits(block: u32) -> vec2u {
   let key = array<u32, 3>(words.seed, words.stream, 0x1bd11bdau ^ words.seed ^ words.stream);
-  var x = (index >> 1u) + key[0];
-  var y = key[1];
+  var x = block + key[0];
+  var y = key[1]${step ? ` + bitcast<u32>(${step}[0])` : ''};
   ${rounds}
-  return f32(select(x, y, (index & 1u) == 1u) >> 8u) * 5.9604644775390625e-8;
+  return vec2u(x, y);
 }
+fn uniformsOf(index: u32) -> vec2f { return vec2f(randomBits(index >> 1u) >> vec2u(8u)) * 5.9604644775390625e-8; }
+fn uniformOf(index: u32) -> f32 { return uniformsOf(index)[index & 1u]; }
 `;

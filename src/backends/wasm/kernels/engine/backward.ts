@@ -14,6 +14,7 @@ import {
   fakeQuantizeKernel,
   fakeQuantizeBackwardKernel,
   maxBackwardKernel,
+  holdUpdatesKernel,
   normBackwardKernel,
   roundToBf16Kernel,
   selectBitsKernel,
@@ -32,7 +33,7 @@ import { fakeQuantize, fakeQuantizeBackward } from './fake-quantize.ts';
 import { compareLogitsBackward, crossEntropyBackward } from './losses-backward.ts';
 import { expertInputGradient, expertWeightGradient } from './matmul-expert-backward.ts';
 import { addBlocks, maxBackward, normBackward, softmaxBackward } from './norm-backward.ts';
-import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { adamw, holdUpdates, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
 import { selectBits } from './select-bits.ts';
 import { embeddingBackward, targetMask, topKBackward } from './scatter.ts';
 
@@ -106,6 +107,9 @@ export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads:
       return;
     case selectBitsKernel:
       selectBits(args, thread, threads);
+      return;
+    case holdUpdatesKernel:
+      holdUpdates(args, thread);
       return;
     default:
       unreachable();

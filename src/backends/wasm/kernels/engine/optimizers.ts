@@ -6,7 +6,7 @@
 // i32), count, then the constants.
 
 import { errorAddress } from '../../control.ts';
-import { stepError } from '../../../data-error-codes';
+import { stepError, updatesHeld } from '../../../data-error-codes';
 import { address, at, loadOne, real, storeOne, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
@@ -141,5 +141,15 @@ export function roundToBf16(args: usize, thread: i32, threads: i32): void {
     const bits = load<u32>(at(weight, i));
     if ((bits & 0x7f800000) == 0x7f800000) continue;
     store<u32>(at(weight, i), (bits + (bitsAt(seed, stream, step, <u64>i) >> 16)) & 0xffff0000);
+  }
+}
+
+/** Words: x, count. Nothing is updated from here on when a number is not finite. */
+export function holdUpdates(args: usize, thread: i32): void {
+  if (thread != 0) return;
+  const count = word(args, 1);
+  for (let i = 0; i < count; i++) {
+    const x = load<f32>(at(address(args, 0), i));
+    if (x - x != 0) reportError(updatesHeld, 0);
   }
 }

@@ -1,0 +1,74 @@
+// Scales by the standard deviation of a tile (rules quest and quest-nearest), with the bits of the float64 reference.
+//
+// A power of two follows from sums in f32 with a bound of their error: where both ends of the interval give the same
+// scale, it is the reference's, whatever the order of the sums. Otherwise, one tile in some ten thousand, and always for
+// f32 scales, the deviation is computed again as the reference does, in doubles (double.ts).
+//
+// The bound: with n values, ε = (n + 8) · 2^-24 and q = Σx²/n, the mean is off by less than ε√q and q by less than εq, so
+// q − mean² by less than 4εq with the roundings of both; twice that is taken. Squares that underflow change the deviation by
+// less than 2^-63, far below half a unit in the last place of the 1e-8 that the rules add.
+
+import type { QuantSpec } from '../../../formats/format.ts';
+import { questFactor, questOffset, sqrt2Fraction } from '../../../formats/scale-rules.ts';
+import { floatText } from './bits.ts';
+import { doubleSource } from './double.ts';
+
+/** Whether the scale follows from the deviation: the kernel then declares tileSize and tileValue (encode.ts). */
+export const readsTile = ({ scale }: QuantSpec): boolean => scale.rule === 'quest' || scale.rule === 'quest-nearest';
+
+export const deviationStatistics = `
+struct Statistics { amax: u32, sum: f32, squares: f32 }
+fn noStatistics() -> Statistics { return Statistics(0u, 0.0, 0.0); }
+fn join(a: Statistics, b: Statistics) -> Statistics {
+  return Statistics(max(a.amax, b.amax), a.sum + b.sum, a.squares + b.squares);
+}
+fn gather(s: Statistics, x: u32, at: u32) -> Statistics {
+  let value = bitcast<f32>(x);
+  return join(s, Statistics(x & 0x7fffffffu, value, value * value));
+}
+`;
+
+const exact = `${doubleSource}
+/* Population standard deviation of the tile, as f32. */
+fn exactDeviation() -> f32 {
+  let count = doubleOf(bitcast<u32>(f32(tileSize())));
+  var sum = doubleOf(0u);
+  for (var i = 0u; i < tileSize(); i++) { sum = addDoubles(sum, doubleOf(tileValue(i))); }
+  let mean = negated(divideDoubles(sum, count));
+  var squares = doubleOf(0u);
+  for (var i = 0u; i < tileSize(); i++) {
+    let d = addDoubles(doubleOf(tileValue(i)), mean);
+    squares = addDoubles(squares, multiplyDoubles(d, d));
+  }
+  return bitcast<f32>(floatBits(rootOf(divideDoubles(squares, count))));
+}
+`;
+
+const power = (nearest: boolean) => `
+fn questCode(deviation: f32) -> u32 {
+  let bits = bitcast<u32>(questScale(deviation));
+  return min((bits >> 23u) + ${nearest ? `select(0u, 1u, (bits & 0x7fffffu) > ${sqrt2Fraction}u)` : '0u'}, 254u);
+}
+fn deviationCode(s: Statistics) -> u32 {
+  let n = f32(tileSize());
+  let mean = s.sum / n;
+  let q = s.squares / n;
+  let variance = q - mean * mean;
+  let slack = q * ((n + 8.0) * ${floatText(2 ** -21)});
+  let low = questCode(sqrt(max(variance - slack, 0.0)));
+  let high = questCode(sqrt(max(variance + slack, 0.0)));
+  if (q < 1e37 && low == high) { return low; }
+  return questCode(exactDeviation());
+}
+`;
+
+/** `deviationCode(statistics) -> u32`: the stored scale. */
+export const deviationSource = ({ scale }: QuantSpec): string => `${exact}
+fn questScale(deviation: f32) -> f32 {
+  return unfused(vec4f(deviation * ${floatText(questFactor)})).x + ${floatText(questOffset)};
+}
+${
+  scale.format === 'e8m0'
+    ? power(scale.rule === 'quest-nearest')
+    : 'fn deviationCode(s: Statistics) -> u32 { return bitcast<u32>(questScale(exactDeviation())); }\n'
+}`;
