@@ -6,7 +6,9 @@ import { parseFormat } from '../../formats/registry.ts';
 import { applyOp } from '../../graph/apply.ts';
 import type { Value } from '../../graph/graph.ts';
 import { crossEntropy, crossEntropyBackwardOp } from '../../graph/ops/cross-entropy.ts';
+import { transpose } from '../../graph/ops/layout.ts';
 import { type MatmulAttributes, matmul } from '../../graph/ops/matmul.ts';
+import { dequantize, quantize } from '../../graph/ops/quantize.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
 import { f32, i32, packed } from '../../graph/value-type.ts';
 import { elementCount, type Shape } from '../../tensor/shape.ts';
@@ -16,6 +18,8 @@ import { gaussian, integers, type OpCase } from '../op-case.ts';
 export interface LargeProductCase extends OpCase {
   readonly rounds: boolean;
 }
+
+const linear = { transposeB: true } as const;
 
 interface Options extends Partial<MatmulAttributes> {
   formats?: readonly [a: string | undefined, b: string | undefined];
@@ -53,7 +57,6 @@ function product(name: string, aShape: Shape, bShape: Shape, options: Options = 
   };
 }
 
-const linear = { transposeB: true } as const;
 const packedPair = (a: string | undefined, b: string | undefined, more: Options = {}) =>
   product(`${a ?? 'f32'} × ${b ?? 'f32'}`, [131, 160], [200, 160], { ...linear, formats: [a, b], ...more });
 
@@ -84,7 +87,28 @@ function loss(N: number, V: number, C: number): LargeProductCase {
   };
 }
 
+/** The three products of a linear layer in bf16 as training makes them: operands of the backward pass are transposed. */
+function layer(T: number, n: number, k: number): LargeProductCase {
+  const bf16 = parseFormat('bf16');
+  const round = (v: Value) => quantize(v, bf16);
+  const swap = (v: Value) => transpose(v, [1, 0]);
+  return {
+    name: `large layer in bf16, ${T} × ${n} × ${k}`,
+    rounds: false,
+    tolerance: 3e-6,
+    runs: [{ x: gaussian(1, [T, k]), w: gaussian(2, [n, k]), e: gaussian(3, [T, n], 1e-6) }],
+    build(g) {
+      const [x, w, e] = [g.input('x', f32([T, k])), g.input('w', f32([n, k])), g.input('e', f32([T, n]))];
+      const [a, b] = [round(x), round(w)];
+      g.output('y', matmul(a, b, linear));
+      g.output('gx', matmul(round(e), round(swap(dequantize(b))), linear));
+      g.output('gw', matmul(round(swap(e)), round(swap(dequantize(a))), linear));
+    },
+  };
+}
+
 export const largeProductCases: LargeProductCase[] = [
+  layer(200, 136, 104),
   loss(300, 264, 72),
   loss(8300, 4096, 8),
   product('NN', [131, 136], [136, 200]),
