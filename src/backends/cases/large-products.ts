@@ -1,19 +1,25 @@
-// Matrix products large enough for tensor cores, at sizes that no tile cuts. `rounds` marks products whose operands f16
+// Matrix products and losses large enough for tensor cores, at sizes that no tile cuts. `rounds` marks products whose operands f16
 // does not hold exactly: they run there only where a backend is told that it may round.
 
 import { quantize as encode } from '../../formats/quantize.ts';
 import { parseFormat } from '../../formats/registry.ts';
+import { applyOp } from '../../graph/apply.ts';
 import type { Value } from '../../graph/graph.ts';
+import { crossEntropy, crossEntropyBackwardOp } from '../../graph/ops/cross-entropy.ts';
+import { transpose } from '../../graph/ops/layout.ts';
 import { type MatmulAttributes, matmul } from '../../graph/ops/matmul.ts';
+import { dequantize, quantize } from '../../graph/ops/quantize.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
-import { f32, packed } from '../../graph/value-type.ts';
+import { f32, i32, packed } from '../../graph/value-type.ts';
 import { elementCount, type Shape } from '../../tensor/shape.ts';
 import { type AnyTensor, qtensor } from '../../tensor/tensor.ts';
-import { gaussian, type OpCase } from '../op-case.ts';
+import { gaussian, integers, type OpCase } from '../op-case.ts';
 
 export interface LargeProductCase extends OpCase {
   readonly rounds: boolean;
 }
+
+const linear = { transposeB: true } as const;
 
 interface Options extends Partial<MatmulAttributes> {
   formats?: readonly [a: string | undefined, b: string | undefined];
@@ -51,7 +57,6 @@ function product(name: string, aShape: Shape, bShape: Shape, options: Options = 
   };
 }
 
-const linear = { transposeB: true } as const;
 const packedPair = (a: string | undefined, b: string | undefined, more: Options = {}) =>
   product(`${a ?? 'f32'} × ${b ?? 'f32'}`, [131, 160], [200, 160], { ...linear, formats: [a, b], ...more });
 
@@ -60,7 +65,52 @@ function spread(a: Float32Array): void {
   for (let i = 0; i < a.length; i++) a[i] *= 2 ** -((Math.floor(i / 160) % 5) * 4);
 }
 
+/** The loss of a last projection and its gradients; some rows have no target. */
+function loss(N: number, V: number, C: number): LargeProductCase {
+  const targets = integers(3, [N], 0, V);
+  for (let i = 0; i < N; i += 17) targets[i] = -1;
+  return {
+    name: `large loss of ${N} × ${V}`,
+    rounds: true,
+    tolerance: 1e-3,
+    runs: [{ hidden: gaussian(1, [N, C]), weight: gaussian(2, [V, C], 0.3), targets, dnll: gaussian(4, [N], 1e-5) }],
+    build(g) {
+      const [hidden, weight] = [g.input('hidden', f32([N, C])), g.input('weight', f32([V, C]))];
+      const ids = g.input('targets', i32([N]));
+      const nll = crossEntropy(hidden, weight, ids);
+      const inputs = [hidden, weight, ids, nll, g.input('dnll', f32([N]))];
+      const [dhidden, dweight] = applyOp(crossEntropyBackwardOp, inputs, { weightGradient: true });
+      g.output('nll', nll);
+      g.output('dhidden', dhidden);
+      g.output('dweight', dweight);
+    },
+  };
+}
+
+/** The three products of a linear layer in bf16 as training makes them: operands of the backward pass are transposed. */
+function layer(T: number, n: number, k: number): LargeProductCase {
+  const bf16 = parseFormat('bf16');
+  const round = (v: Value) => quantize(v, bf16);
+  const swap = (v: Value) => transpose(v, [1, 0]);
+  return {
+    name: `large layer in bf16, ${T} × ${n} × ${k}`,
+    rounds: false,
+    tolerance: 3e-6,
+    runs: [{ x: gaussian(1, [T, k]), w: gaussian(2, [n, k]), e: gaussian(3, [T, n], 1e-6) }],
+    build(g) {
+      const [x, w, e] = [g.input('x', f32([T, k])), g.input('w', f32([n, k])), g.input('e', f32([T, n]))];
+      const [a, b] = [round(x), round(w)];
+      g.output('y', matmul(a, b, linear));
+      g.output('gx', matmul(round(e), round(swap(dequantize(b))), linear));
+      g.output('gw', matmul(round(swap(e)), round(swap(dequantize(a))), linear));
+    },
+  };
+}
+
 export const largeProductCases: LargeProductCase[] = [
+  layer(200, 136, 104),
+  loss(300, 264, 72),
+  loss(8300, 4096, 8),
   product('NN', [131, 136], [136, 200]),
   product('NT, N odd', [130, 136], [131, 136], linear),
   product('TN', [136, 136], [136, 200], { transposeA: true }),
@@ -70,8 +120,8 @@ export const largeProductCases: LargeProductCase[] = [
   product('a batch stored with K first', [3, 136, 72], [3, 136, 72], { transposeA: true }),
   product('in pieces of K', [72, 4104], [64, 4104], linear),
   product('in pieces of K, TN', [8200, 128], [8200, 136], { transposeA: true }),
-  product('of tiny numbers', [131, 136], [136, 200], { change: (a) => a.forEach((x, i) => (a[i] = x * 1e-30)) }),
-  product('of huge numbers', [131, 136], [136, 200], { change: (a) => a.forEach((x, i) => (a[i] = x * 1e30)) }),
+  product('of tiny numbers', [131, 136], [136, 200], { change: (a) => a.set(a.map((x) => x * 1e-30)) }),
+  product('of huge numbers', [131, 136], [136, 200], { change: (a) => a.set(a.map((x) => x * 1e30)) }),
   packedPair('bf16', 'bf16'),
   packedPair('bf16', 'bf16', { change: (a) => a.fill(Number.NaN, 160, 170) }),
   packedPair('f16', 'bf16'),

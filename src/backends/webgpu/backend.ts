@@ -14,6 +14,7 @@ import { type DeviceParts, WebgpuExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
+import { readTransposed } from './read-transposed.ts';
 
 export interface WebgpuOptions extends DeviceOptions {
   /** Bytes that all buffers together may take; as much as the device has when absent. */
@@ -78,7 +79,8 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       checkKernels(graph, 'webgpu', (op) => op in kernels);
       checkSupport(graph, gpu);
       checkBindings(graph, bindings);
-      return orLoss('compile', gpu, () => WebgpuExecutable.compile(graph, bindings, parts));
+      const direct = readTransposed(graph, gpu);
+      return orLoss('compile', gpu, () => WebgpuExecutable.compile(direct, bindings, parts));
     },
     dispose() {
       device.destroy();

@@ -1,4 +1,4 @@
-// Gradients of crossEntropy, without the N×V logits in memory.
+// Gradients of crossEntropy, without the N×V logits in memory. On tensor cores: cross-entropy-tensor-cores.ts.
 //
 //   G = dnll · (softmax(hidden · weightᵀ) − one at the target),  dhidden = G · weight,  dweight = Gᵀ · hidden
 //
@@ -28,6 +28,11 @@ import { totalSource } from '../wgsl/combine.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { forEachSum, tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
 import { weightAtSource, weightElement, weightSource } from '../wgsl/weight.ts';
+import {
+  crossEntropyScratch,
+  encodeCrossEntropyBackward,
+  planCrossEntropyBackward,
+} from './cross-entropy-tensor-cores.ts';
 
 /** Words of the vocabulary in a span. */
 function spanOf(N: number, V: number, { bufferBytes }: GpuTraits): number {
@@ -167,9 +172,16 @@ function weightRows({ hidden, slopes }: Operands, dweight: DenseOperand, v0: num
 }
 
 const crossEntropyBackward: OpKernel = {
-  scratchBytes: ({ inputs: [{ type: hidden }, { type: weight }] }, gpu) =>
-    scratchSize(scratchWords(hidden.shape[0], weight.shape[0], gpu)),
-  encode({ node, inputs, outputs, gpu, scratch }) {
+  scratchBytes(node, gpu) {
+    const plan = planCrossEntropyBackward(node, gpu);
+    if (plan) return crossEntropyScratch(plan, true);
+    const [{ type: hidden }, { type: weight }] = node.inputs;
+    return scratchSize(scratchWords(hidden.shape[0], weight.shape[0], gpu));
+  },
+  encode(context) {
+    const { node, inputs, outputs, gpu, scratch } = context;
+    const plan = planCrossEntropyBackward(node, gpu);
+    if (plan) return encodeCrossEntropyBackward(context, plan);
     const { weightGradient } = node.attributes as unknown as WeightGradientAttributes;
     const [hidden, targets, nll, dnll] = [0, 2, 3, 4].map((i) => dense(inputs, i));
     const weight = inputs[1];

@@ -1,4 +1,4 @@
-// crossEntropy with the last projection fused: N×V logits are never stored.
+// crossEntropy with the last projection fused: N×V logits are never stored. On tensor cores: cross-entropy-tensor-cores.ts.
 //
 // A workgroup of 256 threads takes 64 rows of hidden and a span of the vocabulary, 64 words at a time: the logits of a
 // tile stay in registers (wgsl/tile.ts), and each thread carries on maximum, sum of exponentials and the logit of the
@@ -13,6 +13,7 @@ import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl/tile.ts';
 import { weightElement, weightSource } from '../wgsl/weight.ts';
+import { crossEntropyScratch, encodeCrossEntropy, planCrossEntropy } from './cross-entropy-tensor-cores.ts';
 
 const wantedWorkgroups = 512;
 
@@ -50,11 +51,17 @@ fn more(run: vec3f, logits: vec4f, inside: vec4<bool>, hits: vec4<bool>) -> vec3
 `;
 
 const crossEntropy: OpKernel = {
-  scratchBytes({ inputs: [{ type: hidden }, { type: weight }] }) {
+  scratchBytes(node, gpu) {
+    const plan = planCrossEntropy(node, gpu);
+    if (plan) return crossEntropyScratch(plan, false);
+    const [{ type: hidden }, { type: weight }] = node.inputs;
     const [N, V] = [hidden.shape[0], weight.shape[0]];
     return scratchSize([3 * N * spansOf(N, V).spans]);
   },
-  encode({ inputs, outputs, scratch }) {
+  encode(context) {
+    const plan = planCrossEntropy(context.node, context.gpu);
+    if (plan) return encodeCrossEntropy(context, plan);
+    const { inputs, outputs, scratch } = context;
     const [hidden, weight, targets, nll] = [dense(inputs, 0), inputs[1], dense(inputs, 2), dense(outputs, 0)];
     const [N, C] = hidden.shape;
     const V = weight.shape[0];

@@ -1,7 +1,7 @@
 // The largest magnitude of an operand, for the power of two that brings it into f16.
 //
 // boundCommand: 256 workgroups an operand, each the maximum of its share, as the bits of an f32 (not of NaN and
-// infinities, which stay what they are under any factor). boundSetup: the workgroups of the product join the 256 parts.
+// infinities, which stay what they are under any factor). boundSetup: the workgroups of a product join the 256 parts.
 // Of E2M1 under E8M0 scales only the scales are read: 6 times a scale bounds its block.
 
 import { elementCount } from '../../../tensor/shape.ts';
@@ -23,8 +23,9 @@ import type { OperandStorage } from './matmul-operand.ts';
 export const boundWords = 256;
 const threads = 256;
 
-interface BoundSide {
-  readonly name: 'a' | 'b';
+/** An operand whose bound is wanted; the names must differ. */
+export interface BoundSide {
+  readonly name: string;
   readonly operand: Operand;
   readonly storage: OperandStorage;
 }
@@ -53,7 +54,7 @@ function reader({ name, operand, storage }: BoundSide): {
   if (storage === 'f32')
     return {
       binding: read(operand, 'vec4<f32>'),
-      items: count / 4,
+      items: Math.floor(count / 4),
       bits: (n) => `largest_of(bitcast<vec4<u32>>(${n[name]}[i]))`,
     };
   if (storage === 'bf16')
@@ -71,22 +72,17 @@ function reader({ name, operand, storage }: BoundSide): {
   };
 }
 
-/** Fills `bounds` with the parts of the operands: a's first, then b's. */
+/** Fills `bounds` with 256 parts of each operand, in order. The count of a dense operand is a multiple of 4. */
 export function boundCommand(sides: readonly BoundSide[], bounds: MemoryRange): Command {
   const readers = sides.map((side) => ({ side, ...reader(side) }));
   const sources = (n: Names) =>
-    readers.flatMap(({ side: { name, operand, storage } }) =>
+    sides.flatMap(({ name, operand, storage }) =>
       storage === 'eight' ? [{ prefix: name, array: n[name], matrix: operand as PackedOperand }] : [],
     );
   const share = (n: Names, { items, bits }: (typeof readers)[number]) =>
     `for (var i = part * ${threads}u + thread; i < ${items}u; i += ${boundWords * threads}u) { most = max(most, ${bits(n)}); }`;
-  const loops = (n: Names) =>
-    readers.length === 1
-      ? share(n, readers[0])
-      : `if (item < ${boundWords}u) { ${share(n, readers[0])} } else { ${share(n, readers[1])} }`;
   const prelude = (n: Names) => `${sources(n).length > 0 ? `${decodeSource(sources(n))}${eightBits}` : ''}${boundSource}
 var<workgroup> shared_most: array<u32, ${threads}>;`;
-  const first = readers[0].side.name === 'a' ? 0 : boundWords;
   return {
     bindings: {
       ...Object.fromEntries(readers.map(({ side, binding }) => [side.name, binding])),
@@ -97,13 +93,16 @@ var<workgroup> shared_most: array<u32, ${threads}>;`;
       threads,
       (n) => `let part = item % ${boundWords}u;
   var most = 0u;
-  ${loops(n)}
+  switch (item / ${boundWords}u) {
+    ${readers.map((r, i) => `case ${i}u: { ${share(n, r)} }`).join('\n    ')}
+    default: {}
+  }
   shared_most[thread] = most;
   for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
     workgroupBarrier();
     if (thread < half) { shared_most[thread] = max(shared_most[thread], shared_most[thread + half]); }
   }
-  if (thread == 0u) { ${n.bounds}[${first}u + item] = shared_most[0]; }`,
+  if (thread == 0u) { ${n.bounds}[item] = shared_most[0]; }`,
       prelude,
     ),
   };
@@ -128,12 +127,18 @@ fn largest_eight(eight: Eight) -> u32 {
 }
 `;
 
-/** Declares NAME_factor = 2^f with the largest magnitude · 2^f in [2^14, 2^15), NAME_inverse = 2^-f, NAME_exponent = f − 128. */
-export function boundSetup(bounds: string, subgroups: number): { prelude: string; body: string } {
-  const side = (name: string, most: string) => `let ${name}_f = bound_exponent(${most});
-  let ${name}_factor = bitcast<f32>(u32(127 + ${name}_f) << 23u);
-  let ${name}_inverse = bitcast<f32>(u32(127 - ${name}_f) << 23u);
-  let ${name}_exponent = ${name}_f - 128;`;
+/**
+ * Declares for a and b, where they have a slot (their place in boundCommand's list): NAME_factor = 2^f with the largest
+ * magnitude · 2^f in [2^14, 2^15), NAME_inverse = 2^-f, NAME_exponent = f − 128.
+ */
+export function boundSetup(
+  bounds: string,
+  subgroups: number,
+  slots: readonly [a: number | undefined, b: number | undefined],
+): { prelude: string; body: string } {
+  const used = slots.flatMap((slot, i) => (slot === undefined ? [] : [{ slot, name: 'ab'[i], part: 'xy'[i] }]));
+  if (used.length === 0) return { prelude: '', body: '' };
+  const read = (slot: number | undefined) => (slot === undefined ? '0u' : `${bounds}[${slot * boundWords}u + i]`);
   return {
     prelude: `
 var<workgroup> bound_parts: array<vec2<u32>, ${subgroups}>;
@@ -141,13 +146,19 @@ fn bound_exponent(bits: u32) -> i32 { return select(clamp(141 - i32(bits >> 23u)
 `,
     body: `var most = vec2<u32>();
   for (var i = thread; i < ${boundWords}u; i += ${32 * subgroups}u) {
-    most = max(most, vec2<u32>(${bounds}[i], ${bounds}[${boundWords}u + i]));
+    most = max(most, vec2<u32>(${read(slots[0])}, ${read(slots[1])}));
   }
   most = subgroupMax(most);
   if (lane == 0u) { bound_parts[subgroup] = most; }
   workgroupBarrier();
   for (var i = 0u; i < ${subgroups}u; i++) { most = max(most, bound_parts[i]); }
-  ${side('a', 'most.x')}
-  ${side('b', 'most.y')}`,
+  ${used
+    .map(
+      ({ name, part }) => `let ${name}_f = bound_exponent(most.${part});
+  let ${name}_factor = bitcast<f32>(u32(127 + ${name}_f) << 23u);
+  let ${name}_inverse = bitcast<f32>(u32(127 - ${name}_f) << 23u);
+  let ${name}_exponent = ${name}_f - 128;`,
+    )
+    .join('\n  ')}`,
   };
 }

@@ -245,7 +245,7 @@ fn bf16_pairs(w: vec4<u32>, factor: f32) -> vec4<u32> {
 // table, no subnormals. `scale` carries the half.
 export const fp4Source = `
 fn fp4_pair(codes: u32, scale: f16) -> u32 {
-  let x = bitcast<vec2<f16>>(((codes << 9u) & 0x0e000e00u) | 0x3c003c00u);
+  let x = bitcast<vec2<f16>>(((codes << 9u) & 0x0e000e00u) + 0x3c003c00u);
   let magnitude = min(x, x + x - vec2<f16>(2.0h)) * scale;
   return bitcast<u32>(magnitude) ^ ((codes << 12u) & 0x80008000u);
 }

@@ -122,7 +122,8 @@ export function subgroupProduct(product: SubgroupProduct): SubgroupText {
     if (m < ${M}u && n < ${N}u) { ${c}[first + m * ${N}u + n] = staging[subgroup * ${matrix * matrix}u + e]; }
   }`,
   );
-  const inside = N % 4 === 0 ? `row0 + ${blockM}u <= ${M}u && column0 + ${blockN}u <= ${N}u` : 'false';
+  const whole = N % 4 === 0 && M >= blockM && N >= blockN;
+  const inside = whole ? `row0 + ${blockM}u <= ${M}u && column0 + ${blockN}u <= ${N}u` : '';
   const prelude = `
 var<workgroup> a_tile: array<vec4<u32>, ${buffers * left.tileVectors}>;
 var<workgroup> b_tile: array<vec4<u32>, ${buffers * right.tileVectors}>;
@@ -148,7 +149,7 @@ ${distinct(left.declarations, right.declarations)}`;
   ${code.load}
   ${buffers === 2 ? twoBuffers(code, blockK) : oneBuffer(code, blockK)}
   ${scaled.join('\n  ')}
-  ${edges ? `if (${inside}) {\n  ${direct}\n  } else {\n  ${staged}\n  }` : direct}`;
+  ${edges ? (inside ? `if (${inside}) {\n  ${direct}\n  } else {\n  ${staged}\n  }` : staged) : direct}`;
   return { threads, count: rows * columns * batch * splits, prelude, body };
 }
 

@@ -2,14 +2,19 @@
 // runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
 
 import { beforeAll, describe, expect, it } from 'vitest';
+import type { Node } from '../../../graph/graph.ts';
 import { trace } from '../../../graph/trace.ts';
 import { largeProductCases } from '../../cases/large-products.ts';
 import { assemble } from '../assemble.ts';
-import { operandAt, storedBytes } from '../buffer.ts';
+import { operandAt } from '../buffer.ts';
 import { bufferUsage } from '../constants.ts';
 import type { GpuTraits } from '../device.ts';
 import { findGpu, keepAlive } from '../gpu.ts';
-import { encodeTensorProduct, planTensorProduct, tensorScratchBytes } from './matmul-tensor-cores.ts';
+import type { Command } from '../kernel.ts';
+import { kernels } from '../kernels.ts';
+import { readTransposed } from '../read-transposed.ts';
+import { subgroupFeatures } from './matmul-subgroup.ts';
+import { planTensorProduct } from './matmul-tensor-cores.ts';
 
 const traits = (tensorCores: GpuTraits['tensorCores']): GpuTraits => ({
   features: new Set(['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix']),
@@ -33,44 +38,43 @@ beforeAll(async () => {
   );
 });
 
-const nodeOf = (build: (typeof largeProductCases)[number]['build']) => {
-  const node = trace(build).nodes.find(({ op }) => op.name === 'matmul');
-  if (!node) throw new Error('the case has no product');
-  return node;
-};
+/** The products and losses of a case, as they are run in a mode. */
+const nodesOf = ({ build }: (typeof largeProductCases)[number], mode: GpuTraits['tensorCores']) =>
+  readTransposed(trace(build), traits(mode)).nodes.filter(({ op }) => /^(matmul|crossEntropy)/.test(op.name));
+
+/** The commands of a node over memory of its own. */
+function commandsOf(node: Node, gpu: GpuTraits): readonly Command[] {
+  // nothing runs, so that a buffer's size does not matter
+  const take = () => device.createBuffer({ size: 256, usage: bufferUsage.storage });
+  const operand = ({ type }: Node['inputs'][number]) => operandAt(type, take(), 0);
+  const kernel = kernels[node.op.name];
+  const bytes = kernel.scratchBytes?.(node, gpu) ?? 0;
+  const scratch = bytes > 0 ? { buffer: take(), offset: 0, bytes } : undefined;
+  return kernel.encode({ node, gpu, scratch, inputs: node.inputs.map(operand), outputs: node.outputs.map(operand) });
+}
 
 describe('products on tensor cores', () => {
-  it.each(largeProductCases.map((c) => [c.name, c] as const))('%s', async (_, { build, rounds }) => {
-    const node = nodeOf(build);
-    expect(planTensorProduct(node, traits('off'))).toBeUndefined();
-    expect(planTensorProduct(node, traits('exact')) === undefined).toBe(rounds);
-    const gpu = traits('f16');
-    const plan = planTensorProduct(node, gpu);
-    if (!plan) throw new Error('the product is not planned');
-    const take = (bytes: number) => device.createBuffer({ size: bytes, usage: bufferUsage.storage });
-    const operand = (value: (typeof node.inputs)[number]) => operandAt(value.type, take(storedBytes(value.type)), 0);
-    const bytes = tensorScratchBytes(plan);
-    const commands = encodeTensorProduct(
-      {
-        node,
-        inputs: node.inputs.map(operand),
-        outputs: node.outputs.map(operand),
-        gpu,
-        scratch: bytes > 0 ? { buffer: take(bytes), offset: 0, bytes } : undefined,
-      },
-      plan,
-    );
-    for (const command of commands) {
-      device.pushErrorScope('validation');
-      const module = device.createShaderModule({ code: assemble('y', command).text });
-      const { messages } = await module.getCompilationInfo();
-      await device.popErrorScope();
-      expect(messages.map(({ lineNum, message }) => `${lineNum}: ${message}`)).toEqual([]);
+  it.each(largeProductCases.map((c) => [c.name, c] as const))('%s', async (_, found) => {
+    for (const mode of ['off', 'exact', 'f16'] as const)
+      for (const node of nodesOf(found, mode)) {
+        const onTensorCores = commandsOf(node, traits(mode)).some(({ enable = [] }) =>
+          enable.includes(subgroupFeatures[2]),
+        );
+        expect(onTensorCores).toBe(mode === 'f16' || (mode === 'exact' && !found.rounds));
+      }
+    for (const node of nodesOf(found, 'f16')) {
+      for (const command of commandsOf(node, traits('f16'))) {
+        device.pushErrorScope('validation');
+        const module = device.createShaderModule({ code: assemble('y', command).text });
+        const { messages } = await module.getCompilationInfo();
+        await device.popErrorScope();
+        expect(messages.map(({ lineNum, message }) => `${lineNum}: ${message}`)).toEqual([]);
+      }
     }
   });
 
   it('cuts K where C has few tiles', () => {
     const found = largeProductCases.find(({ name }) => name.endsWith('in pieces of K'));
-    expect(planTensorProduct(nodeOf(found!.build), traits('f16'))?.splits).toBeGreaterThan(1);
+    expect(planTensorProduct(nodesOf(found!, 'f16')[0], traits('f16'))?.splits).toBeGreaterThan(1);
   });
 });

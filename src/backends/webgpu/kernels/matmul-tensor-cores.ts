@@ -1,4 +1,4 @@
-// Which products run on tensor cores, and their commands: bounds of the operands, the product, the sum over pieces of K.
+// Which products run on tensor cores, with which tiles; commands: bounds of the operands, then the product.
 //
 //   exact   bf16, f16, MXFP4, NVFP4 and the other MX formats: f16 holds their numbers (matmul-operand.ts says how far down)
 //   f16     f32, and formats whose scales are no powers of two, too: numbers are rounded to 11 bits
@@ -10,14 +10,22 @@ import type { Format } from '../../../formats/format.ts';
 import type { Node, ValueType } from '../../../graph/graph.ts';
 import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
 import type { GpuTraits } from '../device.ts';
-import { forEachGroup, forEachItem } from '../entry.ts';
-import { type Binding, type Command, dense, type EncodeContext, type Operand, read, write } from '../kernel.ts';
-import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
-import { decodeSource } from '../wgsl/decode.ts';
-import { boundCommand, boundSetup, boundWords } from './matmul-bound.ts';
+import {
+  type Binding,
+  type Command,
+  dense,
+  type ElementType,
+  type EncodeContext,
+  type Operand,
+  read,
+  write,
+} from '../kernel.ts';
+import { cutScratch, scratchSize } from '../scratch.ts';
+import { boundCommand, boundWords } from './matmul-bound.ts';
 import { chunkNumbers, isElementwise, type OperandAxis, type OperandStorage } from './matmul-operand.ts';
-import { type SubgroupTile, subgroupFeatures, subgroupParameters, subgroupProduct } from './matmul-subgroup.ts';
+import type { SubgroupTile } from './matmul-subgroup.ts';
 import { type Product, productOf } from './matmul-tiled.ts';
+import { type ProductSide, productCommands } from './tensor-product.ts';
 
 export interface TensorSide {
   readonly storage: OperandStorage;
@@ -65,7 +73,12 @@ export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | unde
   return { ...product, a: left, b: right, ...tiling(product) };
 }
 
-function tiling({ M, N, K, batch }: Product): Pick<TensorPlan, 'tile' | 'splits'> {
+export function tiling({
+  M,
+  N,
+  K,
+  batch,
+}: Pick<Product, 'M' | 'N' | 'K' | 'batch'>): Pick<TensorPlan, 'tile' | 'splits'> {
   const groups = (tile: SubgroupTile) => Math.ceil(M / tile.blockM) * Math.ceil(N / tile.blockN) * batch;
   const splitsOf = (tile: SubgroupTile) => {
     const wanted = Math.ceil(enoughGroups / groups(tile));
@@ -77,7 +90,7 @@ function tiling({ M, N, K, batch }: Product): Pick<TensorPlan, 'tile' | 'splits'
   return { tile, splits: splitsOf(tile) };
 }
 
-function planSide(
+export function planSide(
   type: ValueType,
   contiguous: OperandAxis,
   outer: number,
@@ -119,132 +132,48 @@ function packedStorage(format: Format, K: number): Storage | undefined {
   return { storage: 'eight', exact: scale.format === 'e8m0' && !tensorScale && zeroPoint === 'none' };
 }
 
-/** Words of scratch: bounds of both operands, and the pieces of C where K is cut. */
+/** Words of scratch: bounds of the operands, and the pieces of C where K is cut. */
 function scratchWords({ M, N, splits, a, b }: TensorPlan): number[] {
-  return [a.bounded || b.bounded ? 2 * boundWords : 0, splits > 1 ? splits * M * N : 0];
+  return [boundWords * Number(a.bounded) + boundWords * Number(b.bounded), splits > 1 ? splits * M * N : 0];
 }
 
 export const tensorScratchBytes = (plan: TensorPlan): number => scratchSize(scratchWords(plan));
 
 export function encodeTensorProduct({ inputs, outputs, scratch }: EncodeContext, plan: TensorPlan): Command[] {
   const { M, N, K, batch, batchedB, tile, splits } = plan;
-  const y = dense(outputs, 0);
-  const words = scratchWords(plan);
-  const [bounds, pieces] = tensorScratchBytes(plan) > 0 ? cutScratch(scratch, words) : [];
-  const sides = [
-    { name: 'a', operand: inputs[0], ...plan.a },
-    { name: 'b', operand: inputs[1], ...plan.b },
-  ] as const;
-  const bounded = sides.filter((side) => side.bounded);
-  const target: Binding = splits > 1 ? toScratch(pieces) : write(y);
-  const bindings: Record<string, Binding> = Object.assign({}, ...sides.map(sideBindings), {
-    c: target,
-    ...(bounded.length > 0 && { bounds: fromScratch(bounds, 'u32') }),
-  });
-  const text = (names: Readonly<Record<string, string>>) => {
-    const factors = sides.map(({ name, bounded, tensorScale }) =>
-      [...(bounded ? [`${name}_inverse`] : []), ...(tensorScale ? [`${names[`${name}_tensor`]}[0]`] : [])].join(' * '),
-    );
-    const scales = scaleSetup(factors);
-    const side = (i: 0 | 1, batched: boolean) => ({
-      storage: sides[i].storage,
-      contiguous: sides[i].contiguous,
-      array: names[sides[i].name],
-      scales: names[`${sides[i].name}_scales`],
-      batched,
-    });
-    const setup = bounded.length > 0 ? boundSetup(names.bounds, tile.subgroupsM * tile.subgroupsN) : undefined;
-    const product = subgroupProduct({
-      ...{ M, N, K, batch, splits, tile, c: names.c, scale: scales.names },
-      a: side(0, true),
-      b: side(1, batchedB),
-      setup: (setup?.body ?? '') + scales.body,
-    });
-    return { product, prelude: (setup?.prelude ?? '') + scales.prelude + eightSource(sides, names) + product.prelude };
-  };
-  // sizes do not depend on names
-  const { product } = text({ a: 'a', b: 'b', c: 'c', bounds: 'bounds' });
-  const commands: Command[] = [
-    {
-      bindings,
-      enable: subgroupFeatures,
-      ...forEachGroup(
-        product.count,
-        product.threads,
-        (names) => text(names).product.body,
-        (names) => text(names).prelude,
-        subgroupParameters,
-      ),
-    },
+  const [bounds, pieces] = tensorScratchBytes(plan) > 0 ? cutScratch(scratch, scratchWords(plan)) : [];
+  const [a, b] = [
+    { ...plan.a, name: 'a', operand: inputs[0] },
+    { ...plan.b, name: 'b', operand: inputs[1] },
   ];
-  if (bounded.length > 0) commands.unshift(boundCommand(bounded, bounds));
-  if (splits > 1) commands.push(sumCommand(pieces, write(y, 'vec4<f32>'), M * N, splits, y));
-  return commands;
+  const bounded = [a, b].filter((side) => side.bounded);
+  const slot = (side: typeof a) => (side.bounded ? { slot: bounded.indexOf(side) } : {});
+  const commands = productCommands({
+    ...{ M, N, K, batch, tile, splits, bounds, pieces },
+    a: { ...productSide(a.operand, a), ...slot(a), batched: true },
+    b: { ...productSide(b.operand, b), ...slot(b), batched: batchedB },
+    y: write(dense(outputs, 0)),
+  });
+  return bounded.length > 0 ? [boundCommand(bounded, bounds), ...commands] : commands;
 }
 
-type Side = TensorSide & { readonly name: 'a' | 'b'; readonly operand: Operand };
-
-/** The arrays of an operand: numbers or codes, scales, tensor scale. */
-function sideBindings({ name, operand, storage, tensorScale }: Side): Record<string, Binding> {
-  if (operand.dtype !== 'packed') return { [name]: read(operand, 'vec4<f32>') };
-  if (storage === 'eight') return { [name]: read(operand) };
+/** The arrays of an operand as a product reads them: numbers or codes, scales, tensor scale. */
+export function productSide(operand: Operand, { storage, contiguous, tensorScale }: TensorSide): ProductSide {
+  const common = { storage, contiguous };
+  if (operand.dtype !== 'packed') return { ...common, numbers: read(operand, 'vec4<f32>') };
+  if (storage === 'eight') return { ...common, numbers: read(operand), packed: operand };
   const { range, layout } = operand;
-  const part = (first: number, bytes: number) => ({ buffer: range.buffer, offset: range.offset + first, bytes });
-  const codes: Binding = { range: part(0, layout.scales || range.bytes), access: 'read', type: 'vec4<u32>' };
-  const scales: Binding = {
-    range: part(layout.scales, layout.zeroPoints - layout.scales),
+  const part = (first: number, next: number, type: ElementType): Binding => ({
+    range: { buffer: range.buffer, offset: range.offset + first, bytes: next - first },
     access: 'read',
-    type: storage.startsWith('int4') ? 'f16' : 'u32',
-  };
-  const tensor: Binding = {
-    range: part(layout.tensorScale, layout.byteLength - layout.tensorScale),
-    access: 'read',
-    type: 'f32',
-  };
+    type,
+  });
   return {
-    [name]: codes,
-    ...(layout.scalesBytes > 0 && { [`${name}_scales`]: scales }),
-    ...(tensorScale && { [`${name}_tensor`]: tensor }),
-  };
-}
-
-/** Factors of the result by side, as the uniform values that subgroup matrices are multiplied by. */
-function scaleSetup(factors: readonly string[]): { prelude: string; body: string; names: string[] } {
-  if (factors.every((factor) => !factor)) return { prelude: '', body: '', names: [] };
-  return {
-    prelude: 'var<workgroup> result_scales: vec2<f32>;\n',
-    body: `
-  if (thread == 0u) { result_scales = vec2<f32>(${factors.map((factor) => factor || '1.0').join(', ')}); }
-  let scales = workgroupUniformLoad(&result_scales);`,
-    names: factors.flatMap((factor, i) => (factor ? [`scales.${'xy'[i]}`] : [])),
-  };
-}
-
-/** Decoders of operands that are read eight at a time. */
-const eightSource = (sides: readonly Side[], names: Readonly<Record<string, string>>): string => {
-  const sources = sides.flatMap(({ name, operand, storage }) =>
-    storage === 'eight' && operand.dtype === 'packed' ? [{ prefix: name, array: names[name], matrix: operand }] : [],
-  );
-  return sources.length > 0 ? decodeSource(sources) : '';
-};
-
-/** y = Σ pieces, the first piece first. */
-function sumCommand(
-  pieces: Parameters<typeof fromScratch>[0],
-  vectors: Binding,
-  count: number,
-  splits: number,
-  y: Operand,
-): Command {
-  const four = count % 4 === 0;
-  const [type, items] = four ? (['vec4<f32>', count / 4] as const) : (['f32', count] as const);
-  return {
-    bindings: { pieces: fromScratch(pieces, type), y: four ? vectors : write(y) },
-    ...forEachItem(
-      items,
-      (n) => `var sum = ${n.pieces}[i];
-  for (var s = 1u; s < ${splits}u; s++) { sum += ${n.pieces}[s * ${items}u + i]; }
-  ${n.y}[i] = sum;`,
-    ),
+    ...common,
+    numbers: part(0, layout.scales, 'vec4<u32>'),
+    ...(layout.scalesBytes > 0 && {
+      scales: part(layout.scales, layout.zeroPoints, storage.startsWith('int4') ? 'f16' : 'u32'),
+    }),
+    ...(tensorScale && { tensorScale: part(layout.tensorScale, layout.byteLength, 'f32') }),
   };
 }
