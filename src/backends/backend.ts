@@ -38,6 +38,13 @@ export interface Executable {
   run(): void | Promise<void>;
   /** Copies one graph output into `out` (allocated when missing). */
   read(output: string, out?: Float32Array | Int32Array): Promise<Tensor>;
+  /**
+   * Starts a run and the reading of some outputs, and returns at once; absent where run() waits. The next run may be
+   * started before: runs happen in order, each with the inputs written before it was started. Runs that are under way
+   * when one meets a data error or holds its updates (graph/ops/hold-updates.ts) update nothing either, and a data error
+   * is theirs too.
+   */
+  start?(outputs: readonly string[]): Promise<readonly Tensor[]>;
   dispose(): void;
 }
 
@@ -48,6 +55,11 @@ export interface Backend {
   upload(tensor: AnyTensor): Promise<Buffer>;
   /** Zero-filled memory, for states. */
   allocate(type: ValueType): Buffer;
+  /**
+   * Lays values side by side, so that kernels over many of them (optimizer steps) take few dispatches; absent where that
+   * makes no difference. Before graphs over them are compiled: what a compiled graph uses stays where it is.
+   */
+  pack?(buffers: Iterable<Buffer>): Promise<void>;
   compile(graph: Graph, bindings: Bindings): Promise<Executable>;
   dispose(): void;
 }

@@ -53,6 +53,8 @@ export interface Schedule {
   readonly learningRate: Value;
   /** i32 [1], from 1; adamw only. */
   readonly step: Value;
+  /** One number that scales all gradients, such as clipFactor gives it. */
+  readonly factor?: Value;
 }
 
 /** Names of the states that an optimizer keeps for a weight. */
@@ -68,17 +70,21 @@ export function appendUpdates(
   g: GraphBuilder,
   trained: readonly Trained[],
   options: OptimizerOptions,
-  { learningRate, step }: Schedule,
+  { learningRate, step, factor }: Schedule,
 ): Value[] {
+  const isScaled = factor !== undefined && options.kind !== 'adamw';
+  const gradients = trained.map(({ gradient }) => (isScaled ? mul(gradient, factor) : gradient));
+  // updates stand one behind the other, so that a backend can join them
   return g.scope('update', () =>
-    trained.map(({ name, weight, gradient, weightDecay }) => {
+    trained.map(({ name, weight, weightDecay }, i) => {
+      const gradient = gradients[i];
       const names = momentNames(name);
       const moment = (label: string) => g.state(label, weight.type);
       if (options.kind === 'adamw') {
         const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } = options;
         const constants = { beta1, beta2, epsilon, weightDecay: weightDecay ?? options.weightDecay ?? 0.01 };
         const moments = { m: moment(names.m), v: moment(names.v) };
-        return adamw(weight, moments, gradient, { learningRate, step }, constants);
+        return adamw(weight, moments, gradient, { learningRate, step, factor }, constants);
       }
       const { momentum = 0, nesterov = false } = options;
       const decay = weightDecay ?? options.weightDecay ?? 0;
@@ -91,15 +97,19 @@ export function appendUpdates(
 }
 
 /**
- * sum (state) + x → sum, for gradients over several batches: sgd with the learning rate −1, which rounds once as a plain
- * addition does.
+ * sum (state) + x → sum for each sum, for gradients over several batches: sgd with the learning rate −1, which rounds once
+ * as a plain addition does.
  */
-export const accumulate = (g: GraphBuilder, sum: Value, x: Value): Value =>
-  sgd(sum, x, g.constant(tensorF32([1], Float32Array.of(-1))), { weightDecay: 0 });
+export function accumulate(g: GraphBuilder, sums: readonly Value[], xs: readonly Value[]): Value[] {
+  const rate = g.constant(tensorF32([1], Float32Array.of(-1)));
+  return sums.map((sum, i) => sgd(sum, xs[i], rate, { weightDecay: 0 }));
+}
 
-/** Zero in place of what a state holds, once it is read: its finite values minus a copy of them. */
-export const clear = (g: GraphBuilder, state: Value): Value =>
-  sgd(state, affine(state, { scale: 1 }), g.constant(tensorF32([1], Float32Array.of(1))), { weightDecay: 0 });
+/** Zero in place of what states hold, once it is read: their finite values minus themselves. */
+export function clear(g: GraphBuilder, states: readonly Value[]): Value[] {
+  const rate = g.constant(tensorF32([1], Float32Array.of(1)));
+  return states.map((state) => sgd(state, state, rate, { weightDecay: 0 }));
+}
 
 /**
  * Gradients scaled by min(1, maxNorm / norm), with norm = √Σ g² over all of them, and that norm (f32, no dimensions).

@@ -1,25 +1,28 @@
-// The graphs of a run: gradients of one batch, their norm, the update, the validation loss. Over one set of states.
+// The graphs of a run: a step of one batch or of several, the validation loss. Over one set of states.
 //
+//   step      loss of a batch, its gradients g, and the update, in one graph
 //   gradient  loss of a batch; each weight's gradient is added to its state `<name>/sum`
-//   norm      squares_i = Σ sum_i²;  norm = √Σ squares / batches, the norm of the mean gradient
-//   update    g = sum / batches · min(1, maxNorm / norm);  w ← optimizer(w, g);  sum ← 0
+//   update    g = sum / batches, and the update;  sum ← 0
 //   evaluate  the negative log-likelihoods of a batch
 //
-// A step runs gradient once a batch, then norm, and update only when loss and norm are finite: a batch that breaks leaves
-// weights and moments as they were. The norm is computed on the backend; the host hands it from one graph to the next.
+// A step of one batch is the first graph, one of more batches the second for each batch and then the third. The update:
+//
+//   squares_i = Σ g_i²;  norm = √Σ squares;  w ← optimizer(w, g · min(1, maxNorm / norm))
+//
+// Loss and norm are guarded (holdUpdates): a batch that breaks leaves weights and moments as they were.
 
 import { gradients } from '../graph/differentiate.ts';
 import type { Graph, ValueType } from '../graph/graph.ts';
 import { affine } from '../graph/ops/affine.ts';
-import { mul } from '../graph/ops/arithmetic.ts';
-import { concat, reshape } from '../graph/ops/layout.ts';
+import { holdUpdates } from '../graph/ops/hold-updates.ts';
 import { sum } from '../graph/ops/reduce.ts';
 import { roundToBf16 } from '../graph/ops/round-state.ts';
+import { sumSquares } from '../graph/ops/sum-squares.ts';
 import { sqrt } from '../graph/ops/unary.ts';
 import { type GraphBuilder, trace } from '../graph/trace.ts';
 import { f32, i32 } from '../graph/value-type.ts';
 import type { DecoderConfig } from '../models/config.ts';
-import { accumulate, appendUpdates, clear, clipFactor, type OptimizerOptions, sumOfSquares } from '../nn/optimizers.ts';
+import { accumulate, appendUpdates, clear, clipFactor, type OptimizerOptions, type Trained } from '../nn/optimizers.ts';
 import { type LossOptions, traceLoss } from './loss-graph.ts';
 
 /** Streams of the weights' rounding, apart from those of operands (recipes/product.ts) and of first weights. */
@@ -39,32 +42,36 @@ export interface GradientGraphOptions extends Pick<LossOptions, 'batch' | 'token
 
 /** Inputs `ids` [B, T] and `targets` [B·T]; output `loss`, the mean over the targets in nats. */
 export function buildGradientGraph(config: DecoderConfig, types: Types, options: GradientGraphOptions): Graph {
-  const { products, ...rest } = options;
   return trace((g) => {
-    const { loss, weights } = traceLoss(g, config, types, { ...rest, product: products?.(g) });
+    const { loss, trained } = traceGradients(g, config, types, options);
     g.output('loss', loss);
-    const found = gradients(g, loss, [...weights.values()]);
-    g.scope('accumulate', () => {
-      for (const [i, [name, weight]] of [...weights].entries())
-        accumulate(g, g.state(sumName(name), weight.type), found[i]);
-    });
+    const sums = trained.map(({ name, weight }) => g.state(sumName(name), weight.type));
+    g.scope('accumulate', () =>
+      accumulate(
+        g,
+        sums,
+        trained.map(({ gradient }) => gradient),
+      ),
+    );
   });
 }
 
-/** Outputs `norm` and `squares` [P], one number for each weight, of the sums before they are divided. */
-export function buildNormGraph(types: Types, batches: number): Graph {
-  return trace((g) => {
-    const squares = [...types].map(([name, type]) => reshape(sumOfSquares(g.state(sumName(name), type)), [1]));
-    const all = concat(squares, 0);
-    g.output('squares', all);
-    g.output('norm', affine(sqrt(sum(all)), { scale: 1 / batches }));
+/** Loss and gradients of a batch, in the order of `types`. */
+function traceGradients(g: GraphBuilder, config: DecoderConfig, types: Types, options: GradientGraphOptions) {
+  const { products, ...rest } = options;
+  const { loss, weights } = traceLoss(g, config, types, { ...rest, product: products?.(g) });
+  const found = gradients(g, loss, [...weights.values()]);
+  const named = new Map([...weights].map(([name, weight], i) => [name, { name, weight, gradient: found[i] }]));
+  const trained = [...types.keys()].map((name) => {
+    const one = named.get(name);
+    if (!one) throw new Error(`train: the loss does not depend on ${name}`);
+    return one;
   });
+  return { loss, trained };
 }
 
 export interface UpdateGraphOptions {
   readonly optimizer: OptimizerOptions;
-  /** Batches of a step. */
-  readonly batches: number;
   /** Bound of the norm of all gradients together; absent: none. */
   readonly clipNorm?: number;
   /** Whether a weight decays. */
@@ -73,23 +80,58 @@ export interface UpdateGraphOptions {
   readonly bf16Seed?: number;
 }
 
-/** Inputs `learningRate` f32 [1], `step` i32 [1] from 1 and `norm` f32 [1]. */
-export function buildUpdateGraph(types: Types, options: UpdateGraphOptions): Graph {
-  const { optimizer, batches, clipNorm, decays, bf16Seed } = options;
+/**
+ * A step of one batch. Inputs `ids` [B, T], `targets` [B·T], `learningRate` f32 [1] and `step` i32 [1] from 1; outputs
+ * `loss`, and `norm` and `squares` of the gradients before they are clipped.
+ */
+export function buildStepGraph(
+  config: DecoderConfig,
+  types: Types,
+  options: GradientGraphOptions,
+  update: UpdateGraphOptions,
+): Graph {
   return trace((g) => {
-    const schedule = { learningRate: g.input('learningRate', f32([1])), step: g.input('step', i32([1])) };
-    const factor = clipNorm === undefined ? undefined : clipFactor(g, g.input('norm', f32([1])), clipNorm);
-    for (const [i, [name, type]] of [...types].entries()) {
-      const total = g.state(sumName(name), type);
-      const mean = batches === 1 ? total : affine(total, { scale: 1 / batches });
-      const gradient = factor ? mul(mean, factor) : mean;
-      const trained = { name, weight: g.state(name, type), gradient, ...(!decays(name) && { weightDecay: 0 }) };
-      const [next] = appendUpdates(g, [trained], optimizer, schedule);
-      g.scope('update', () => {
-        if (bf16Seed !== undefined) roundToBf16(next, schedule.step, { seed: bf16Seed, stream: weightStream + i });
-        clear(g, total);
-      });
-    }
+    const { loss, trained } = traceGradients(g, config, types, options);
+    g.output('loss', holdUpdates(loss));
+    traceUpdate(g, trained, update);
+  });
+}
+
+/**
+ * The update after `batches` runs of the gradient graph. Inputs `learningRate` f32 [1] and `step` i32 [1] from 1; outputs
+ * `norm`, of the mean gradient, and `squares` [P] of the sums, one number for each weight.
+ */
+export function buildUpdateGraph(types: Types, batches: number, options: UpdateGraphOptions): Graph {
+  return trace((g) => {
+    const sums = [...types].map(([name, type]) => g.state(sumName(name), type));
+    const trained = [...types].map(([name, type], i) => ({ name, weight: g.state(name, type), gradient: sums[i] }));
+    traceUpdate(g, trained, options, batches);
+    g.scope('update', () => clear(g, sums));
+  });
+}
+
+/** Appends norm, guard and update; the gradients are sums over `batches` batches. */
+function traceUpdate(g: GraphBuilder, trained: readonly Trained[], options: UpdateGraphOptions, batches = 1): void {
+  const { optimizer, clipNorm, decays, bf16Seed } = options;
+  const squares = sumSquares(trained.map(({ gradient }) => gradient));
+  const norm = holdUpdates(affine(sqrt(sum(squares)), { scale: 1 / batches }));
+  g.output('squares', squares);
+  g.output('norm', norm);
+  const schedule = {
+    learningRate: g.input('learningRate', f32([1])),
+    step: g.input('step', i32([1])),
+    factor: clipNorm === undefined ? undefined : clipFactor(g, norm, clipNorm),
+  };
+  const means = trained.map(({ name, weight, gradient }) => ({
+    ...{ name, weight },
+    gradient: batches === 1 ? gradient : affine(gradient, { scale: 1 / batches }),
+    ...(!decays(name) && { weightDecay: 0 }),
+  }));
+  const next = appendUpdates(g, means, optimizer, schedule);
+  if (bf16Seed === undefined) return;
+  g.scope('update', () => {
+    for (const [i, weight] of next.entries())
+      roundToBf16(weight, schedule.step, { seed: bf16Seed, stream: weightStream + i });
   });
 }
 

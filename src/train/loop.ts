@@ -12,7 +12,7 @@ import { takingTurns } from '../evaluate/yield.ts';
 import { elementCount } from '../tensor/shape.ts';
 import { checkpointPath, saveCheckpoint } from './checkpoint.ts';
 import { configDigest, type TrainConfig } from './config/config.ts';
-import { type Batches, openBatches } from './data/batches.ts';
+import { type Batch, type Batches, openBatches } from './data/batches.ts';
 import { exportModel } from './export.ts';
 import { measureMatmulRate } from './matmul-rate.ts';
 import type { Prepared } from './prepare.ts';
@@ -22,7 +22,7 @@ import type { RunStart, StepReport, TrainResult, Validation } from './report.ts'
 import { openTrainer, type ResumeOptions, type Start } from './resume.ts';
 import { learningRateAt } from './schedule.ts';
 import { findSpike, remembered } from './spikes.ts';
-import type { Trainer } from './trainer.ts';
+import type { StepResult, Trainer } from './trainer.ts';
 import { validationBatches } from './validation.ts';
 
 export interface TrainOptions extends ResumeOptions {
@@ -80,6 +80,14 @@ interface Parts {
   readonly options: TrainOptions;
 }
 
+/** A step that the trainer has begun. */
+interface Started {
+  readonly step: number;
+  readonly learningRate: number;
+  readonly began: number;
+  readonly result: Promise<StepResult>;
+}
+
 class Run {
   readonly #parts: Parts;
   #step: number;
@@ -89,6 +97,10 @@ class Run {
   #saved: number | undefined;
   #matmulRate = 0;
   #phase: number;
+  /** The next step, where it is under way already. */
+  #ahead: Started | undefined;
+  /** When the last step ended. */
+  #ended = 0;
 
   constructor(parts: Parts, start: Start) {
     this.#parts = parts;
@@ -115,6 +127,7 @@ class Run {
         if (last || this.#step % output.saveEvery === 0) await this.#save();
       }
     } catch (error) {
+      await this.#settle();
       // an interrupted run keeps what it has
       if (options.signal?.aborted && this.#saved !== this.#step && this.#step > 0) await this.#save();
       throw error;
@@ -140,23 +153,20 @@ class Run {
   }
 
   async #takeStep(): Promise<StepReport> {
-    const { config, trainer, batches, recorder, options } = this.#parts;
+    const { config, trainer, recorder, options } = this.#parts;
     const { accumulate, sequences, tokens } = config.batch;
-    const began = performance.now();
-    const step = this.#step + 1;
-    await this.#enterPhase(step);
+    const { step, learningRate, began, result } = this.#ahead ?? (await this.#start(this.#step + 1));
+    this.#ahead = undefined;
+    if (this.#mayFollow(step)) this.#ahead = await this.#start(step + 1);
+    const { losses, norm, squares } = await result;
+    const loss = losses.reduce((sum, part) => sum + part / accumulate, 0);
+    const at = losses.findIndex((part) => !Number.isFinite(part));
     const first = (step - 1) * accumulate;
-    let loss = 0;
-    for (let index = first; index < first + accumulate; index++) {
-      const part = await trainer.addGradients(await batches.get(index), index);
-      if (!Number.isFinite(part)) throw await this.#broken(step, `the loss is ${part}`, index);
-      loss += part / accumulate;
-    }
-    const { norm, squares } = await trainer.gradientNorm();
+    if (at >= 0) throw await this.#broken(step, `the loss is ${losses[at]}`, first + at);
     if (!Number.isFinite(norm)) throw await this.#broken(step, `the gradient norm is ${norm}`, first, squares);
-    const learningRate = learningRateAt(step, config.steps, config.schedule);
-    await trainer.update(step, learningRate, norm);
-    const seconds = (performance.now() - began) / 1000;
+    // steps that overlap share the time between their ends
+    const seconds = (performance.now() - Math.max(began, this.#ended)) / 1000;
+    this.#ended = performance.now();
     this.#step = step;
     this.#seconds += seconds;
     const tokensPerSecond = (sequences * accumulate * tokens) / seconds;
@@ -166,6 +176,45 @@ class Run {
     options.onStep?.(report);
     this.#watch(report, squares);
     return report;
+  }
+
+  /** Begins a step; its result is waited for later. */
+  async #start(step: number): Promise<Started> {
+    const { config, trainer, batches } = this.#parts;
+    const { accumulate } = config.batch;
+    const began = performance.now();
+    await this.#enterPhase(step);
+    const parts: Batch[] = [];
+    for (let i = 0; i < accumulate; i++) parts.push(await batches.get((step - 1) * accumulate + i));
+    const learningRate = learningRateAt(step, config.steps, config.schedule);
+    const result = trainer.step(step, parts, learningRate);
+    // heard of when it is waited for
+    result.catch(() => {});
+    return { step, learningRate, began, result };
+  }
+
+  /** Whether the step behind `step` may begin before it has ended: nothing looks at the weights in between. */
+  #mayFollow(step: number): boolean {
+    const { config, trainer, phases, options } = this.#parts;
+    const { evaluateEvery, saveEvery } = config.output;
+    return (
+      trainer.startsAhead &&
+      step < config.steps &&
+      step % evaluateEvery !== 0 &&
+      step % saveEvery !== 0 &&
+      phases.at(step + 1) === this.#phase &&
+      !options.signal?.aborted
+    );
+  }
+
+  /** Waits for a step that is under way when the run ends early; an interrupted run counts it. */
+  async #settle(): Promise<void> {
+    if (!this.#ahead) return;
+    const { result, step } = this.#ahead;
+    const last = await result.catch(() => undefined);
+    if (!this.#parts.options.signal?.aborted || !last || step !== this.#step + 1) return;
+    // a step that broke changed nothing
+    await this.#takeStep().catch(() => {});
   }
 
   async #enterPhase(step: number): Promise<void> {

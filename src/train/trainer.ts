@@ -1,7 +1,8 @@
 // A model in training on a backend: its states, and the compiled graphs that change them.
 //
-// States are the weights, the optimizer's moments and the sums of gradients; all executables share their buffers. What
-// a run must keep to go on exactly are weights and moments: sums are zero between steps.
+// States are the weights, the optimizer's moments and, where a step has several batches, the sums of gradients; all
+// executables share their buffers. What a run must keep to go on exactly are weights and moments: sums are zero between
+// steps. A step of one batch is one run of one graph, and on a backend that starts runs ahead nobody waits inside it.
 // It does not do: data, schedules, files; loop.ts does.
 
 import type { Backend, Buffer, Executable } from '../backends/backend.ts';
@@ -15,7 +16,7 @@ import { findFirstBad } from './diagnose.ts';
 import {
   buildEvaluationGraph,
   buildGradientGraph,
-  buildNormGraph,
+  buildStepGraph,
   buildUpdateGraph,
   graphFlops,
   type Products,
@@ -50,8 +51,10 @@ interface Compiled {
   readonly inputs: ReadonlySet<string>;
 }
 
-export interface GradientNorm {
-  /** Of the mean gradient of the step, before clipping. */
+export interface StepResult {
+  /** Of each batch, in nats. */
+  readonly losses: readonly number[];
+  /** Of the mean gradient of the step, before clipping; NaN where a loss is not finite. */
   readonly norm: number;
   /** Σ g² of each weight, in the order of the model, of the sums over the step's batches. */
   readonly squares: Float32Array;
@@ -61,10 +64,11 @@ export class Trainer {
   readonly model: LoadedDecoder;
   readonly #options: TrainerOptions;
   readonly #states: Map<string, Buffer>;
-  readonly #norm: Executable;
-  readonly #update: Executable;
+  /** The whole step where it has one batch, else the gradients of a batch. */
+  #batch: Compiled;
+  /** After the batches of a step, where it has several. */
+  readonly #update: Executable | undefined;
   #products: LayerProducts | undefined;
-  #gradient: Compiled;
   #evaluation: Compiled | undefined;
   #flops: number;
 
@@ -72,14 +76,13 @@ export class Trainer {
     model: LoadedDecoder,
     options: TrainerOptions,
     states: Map<string, Buffer>,
-    { gradient, norm, update, flops }: { gradient: Compiled; norm: Executable; update: Executable; flops: number },
+    { batch, update, flops }: { batch: Compiled; update: Executable | undefined; flops: number },
   ) {
     this.model = model;
     this.#options = options;
     this.#states = states;
     this.#products = options.products;
-    this.#gradient = gradient;
-    this.#norm = norm;
+    this.#batch = batch;
     this.#update = update;
     this.#flops = flops;
   }
@@ -104,12 +107,12 @@ export class Trainer {
     try {
       for (const [name, type] of stateTypes(types, options.optimizer))
         states.set(name, moments.get(name) ?? backend.allocate(type));
-      for (const [name, type] of types) states.set(sumName(name), backend.allocate(type));
-      const graph = gradientGraph(model, options, options.products);
-      const gradient = await compiled(graph);
-      const norm = await compiled(buildNormGraph(types, options.accumulate));
-      const update = await compiled(buildUpdateGraph(types, { ...options, batches: options.accumulate }));
-      const parts = { gradient, norm: norm.executable, update: update.executable, flops: graphFlops(graph) };
+      if (options.accumulate > 1) for (const [name, type] of types) states.set(sumName(name), backend.allocate(type));
+      await backend.pack?.(states.values());
+      const graph = batchGraph(model, options, options.products);
+      const batch = await compiled(graph);
+      const update = options.accumulate > 1 ? buildUpdateGraph(types, options.accumulate, options) : undefined;
+      const parts = { batch, update: update && (await compiled(update)).executable, flops: graphFlops(graph) };
       return new Trainer(model, options, states, parts);
     } catch (error) {
       for (const executable of executables) executable.dispose();
@@ -123,14 +126,19 @@ export class Trainer {
     return this.#flops;
   }
 
-  /** Computes the linear layers otherwise from the next batch on: a phase of training. */
+  /** Whether the next step may be started before the last one has ended. */
+  get startsAhead(): boolean {
+    return this.#options.accumulate === 1 && this.#batch.executable.start !== undefined;
+  }
+
+  /** Computes the linear layers otherwise from the next batch on: a phase of training. No step may be under way. */
   async useProducts(products: LayerProducts | undefined): Promise<void> {
-    const graph = gradientGraph(this.model, this.#options, products);
-    this.#gradient.executable.dispose();
+    const graph = batchGraph(this.model, this.#options, products);
+    this.#batch.executable.dispose();
     this.#evaluation?.executable.dispose();
     this.#evaluation = undefined;
     this.#products = products;
-    this.#gradient = await compile(this.model.backend, graph, this.#states);
+    this.#batch = await compile(this.model.backend, graph, this.#states);
     this.#flops = graphFlops(graph);
   }
 
@@ -140,26 +148,42 @@ export class Trainer {
     return this.#executables().reduce((n, { plan }) => n + plan.peakBytes - plan.stateBytes, states);
   }
 
-  /** Adds the gradients of batch number `index` of the run; its loss in nats. */
-  async addGradients(batch: Batch, index: number): Promise<number> {
-    this.#write(this.#gradient, batch, index);
-    await this.#gradient.executable.run();
-    return (await this.#gradient.executable.read('loss')).data[0];
+  /**
+   * Takes step number `step`, from 1, over its batches. Where a loss or the norm is not finite, weights and moments stay
+   * as they were, also in the steps that were started behind it.
+   */
+  async step(step: number, batches: readonly Batch[], learningRate: number): Promise<StepResult> {
+    const { accumulate } = this.#options;
+    if (batches.length !== accumulate) throw new Error(`trainer: ${batches.length} batches in place of ${accumulate}`);
+    const first = (step - 1) * accumulate;
+    if (!this.#update) {
+      this.#write(this.#batch, batches[0], first);
+      const [loss, norm, squares] = await this.#takeUpdate(this.#batch.executable, ['loss'], step, learningRate);
+      return { losses: [loss[0]], norm: norm[0], squares };
+    }
+    const losses = await this.#addGradients(batches, first);
+    if (!losses.every(Number.isFinite)) return { losses, norm: Number.NaN, squares: new Float32Array() };
+    const [norm, squares] = await this.#takeUpdate(this.#update, [], step, learningRate);
+    return { losses, norm: norm[0], squares };
   }
 
-  /** The norm of what was added since the last update. */
-  async gradientNorm(): Promise<GradientNorm> {
-    await this.#norm.run();
-    const squares = Float32Array.from((await this.#norm.read('squares')).data);
-    return { norm: (await this.#norm.read('norm')).data[0], squares };
+  /** Adds the gradients of batches up to the first whose loss is not finite; their losses. */
+  async #addGradients(batches: readonly Batch[], first: number): Promise<number[]> {
+    const { executable } = this.#batch;
+    const losses: Promise<number>[] = [];
+    for (const [i, batch] of batches.entries()) {
+      this.#write(this.#batch, batch, first + i);
+      losses.push(runAndRead(executable, ['loss']).then(([[loss]]) => loss));
+      if (!executable.start && !Number.isFinite(await losses[i])) break;
+    }
+    return Promise.all(losses);
   }
 
-  /** Update number `step` from 1, by what was added; the sums are zero then. */
-  async update(step: number, learningRate: number, norm: number): Promise<void> {
-    this.#update.write('learningRate', Float32Array.of(learningRate));
-    this.#update.write('step', Int32Array.of(step));
-    if (this.#options.clipNorm !== undefined) this.#update.write('norm', Float32Array.of(norm));
-    await this.#update.run();
+  /** Runs a graph that ends in an update; what `outputs` held, then the norm and the squares. */
+  #takeUpdate(executable: Executable, outputs: readonly string[], step: number, learningRate: number) {
+    executable.write('learningRate', Float32Array.of(learningRate));
+    executable.write('step', Int32Array.of(step));
+    return runAndRead(executable, [...outputs, 'norm', 'squares']);
   }
 
   /** Mean negative log-likelihood of batches, in nats, over targets of 0 or more. */
@@ -204,8 +228,8 @@ export class Trainer {
   }
 
   #executables(): Executable[] {
-    const { executable } = this.#gradient;
-    return [executable, this.#norm, this.#update, ...(this.#evaluation ? [this.#evaluation.executable] : [])];
+    const { executable } = this.#batch;
+    return [executable, this.#update, this.#evaluation?.executable].filter((e) => e !== undefined);
   }
 
   #write({ executable, inputs }: Compiled, { ids, targets }: Batch, index: number): void {
@@ -227,9 +251,19 @@ function stateTypes(types: ReadonlyMap<string, ValueType>, optimizer: OptimizerO
   return new Map([...types].flatMap(([name, type]) => kinds.map((kind) => [momentNames(name)[kind], type] as const)));
 }
 
-function gradientGraph({ config, types }: LoadedDecoder, options: TrainerOptions, products?: LayerProducts): Graph {
-  const { sequences, tokens, recompute } = options;
-  return buildGradientGraph(config, types, { batch: sequences, tokens, recompute, products: products?.products });
+function batchGraph({ config, types }: LoadedDecoder, options: TrainerOptions, products?: LayerProducts): Graph {
+  const { sequences, tokens, recompute, accumulate } = options;
+  const batch = { batch: sequences, tokens, recompute, products: products?.products };
+  return accumulate === 1 ? buildStepGraph(config, types, batch, options) : buildGradientGraph(config, types, batch);
+}
+
+/** Runs an executable and reads outputs; on a backend that starts runs ahead, all is under way when this returns. */
+async function runAndRead(executable: Executable, outputs: readonly string[]): Promise<Float32Array[]> {
+  if (executable.start) return (await executable.start(outputs)).map(({ data }) => data as Float32Array);
+  await executable.run();
+  const found: Float32Array[] = [];
+  for (const name of outputs) found.push(Float32Array.from((await executable.read(name)).data));
+  return found;
 }
 
 async function compile(backend: Backend, graph: Graph, states: ReadonlyMap<string, Buffer>): Promise<Compiled> {

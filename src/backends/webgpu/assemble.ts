@@ -1,11 +1,11 @@
 // From a Command to a whole WGSL module and the bindings behind it.
 //
 // WebGPU looks at whole buffers: within one dispatch a buffer that is written must be writable in every binding, and
-// writable bindings may not overlap. Values of one arena share a buffer, so an input is declared read_write where the
+// writable bindings may not overlap (read-only ones may). Values of one arena share a buffer, so an input is declared read_write where the
 // dispatch writes to its buffer, and bindings of one range become one binding with one name.
 
 import type { Binding, Command, MemoryRange, Word } from './kernel.ts';
-import { reportSource } from './wgsl/report.ts';
+import { errorWords, reportSource } from './wgsl/report.ts';
 
 export interface Assembled {
   readonly text: string;
@@ -32,6 +32,7 @@ export function assemble(label: string, command: Command): Assembled {
   const slots: Slot[] = [];
   const names: Record<string, string> = {};
   for (const [name, binding] of Object.entries(bindings)) names[name] = place(label, slots, name, binding);
+  checkOverlaps(label, slots);
   const written = new Set(slots.filter((slot) => slot.writes).map((slot) => slot.range.buffer));
   const storage = slots.map((slot) => ({ range: slot.range, writable: written.has(slot.range.buffer) }));
   const declared = slots.map(
@@ -44,7 +45,9 @@ export function assemble(label: string, command: Command): Assembled {
     `@group(0) @binding(${slots.length}) var<uniform> words: Words;`,
   );
   if (reports)
-    declared.push(`@group(0) @binding(${slots.length + 1}) var<storage, read_write> errors: array<atomic<u32>, 4>;`);
+    declared.push(
+      `@group(0) @binding(${slots.length + 1}) var<storage, read_write> errors: array<atomic<u32>, ${errorWords}>;`,
+    );
   const text = [...enable.map((name) => `enable ${name};`), ...declared, reports ? reportSource : '', code(names)].join(
     '\n',
   );
@@ -59,13 +62,17 @@ function place(label: string, slots: Slot[], name: string, { range, access, type
     slot.writes ||= access === 'write';
     return slot.name;
   }
-  for (const slot of slots) {
-    const apart =
-      slot.range.buffer !== range.buffer ||
-      slot.range.offset + slot.range.bytes <= range.offset ||
-      range.offset + range.bytes <= slot.range.offset;
-    if (!apart) throw new Error(`webgpu: bindings ${slot.name} and ${name} of ${label} overlap`);
-  }
   slots.push({ name, range, type, writes: access === 'write' });
   return name;
+}
+
+/** Throws where two bindings overlap in a buffer that the command writes to. */
+function checkOverlaps(label: string, slots: readonly Slot[]): void {
+  for (const [i, a] of slots.entries())
+    for (const b of slots.slice(0, i)) {
+      const [x, y] = [a.range, b.range];
+      const apart = x.buffer !== y.buffer || x.offset + x.bytes <= y.offset || y.offset + y.bytes <= x.offset;
+      if (apart || !slots.some((slot) => slot.writes && slot.range.buffer === x.buffer)) continue;
+      throw new Error(`webgpu: bindings ${b.name} and ${a.name} of ${label} overlap`);
+    }
 }

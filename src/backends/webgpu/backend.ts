@@ -7,7 +7,7 @@ import { typeOfTensor } from '../../graph/value-type.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import type { Backend, Bindings, Buffer, Executable } from '../backend.ts';
 import { checkBindings, checkKernels } from '../bindings.ts';
-import { tensorBytes, WebgpuBuffer } from './buffer.ts';
+import { packBuffers, tensorBytes, WebgpuBuffer } from './buffer.ts';
 import { type DeviceOptions, type GpuTraits, type OpenDevice, openDevice } from './device.ts';
 import { orLoss } from './errors.ts';
 import { type DeviceParts, WebgpuExecutable } from './executable.ts';
@@ -63,7 +63,7 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
     async upload(tensor: AnyTensor): Promise<Buffer> {
       const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
       try {
-        await orLoss('upload', gpu, () => upload(tensor, buffer.bufferIn(memory), memory));
+        await orLoss('upload', gpu, () => upload(tensor, buffer.rangeIn(memory).buffer, memory));
         const lost = gpu.lost && (await gpu.lossError('upload'));
         if (lost) throw lost;
       } catch (error) {
@@ -74,6 +74,9 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
     },
     allocate(type: ValueType): Buffer {
       return new WebgpuBuffer(memory, type);
+    },
+    pack(buffers: Iterable<Buffer>): Promise<void> {
+      return orLoss('pack', gpu, () => packBuffers(buffers, memory));
     },
     async compile(graph: Graph, bindings: Bindings): Promise<Executable> {
       checkKernels(graph, 'webgpu', (op) => op in kernels);

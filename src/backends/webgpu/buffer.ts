@@ -8,7 +8,7 @@ import type { AnyTensor } from '../../tensor/tensor.ts';
 import type { Buffer } from '../backend.ts';
 import { packedLayout, writeParts } from '../packed-layout.ts';
 import { alignedBytes, bindingAlignment } from './constants.ts';
-import { type Operand, rowsAndColumns } from './kernel.ts';
+import { type MemoryRange, type Operand, rowsAndColumns } from './kernel.ts';
 import type { DeviceMemory } from './memory.ts';
 
 type PackedType = Extract<ValueType, { dtype: 'packed' }>;
@@ -34,11 +34,19 @@ export function checkSize(op: string, name: string, type: ValueType, limit: numb
   });
 }
 
+/** A device buffer in which values lie side by side; it is freed with the last of them. */
+interface Home {
+  readonly buffer: GPUBuffer;
+  values: number;
+}
+
 export class WebgpuBuffer implements Buffer {
   readonly type: ValueType;
   readonly byteLength: number;
   readonly #memory: DeviceMemory;
-  #buffer: GPUBuffer | undefined;
+  #home: Home | undefined;
+  #offset = 0;
+  #isBound = false;
 
   /** Zero-filled memory for a value of this type. */
   constructor(memory: DeviceMemory, type: ValueType) {
@@ -46,31 +54,80 @@ export class WebgpuBuffer implements Buffer {
     this.type = type;
     this.byteLength = storedBytes(type);
     this.#memory = memory;
-    this.#buffer = memory.allocate(this.byteLength, printType(type));
-    clearValue(memory.device, this.#buffer, type);
+    this.#home = { buffer: memory.allocate(this.byteLength, printType(type)), values: 1 };
+    clearValue(memory.device, this.#home.buffer, type);
   }
 
-  /** The buffer on the device of `memory`; throws when it lies on another or was disposed. */
-  bufferIn(memory: DeviceMemory): GPUBuffer {
-    if (memory === this.#memory && this.#buffer) return this.#buffer;
+  /** Where it lies on the device of `memory`; throws when it lies on another or was disposed. */
+  rangeIn(memory: DeviceMemory): MemoryRange {
+    const [home, bytes] = [this.#home, this.byteLength];
+    if (memory === this.#memory && home) return { buffer: home.buffer, offset: this.#offset, bytes };
     throw userError({
       code: 'foreign-buffer',
       op: 'compile',
-      problem: this.#buffer ? 'a buffer belongs to another webgpu backend' : 'a buffer is used after dispose',
+      problem: home ? 'a buffer belongs to another webgpu backend' : 'a buffer is used after dispose',
       got: printType(this.type),
       fix: 'upload the tensor with the backend that compiles the graph',
     });
   }
 
+  /** Where it lies, for a graph that is compiled: from now on it stays there. */
+  bind(memory: DeviceMemory): MemoryRange {
+    const range = this.rangeIn(memory);
+    this.#isBound = true;
+    return range;
+  }
+
+  /** Whether packBuffers may move it: no compiled graph knows its place, and it is not packed yet. */
+  canMove(memory: DeviceMemory): boolean {
+    return memory === this.#memory && this.#home !== undefined && this.#home.values === 1 && !this.#isBound;
+  }
+
+  /** Gives up its memory for a place in `home`, to which its bytes were copied. */
+  move(home: Home, offset: number): void {
+    this.dispose();
+    home.values++;
+    [this.#home, this.#offset] = [home, offset];
+  }
+
   dispose(): void {
-    if (this.#buffer) this.#memory.free(this.#buffer);
-    this.#buffer = undefined;
+    if (this.#home && --this.#home.values === 0) this.#memory.free(this.#home.buffer);
+    this.#home = undefined;
   }
 }
 
-/** The device buffer of a bound Buffer; memory of another backend is refused. */
-export function boundBuffer(name: string, buffer: Buffer, memory: DeviceMemory): GPUBuffer {
-  if (buffer instanceof WebgpuBuffer) return buffer.bufferIn(memory);
+/** Lays values side by side in as few device buffers as hold them. Those that cannot move stay where they are. */
+export async function packBuffers(buffers: Iterable<Buffer>, memory: DeviceMemory): Promise<void> {
+  const { device, limits } = memory;
+  const movable = [...buffers].filter((b): b is WebgpuBuffer => b instanceof WebgpuBuffer && b.canMove(memory));
+  for (let first = 0; first < movable.length; ) {
+    let bytes = 0;
+    let end = first;
+    while (end < movable.length && bytes + movable[end].byteLength <= limits.bufferBytes)
+      bytes += movable[end++].byteLength;
+    const group = movable.slice(first, end);
+    first = end;
+    const buffer = await memory.tryAllocate(bytes, 'values side by side');
+    // without room for a second copy they stay apart
+    if (!buffer) return;
+    const home: Home = { buffer, values: 0 };
+    const encoder = device.createCommandEncoder();
+    const places: number[] = [];
+    let next = 0;
+    for (const value of group) {
+      const from = value.rangeIn(memory);
+      encoder.copyBufferToBuffer(from.buffer, from.offset, buffer, next, from.bytes);
+      places.push(next);
+      next += from.bytes;
+    }
+    device.queue.submit([encoder.finish()]);
+    for (const [i, value] of group.entries()) value.move(home, places[i]);
+  }
+}
+
+/** Where a bound Buffer lies; memory of another backend is refused. */
+export function boundRange(name: string, buffer: Buffer, memory: DeviceMemory): MemoryRange {
+  if (buffer instanceof WebgpuBuffer) return buffer.bind(memory);
   throw userError({
     code: 'foreign-buffer',
     op: 'compile',

@@ -51,6 +51,8 @@ export interface GpuTraits {
   readonly features: ReadonlySet<string>;
   /** Largest buffer that a kernel can bind, a multiple of 256. */
   readonly bufferBytes: number;
+  /** Storage buffers that a kernel can bind. */
+  readonly storageBuffers: number;
   /** Bytes of workgroup memory. */
   readonly workgroupBytes: number;
   /** Threads in a workgroup, also along x. */
@@ -112,6 +114,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
   });
   const traits = {
     features: new Set([...features, ...language]),
+    storageBuffers: limits.maxStorageBuffersPerShaderStage,
     workgroupBytes: limits.maxComputeWorkgroupStorageSize,
     workgroupThreads: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
     subgroupMinSize: info.subgroupMinSize,

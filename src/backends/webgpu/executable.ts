@@ -12,17 +12,18 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Bindings, Executable, MemoryPlan } from '../backend.ts';
 import { checkLength, findBoundary } from '../bindings.ts';
 import { dataError } from '../data-error.ts';
-import { boundBuffer, checkSize, clearValue, operandAt, storedBytes, tensorBytes } from './buffer.ts';
+import { boundRange, checkSize, clearValue, operandAt, storedBytes, tensorBytes } from './buffer.ts';
 import { alignedBytes, bindingAlignment } from './constants.ts';
 import type { OpenDevice } from './device.ts';
 import { runError } from './errors.ts';
-import type { MemoryRange } from './kernel.ts';
+import { joinNodes } from './join-nodes.ts';
+import type { Command, EncodeContext, MemoryRange } from './kernel.ts';
 import { kernels } from './kernels.ts';
 import { type DeviceMemory, watchErrors } from './memory.ts';
 import type { PipelineCache } from './pipelines.ts';
 import { type CommandProfile, type DispatchTimer, describeCommands, openTimer } from './profile.ts';
 import { buildProgram, type PlannedCommand, type Program } from './program.ts';
-import { Readback } from './readback.ts';
+import { collectCopies, encodeCopies, Readback, Readbacks } from './readback.ts';
 import { errorWords } from './wgsl/report.ts';
 
 export interface DeviceParts {
@@ -32,19 +33,19 @@ export interface DeviceParts {
 }
 
 export class WebgpuExecutable implements Executable {
-  readonly plan: MemoryPlan;
   readonly #graph: Graph;
   readonly #parts: DeviceParts;
   readonly #placed: GraphPlan;
   /** Memory of what exists outside the arena, by root value. */
-  readonly #roots = new Map<Value, GPUBuffer>();
+  readonly #roots = new Map<Value, MemoryRange>();
   readonly #arena: GPUBuffer[] = [];
   readonly #owned: GPUBuffer[] = [];
   #readback: Readback | undefined;
-  #errorReadback: Readback | undefined;
+  readonly #readbacks: Readbacks;
   #commands: readonly PlannedCommand[] = [];
   #program: Program | undefined;
-  #running = false;
+  /** Runs that were started and have not ended. */
+  #underWay = 0;
   #disposed = false;
 
   /** Plans and takes the memory; prepare() makes the program. */
@@ -59,7 +60,7 @@ export class WebgpuExecutable implements Executable {
       alignment: bindingAlignment,
       segmentBytes: gpu.bufferBytes,
     });
-    this.plan = this.#placed;
+    this.#readbacks = new Readbacks(parts.memory);
     try {
       this.#place(bindings);
     } catch (error) {
@@ -79,6 +80,18 @@ export class WebgpuExecutable implements Executable {
     }
   }
 
+  get plan(): MemoryPlan {
+    const { arenaBytes, parameterBytes, stateBytes, boundaryBytes, peakBytes } = this.#placed;
+    const bytes = (this.#program?.byteLength ?? 0) + (this.#readback?.byteLength ?? 0) + this.#readbacks.byteLength;
+    return {
+      arenaBytes: arenaBytes + bytes,
+      parameterBytes,
+      stateBytes,
+      boundaryBytes,
+      peakBytes: peakBytes + bytes,
+    };
+  }
+
   write(input: string, data: Float32Array | Int32Array): void {
     const value = findBoundary('input', input, this.#graph.inputs);
     checkLength('input', input, data.length, elementCount(value.type.shape));
@@ -86,14 +99,20 @@ export class WebgpuExecutable implements Executable {
     const View = value.type.dtype === 'i32' ? Int32Array : Float32Array;
     const plain = data instanceof View && data.buffer instanceof ArrayBuffer;
     this.#parts.gpu.device.queue.writeBuffer(
-      this.#roots.get(value)!,
+      this.#roots.get(value)!.buffer,
       0,
       plain ? (data as Float32Array<ArrayBuffer>) : View.from(data),
     );
   }
 
-  run(): Promise<void> {
-    return this.#alone(() => this.#run());
+  async run(): Promise<void> {
+    this.#mayRun();
+    await this.#start([]);
+  }
+
+  async start(outputs: readonly string[]): Promise<readonly Tensor[]> {
+    this.#alive();
+    return this.#start(outputs.map((name) => findBoundary('output', name, this.#graph.outputs)));
   }
 
   /**
@@ -101,13 +120,14 @@ export class WebgpuExecutable implements Executable {
    * as in any run. Throws a device error where the adapter has no timestamps.
    */
   async profile(runs = 1): Promise<CommandProfile[]> {
-    this.#alive();
+    this.#mayRun();
     const timer = openTimer(this.#parts.memory, this.#commands.length);
     const best = new Float64Array(this.#commands.length).fill(Infinity);
     try {
       await this.#parts.memory.settle();
       for (let i = 0; i < runs; i++) {
-        await this.#alone(() => this.#run(timer));
+        this.#mayRun();
+        await this.#start([], timer);
         for (const [c, time] of (await timer.collect()).entries()) best[c] = Math.min(best[c], time);
       }
     } finally {
@@ -116,25 +136,13 @@ export class WebgpuExecutable implements Executable {
     return describeCommands(this.#commands, best);
   }
 
-  async #alone(run: () => Promise<void>): Promise<void> {
-    this.#alive();
-    if (this.#running) throw new Error('webgpu: run before the last run has ended');
-    this.#running = true;
-    try {
-      await run();
-    } finally {
-      this.#running = false;
-    }
-  }
-
   async read(output: string, out?: Float32Array | Int32Array): Promise<Tensor> {
     const value = findBoundary('output', output, this.#graph.outputs);
     this.#alive();
     const { type } = value;
-    if (type.dtype === 'packed') throw new Error(`webgpu: ${value.name} cannot be copied: it is packed`);
     const count = elementCount(type.shape);
     if (out) checkLength('output', output, out.length, count);
-    const View = type.dtype === 'i32' ? Int32Array : Float32Array;
+    const View = viewOf(value);
     const direct = !out || out instanceof View;
     const data = direct && out ? out : new View(count);
     const range = this.#range(value);
@@ -151,33 +159,53 @@ export class WebgpuExecutable implements Executable {
     const { memory } = this.#parts;
     for (const buffer of [...this.#owned, ...(this.#program?.buffers ?? [])]) memory.free(buffer);
     this.#readback?.dispose();
-    this.#errorReadback?.dispose();
+    this.#readbacks.dispose();
   }
 
   #alive(): void {
     if (this.#disposed) throw new Error('webgpu: the executable is used after dispose');
   }
 
-  async #run(timer?: DispatchTimer): Promise<void> {
+  #mayRun(): void {
+    this.#alive();
+    if (this.#underWay > 0) throw new Error('webgpu: run before the last run has ended');
+  }
+
+  /** Submits a run and the copies of its error record and of some outputs; reads them when it has ended. */
+  async #start(values: readonly Value[], timer?: DispatchTimer): Promise<Tensor[]> {
     const { device } = this.#parts.gpu;
     const program = this.#program!;
-    const bytes = 4 * errorWords;
-    const failure = watchErrors(device, () => {
-      const encoder = device.createCommandEncoder();
-      program.encode(encoder, timer?.pass);
-      timer?.resolve(encoder);
-      if (program.errors) this.#errorReadback!.encode(encoder, program.errors, 0, bytes);
-      device.queue.submit([encoder.finish()]);
-    });
-    const found = await this.#guard('run', async () => {
-      const error = await failure;
-      if (error) throw error;
-      if (program.errors) return this.#errorReadback!.collect(bytes);
-      await device.queue.onSubmittedWorkDone();
-    });
-    if (!found) return;
-    const [code, command, value] = new Int32Array(found.buffer);
-    if (code !== 0) throw dataError(code, value, this.#commands[command].node);
+    const copied: MemoryRange[] = program.errors ? [{ buffer: program.errors, offset: 0, bytes: 4 * errorWords }] : [];
+    for (const value of values)
+      copied.push({ ...this.#range(value), bytes: elementCount(value.type.shape) * viewOf(value).BYTES_PER_ELEMENT });
+    const staging = this.#readbacks.take(copied.reduce((sum, { bytes }) => sum + bytes, 0));
+    // runs that are under way keep the record: what one found, those behind it see
+    const isFirst = this.#underWay++ === 0;
+    try {
+      const failure = watchErrors(device, () => {
+        const encoder = device.createCommandEncoder();
+        if (program.errors && isFirst) encoder.clearBuffer(program.errors);
+        program.encode(encoder, timer?.pass);
+        timer?.resolve(encoder);
+        encodeCopies(encoder, copied, staging);
+        device.queue.submit([encoder.finish()]);
+      });
+      const parts = await this.#guard('run', async () => {
+        const error = await failure;
+        if (error) throw error;
+        if (staging) return collectCopies(copied, staging);
+        await device.queue.onSubmittedWorkDone();
+        return [];
+      });
+      this.#readbacks.giveBack(staging);
+      if (program.errors) {
+        const [code, command, value] = new Int32Array(parts.shift()!.buffer);
+        if (code !== 0) throw dataError(code, value, this.#commands[command].node);
+      }
+      return parts.map((bytes, i) => tensorOf(values[i], bytes));
+    } finally {
+      this.#underWay--;
+    }
   }
 
   /** Runs work on the device and turns what it throws, and the loss of the device, into errors for people. */
@@ -203,10 +231,10 @@ export class WebgpuExecutable implements Executable {
     const { memory, gpu } = this.#parts;
     const graph = this.#graph;
     for (const [name, value] of graph.params)
-      this.#roots.set(value, boundBuffer(`parameter ${name}`, params.get(name)!, memory));
+      this.#roots.set(value, boundRange(`parameter ${name}`, params.get(name)!, memory));
     for (const [name, value] of graph.states) {
       const bound = states?.get(name);
-      if (bound) this.#roots.set(value, boundBuffer(`state ${name}`, bound, memory));
+      if (bound) this.#roots.set(value, boundRange(`state ${name}`, bound, memory));
       else this.#allocateRoot(value, `state ${name}`);
     }
     for (const [name, value] of graph.inputs) this.#allocateRoot(value, `input ${name}`);
@@ -219,9 +247,10 @@ export class WebgpuExecutable implements Executable {
   }
 
   #allocateRoot(value: Value, purpose: string): GPUBuffer {
-    const buffer = this.#take(storedBytes(value.type), purpose);
+    const bytes = storedBytes(value.type);
+    const buffer = this.#take(bytes, purpose);
     clearValue(this.#parts.gpu.device, buffer, value.type);
-    this.#roots.set(value, buffer);
+    this.#roots.set(value, { buffer, offset: 0, bytes });
     return buffer;
   }
 
@@ -229,37 +258,36 @@ export class WebgpuExecutable implements Executable {
     const { memory, pipelines } = this.#parts;
     const largest = Math.max(4, ...[...this.#graph.outputs.values()].map((v) => storedBytes(v.type)));
     this.#readback = new Readback(memory, largest);
-    this.#errorReadback = new Readback(memory, 4 * errorWords);
-    this.#commands = this.#placed.nodes.flatMap((node) => this.#encode(node).map((command) => ({ node, command })));
+    this.#commands = joinNodes(this.#placed).flatMap((nodes) =>
+      this.#encode(nodes).map((command) => ({ node: nodes[0], command })),
+    );
     this.#program = await buildProgram(this.#commands, memory, pipelines);
+    // for the first run's error record, so that it is part of the plan
+    if (this.#program.errors) this.#readbacks.giveBack(this.#readbacks.take(4 * errorWords));
     await memory.settle();
-    const { arenaBytes, parameterBytes, stateBytes, boundaryBytes, peakBytes } = this.#placed;
-    const bytes = this.#program.byteLength + this.#readback.byteLength + this.#errorReadback.byteLength;
-    (this as { plan: MemoryPlan }).plan = {
-      arenaBytes: arenaBytes + bytes,
-      parameterBytes,
-      stateBytes,
-      boundaryBytes,
-      peakBytes: peakBytes + bytes,
-    };
   }
 
-  #encode(node: Node) {
+  #encode(nodes: readonly Node[]): readonly Command[] {
+    const kernel = kernels[nodes[0].op.name];
+    const contexts = nodes.map((node) => this.#context(node));
+    return nodes.length > 1 ? kernel.encodeTogether!(contexts) : kernel.encode(contexts[0]);
+  }
+
+  #context(node: Node): EncodeContext {
     const workspace = this.#placed.workspaces.get(node);
     const gpu = this.#parts.gpu;
-    const kernel = kernels[node.op.name];
     const operand = (value: Value) => {
       const { buffer, offset } = this.#range(value);
       return operandAt(value.type, buffer, offset);
     };
-    const bytes = workspace === undefined ? 0 : alignedBytes(kernel.scratchBytes!(node, gpu));
-    return kernel.encode({
+    const bytes = workspace === undefined ? 0 : alignedBytes(kernels[node.op.name].scratchBytes!(node, gpu));
+    return {
       node,
       inputs: node.inputs.map(operand),
       outputs: node.outputs.map(operand),
       gpu,
       scratch: workspace === undefined ? undefined : { ...this.#arenaAt(workspace), bytes },
-    });
+    };
   }
 
   #arenaAt(offset: number): { buffer: GPUBuffer; offset: number } {
@@ -271,7 +299,8 @@ export class WebgpuExecutable implements Executable {
     const placement = this.#placed.placements.get(value)!;
     const bytes = storedBytes(value.type);
     if (placement.place === 'arena') return { ...this.#arenaAt(placement.offset), bytes };
-    return { buffer: this.#roots.get(placement.root)!, offset: 0, bytes };
+    const { buffer, offset } = this.#roots.get(placement.root)!;
+    return { buffer, offset, bytes };
   }
 }
 
@@ -283,4 +312,15 @@ function checkSizes(graph: Graph, limit: number): void {
   check('compile', [...graph.params.values(), ...graph.states.values(), ...graph.inputs.values()]);
   check('compile', graph.constants.keys());
   for (const node of graph.nodes) check(node.op.name, node.outputs);
+}
+
+/** The array type of a dense value's numbers; packed values cannot be copied. */
+function viewOf({ name, type }: Value): Float32ArrayConstructor | Int32ArrayConstructor {
+  if (type.dtype === 'packed') throw new Error(`webgpu: ${name} cannot be copied: it is packed`);
+  return type.dtype === 'i32' ? Int32Array : Float32Array;
+}
+
+function tensorOf(value: Value, bytes: Uint8Array): Tensor {
+  const data = new (viewOf(value))(bytes.buffer as ArrayBuffer);
+  return { kind: 'dense', shape: value.type.shape, dtype: data instanceof Int32Array ? 'i32' : 'f32', data };
 }

@@ -38,7 +38,16 @@ export interface PackedOperand {
 export type Operand = DenseOperand | PackedOperand;
 
 /** WGSL element type of a bound array. */
-export type ElementType = 'f32' | 'i32' | 'u32' | 'vec4<f32>' | 'vec4<u32>' | 'vec2<u32>' | 'vec4<f16>' | 'f16';
+export type ElementType =
+  | 'f32'
+  | 'i32'
+  | 'u32'
+  | 'vec4<f32>'
+  | 'vec4<u32>'
+  | 'vec2<f32>'
+  | 'vec2<u32>'
+  | 'vec4<f16>'
+  | 'f16';
 
 export interface Binding {
   readonly range: MemoryRange;
@@ -71,6 +80,8 @@ export interface Command {
   readonly bindings: Readonly<Record<string, Binding>>;
   /** Numbers in `words.name`: what differs between nodes that should share a pipeline, and floats. */
   readonly words?: Readonly<Record<string, Word>>;
+  /** Arrays of u32 that the kernel reads by their names, written before the first run. */
+  readonly tables?: Readonly<Record<string, Uint32Array<ArrayBuffer>>>;
   /** How many items the threads or workgroups stand for (entry.ts): `words.items`. */
   readonly items: number;
   /** Declares `report(code, value)` and `failed()` (wgsl/report.ts). */
@@ -102,6 +113,10 @@ export interface OpKernel {
   /** Why this node (a format, a shape) cannot run here; undefined when it can. */
   unsupported?(node: Node, gpu: GpuTraits): string | undefined;
   encode(context: EncodeContext): readonly Command[];
+  /** Whether `next`, which follows in the run, can share dispatches with `first`; neither reads what the other writes. */
+  joins?(first: Node, next: Node): boolean;
+  /** The commands of nodes that joined the first of them, in place of each node's own. */
+  encodeTogether?(contexts: readonly EncodeContext[]): readonly Command[];
 }
 
 /** Kernels by op name. */

@@ -23,6 +23,8 @@
 // - A binding is a whole value. Packed values are one array<u32>; `layout` has the byte offsets of their parts.
 //   decodeSource (wgsl/decode.ts) reads eight neighbouring values of a row of any format, integerSource
 //   (wgsl/decode-integers.ts) their integers as bytes, encodeSource (wgsl/encode.ts) rounds to a QuantSpec.
+// - Nodes of one op that follow each other may share dispatches: joins says which, encodeTogether makes them (many.ts).
+//   What differs between their parts goes into `tables`, numbers in a storage buffer that are written once.
 // - Several Commands of a node run one after another and see each other's writes; scratchBytes asks for memory between
 //   them.
 // - forEachItem and forEachGroup (entry.ts) number threads and workgroups beyond 65535. Barriers need uniform control
@@ -65,6 +67,7 @@ import { roundStateKernels } from './kernels/round-state.ts';
 import { rowKernels } from './kernels/rows.ts';
 import { rowBackwardKernels } from './kernels/rows-backward.ts';
 import { selectBitsKernels } from './kernels/select-bits.ts';
+import { stepKernels } from './kernels/step.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
 
@@ -84,6 +87,7 @@ export const kernels: KernelTable = {
   ...attentionBackwardKernels,
   ...optimizerKernels,
   ...roundStateKernels,
+  ...stepKernels,
   ...fakeQuantizeKernels,
   ...dgeKernels,
   ...gramKernels,

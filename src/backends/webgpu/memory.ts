@@ -69,6 +69,21 @@ export class DeviceMemory {
     return made;
   }
 
+  /** The same, or undefined where there is no room; waits for the answer. */
+  async tryAllocate(bytes: number, purpose: string): Promise<GPUBuffer | undefined> {
+    const { bufferBytes, maximumBytes } = this.limits;
+    if (bytes > bufferBytes || this.#usedBytes + bytes > maximumBytes) return undefined;
+    await this.settle();
+    const buffer = this.allocate(bytes, purpose);
+    try {
+      await this.settle();
+      return buffer;
+    } catch {
+      this.free(buffer);
+      return undefined;
+    }
+  }
+
   free(buffer: GPUBuffer): void {
     const bytes = this.#sizes.get(buffer);
     if (bytes === undefined) throw new Error('webgpu: the buffer was not allocated here');

@@ -3,7 +3,7 @@
 import type { Node } from '../../graph/graph.ts';
 import { assemble, commandWords } from './assemble.ts';
 import { alignedBytes, bufferUsage } from './constants.ts';
-import type { Command, Word } from './kernel.ts';
+import type { Binding, Command, Word } from './kernel.ts';
 import type { DeviceMemory } from './memory.ts';
 import type { PipelineCache } from './pipelines.ts';
 import { errorWords } from './wgsl/report.ts';
@@ -19,10 +19,13 @@ interface Step {
   readonly workgroups: Command['workgroups'];
 }
 
+/** The pass of a dispatch, by its number. */
+type PassOf = (command: number) => GPUComputePassDescriptor;
+
 export interface Program {
   /** Records every dispatch, in order, into one pass, or each into the pass that `passOf` describes. */
-  encode(encoder: GPUCommandEncoder, passOf?: (command: number) => GPUComputePassDescriptor): void;
-  /** Set when a kernel can report data errors. */
+  encode(encoder: GPUCommandEncoder, passOf?: PassOf): void;
+  /** Set when a kernel can report data errors; cleared before a run by whoever records it. */
   readonly errors: GPUBuffer | undefined;
   /** What the program takes besides values. */
   readonly buffers: readonly GPUBuffer[];
@@ -49,16 +52,37 @@ function layWords(commands: readonly PlannedCommand[]) {
   return { data: new Uint8Array(data.buffer), places };
 }
 
+/** A command with its tables bound: pieces of one buffer that is written here. */
+function bindTables(
+  commands: readonly PlannedCommand[],
+  take: (bytes: number, purpose: string, usage: number) => GPUBuffer,
+  { queue }: GPUDevice,
+): readonly PlannedCommand[] {
+  const sizeOf = (table: Uint32Array) => alignedBytes(table.byteLength);
+  const tables = commands.flatMap(({ command }) => Object.values(command.tables ?? {}));
+  const bytes = tables.reduce((sum, table) => sum + sizeOf(table), 0);
+  if (bytes === 0) return commands;
+  const buffer = take(bytes, 'tables of kernels', bufferUsage.storage);
+  let offset = 0;
+  return commands.map(({ node, command }): PlannedCommand => {
+    if (!command.tables) return { node, command };
+    const bindings: Record<string, Binding> = { ...command.bindings };
+    for (const [name, table] of Object.entries(command.tables)) {
+      queue.writeBuffer(buffer, offset, table);
+      bindings[name] = { range: { buffer, offset, bytes: table.byteLength }, access: 'read', type: 'u32' };
+      offset += sizeOf(table);
+    }
+    return { node, command: { ...command, bindings } };
+  });
+}
+
 /** Compiles every command; pipelines that are not cached are made side by side. */
 export async function buildProgram(
-  commands: readonly PlannedCommand[],
+  planned: readonly PlannedCommand[],
   memory: DeviceMemory,
   cache: PipelineCache,
 ): Promise<Program> {
   const { device } = memory;
-  const assembled = commands.map(({ node, command }) => assemble(node.outputs[0].name, command));
-  const pipelines = await Promise.all(assembled.map((a, i) => cache.pipeline(commands[i].node.op.name, a)));
-  const { data, places } = layWords(commands);
   const buffers: GPUBuffer[] = [];
   const take = (bytes: number, purpose: string, usage: number) => {
     const buffer = memory.allocate(bytes, purpose, usage);
@@ -66,6 +90,10 @@ export async function buildProgram(
     return buffer;
   };
   try {
+    const commands = bindTables(planned, take, device);
+    const assembled = commands.map(({ node, command }) => assemble(node.outputs[0].name, command));
+    const pipelines = await Promise.all(assembled.map((a, i) => cache.pipeline(commands[i].node.op.name, a)));
+    const { data, places } = layWords(commands);
     const words = data.length > 0 ? take(data.length, 'kernel arguments', bufferUsage.uniform) : undefined;
     const errors = assembled.some(({ reports }) => reports)
       ? take(4 * errorWords, 'data errors', bufferUsage.storage)
@@ -86,24 +114,25 @@ export async function buildProgram(
     return {
       errors,
       buffers,
-      byteLength: data.length + (errors ? 4 * errorWords : 0),
-      encode(encoder, passOf) {
-        if (errors) encoder.clearBuffer(errors);
-        let pass = passOf ? undefined : encoder.beginComputePass();
-        steps.forEach(({ pipeline, bindings, workgroups }, i) => {
-          if (passOf) {
-            pass?.end();
-            pass = encoder.beginComputePass(passOf(i));
-          }
-          pass!.setPipeline(pipeline);
-          pass!.setBindGroup(0, bindings);
-          pass!.dispatchWorkgroups(...workgroups);
-        });
-        pass?.end();
-      },
+      byteLength: buffers.reduce((sum, { size }) => sum + size, 0),
+      encode: (encoder, passOf) => record(steps, encoder, passOf),
     };
   } catch (error) {
     for (const buffer of buffers) memory.free(buffer);
     throw error;
   }
+}
+
+function record(steps: readonly Step[], encoder: GPUCommandEncoder, passOf: PassOf | undefined): void {
+  let pass = passOf ? undefined : encoder.beginComputePass();
+  steps.forEach(({ pipeline, bindings, workgroups }, i) => {
+    if (passOf) {
+      pass?.end();
+      pass = encoder.beginComputePass(passOf(i));
+    }
+    pass!.setPipeline(pipeline);
+    pass!.setBindGroup(0, bindings);
+    pass!.dispatchWorkgroups(...workgroups);
+  });
+  pass?.end();
 }
