@@ -11,13 +11,16 @@ import { tensorBytes, WebgpuBuffer } from './buffer.ts';
 import { type DeviceOptions, type GpuTraits, type OpenDevice, openDevice } from './device.ts';
 import { orLoss } from './errors.ts';
 import { type DeviceParts, WebgpuExecutable } from './executable.ts';
-import { kernels } from './kernels.ts';
+import { fuseQuantize } from './fuse-quantize.ts';
+import { kernelOf, kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
 
 export interface WebgpuOptions extends DeviceOptions {
   /** Bytes that all buffers together may take; as much as the device has when absent. */
   maximumBytes?: number;
+  /** Chains of ops that one kernel can run are run by it (default true); the results are the same bits. */
+  fuse?: boolean;
 }
 
 /** A Backend that also shows its device and how much memory is in use. */
@@ -76,9 +79,10 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
     },
     async compile(graph: Graph, bindings: Bindings): Promise<Executable> {
       checkKernels(graph, 'webgpu', (op) => op in kernels);
-      checkSupport(graph, gpu);
+      const fused = options.fuse === false ? graph : fuseQuantize(graph, gpu);
+      checkSupport(fused, gpu);
       checkBindings(graph, bindings);
-      return orLoss('compile', gpu, () => WebgpuExecutable.compile(graph, bindings, parts));
+      return orLoss('compile', gpu, () => WebgpuExecutable.compile(fused, bindings, parts));
     },
     dispose() {
       device.destroy();
@@ -100,7 +104,7 @@ async function upload(tensor: AnyTensor, target: GPUBuffer, memory: DeviceMemory
 
 function checkSupport(graph: Graph, gpu: GpuTraits): void {
   for (const node of liveNodes(graph)) {
-    const problem = kernels[node.op.name].unsupported?.(node, gpu);
+    const problem = kernelOf(node)?.unsupported?.(node, gpu);
     if (problem)
       throw userError({
         code: 'missing-kernel',

@@ -17,7 +17,7 @@ import { alignedBytes, bindingAlignment } from './constants.ts';
 import type { OpenDevice } from './device.ts';
 import { runError } from './errors.ts';
 import type { MemoryRange } from './kernel.ts';
-import { kernels } from './kernels.ts';
+import { kernelOf } from './kernels.ts';
 import { type DeviceMemory, watchErrors } from './memory.ts';
 import type { PipelineCache } from './pipelines.ts';
 import { buildProgram, type PlannedCommand, type Program } from './program.ts';
@@ -54,7 +54,7 @@ export class WebgpuExecutable implements Executable {
     checkSizes(graph, gpu.bufferBytes);
     this.#placed = planMemory(graph, {
       bytesOf: (value) => storedBytes(value.type),
-      workspaceBytes: (node) => kernels[node.op.name]?.scratchBytes?.(node, gpu) ?? 0,
+      workspaceBytes: (node) => kernelOf(node)?.scratchBytes?.(node, gpu) ?? 0,
       alignment: bindingAlignment,
       segmentBytes: gpu.bufferBytes,
     });
@@ -221,7 +221,7 @@ export class WebgpuExecutable implements Executable {
   #encode(node: Node) {
     const workspace = this.#placed.workspaces.get(node);
     const gpu = this.#parts.gpu;
-    const kernel = kernels[node.op.name];
+    const kernel = kernelOf(node)!;
     const operand = (value: Value) => {
       const { buffer, offset } = this.#range(value);
       return operandAt(value.type, buffer, offset);

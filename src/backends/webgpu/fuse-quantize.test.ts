@@ -1,0 +1,139 @@
+// Chains of dequantize, transpose, Hadamard transform and quantize in one kernel give the bits of the ops one by one.
+
+import { afterAll, describe, expect, it } from 'vitest';
+import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
+import { parseFormat } from '../../formats/registry.ts';
+import type { Value } from '../../graph/graph.ts';
+import { mul } from '../../graph/ops/arithmetic.ts';
+import { hadamard } from '../../graph/ops/hadamard.ts';
+import { reshape, transpose } from '../../graph/ops/layout.ts';
+import { dequantize, quantize, quantizeWithBits } from '../../graph/ops/quantize.ts';
+import { trace } from '../../graph/trace.ts';
+import { f32, i32 } from '../../graph/value-type.ts';
+import { differences, gaussian, type OpCase, type Outputs, runOpCase } from '../op-case.ts';
+import { createReferenceBackend } from '../reference/reference-backend.ts';
+import { createWasmBackend } from '../wasm/backend.ts';
+import type { WebgpuBackend } from './backend.ts';
+import { fuseQuantize } from './fuse-quantize.ts';
+import { fusedQuantizeOp } from './fused-quantize-op.ts';
+
+const missing = missingGpu();
+const backend = missing ? undefined : await createTestBackend();
+const plain = missing ? undefined : await createTestBackend({ fuse: false });
+
+interface Chain {
+  readonly format: string;
+  /** Rows and columns of the source. */
+  readonly rows: number;
+  readonly cols: number;
+  /** Format of a packed source. */
+  readonly from?: string;
+  readonly transposed?: boolean;
+  readonly block?: number;
+  readonly signs?: 'first' | 'last';
+  readonly bound?: number;
+  readonly steps?: readonly number[];
+}
+
+/** Numbers of very different sizes from block to block, zeros and ties among them. */
+function values(rows: number, cols: number): Float32Array {
+  return gaussian(5, [rows, cols]).map((v, i) => {
+    const kind = Math.floor(i / 32) % 5;
+    if (kind === 1) return Math.round(v * 4) / 4;
+    if (kind === 2) return v * 2 ** (((i >> 5) % 30) - 15);
+    if (kind === 3) return i % 64 < 32 ? 0 : v;
+    return v;
+  });
+}
+
+function chainCase({ format, rows, cols, from, transposed, block, signs, bound, steps }: Chain): OpCase {
+  const random = block ? gaussian(3, [block]).map((v) => (v < 0 ? -1 : 1)) : new Float32Array();
+  return {
+    name: format,
+    tolerance: 'exact',
+    build(g) {
+      const x = g.input('x', f32([rows, cols]));
+      const source = from ? dequantize(quantize(x, parseFormat(from))) : x;
+      let v = transposed ? transpose(source, [1, 0]) : source;
+      const s = signs && block ? g.input('signs', f32([block])) : undefined;
+      if (block) v = hadamard(v, { blockSize: block, ...(signs === 'first' && { signs: s }) });
+      if (s && signs === 'last') v = reshape(mul(reshape(v, [-1, block!]), s), v.type.shape);
+      const key = { seed: 7, stream: 3, ...(steps && { step: g.input('step', i32([1])) }) };
+      if (bound === undefined) {
+        g.output('y', dequantize(quantize(v, parseFormat(format), key)));
+        return;
+      }
+      const { packed, bits } = quantizeWithBits(v, parseFormat(format), bound, key);
+      g.output('y', dequantize(packed));
+      g.output('bits', bits);
+    },
+    runs: (steps ?? [0]).map((step) => ({
+      x: values(rows, cols),
+      ...(signs && { signs: random }),
+      ...(steps && { step: Int32Array.of(step) }),
+    })),
+  };
+}
+
+const fusedNodes = (opCase: OpCase) =>
+  fuseQuantize(trace(opCase.build), (backend as WebgpuBackend).gpu).nodes.filter(
+    ({ op }) => (op as object) === fusedQuantizeOp,
+  ).length;
+
+const bitsOf = (results: readonly Outputs[]) =>
+  results.map((outputs) => [...outputs].map(([name, { data }]) => [name, new Uint32Array(data.buffer).join()]));
+
+const print = ({ format, rows, cols, ...rest }: Chain) => `${format} [${rows}, ${cols}] ${JSON.stringify(rest)}`;
+
+const chains: Chain[] = [
+  // along rows: a prime number of rows, several workgroups, blocks of every length
+  { format: 'mxfp4', rows: 7, cols: 96, block: 32 },
+  { format: 'mxfp4-tozero', rows: 131, cols: 96, block: 32, bound: 5.5 },
+  { format: 'mxfp4-fourthirds-sr', rows: 131, cols: 96, block: 32, signs: 'first', steps: [0, 5] },
+  { format: 'mxfp4-fourthirds-sr', rows: 13, cols: 64, block: 16, signs: 'last' },
+  { format: 'mxfp4-sr', rows: 3, cols: 128, block: 4, signs: 'first' },
+  { format: 'mxfp4', rows: 5, cols: 384, block: 128, signs: 'first' },
+  { format: 'mxfp4-even', rows: 2, cols: 4096, block: 4096, signs: 'first' },
+  { format: 'mxfp8-e4m3', rows: 11, cols: 64, block: 32, bound: 400 },
+  { format: 'mxfp8-e5m2-sr', rows: 11, cols: 64, block: 8, steps: [1] },
+  { format: 'mxint8', rows: 5, cols: 64, block: 32, bound: 1.5 },
+  { format: 'mxfp4', rows: 11, cols: 96, from: 'mxfp4', block: 32, signs: 'first' },
+  { format: 'mxfp4-fourthirds-sr', rows: 37, cols: 128, from: 'nvfp4', block: 128, signs: 'last' },
+  { format: 'fp8-e4m3-tile1x128', rows: 7, cols: 256, block: 128 },
+  { format: 'int4-g64', rows: 7, cols: 128, block: 32 },
+  // along columns: shapes within and across tiles, columns that are no multiple of 4
+  { format: 'mxfp4', rows: 128, cols: 32, transposed: true },
+  { format: 'mxfp4-tozero', rows: 256, cols: 72, transposed: true, block: 32, bound: 5.5 },
+  { format: 'mxfp4-fourthirds-sr', rows: 384, cols: 37, transposed: true, block: 32, signs: 'first', steps: [3] },
+  { format: 'mxfp4-fourthirds-sr', rows: 96, cols: 40, transposed: true, block: 32, signs: 'first' },
+  { format: 'mxfp4-fourthirds-sr', rows: 160, cols: 21, transposed: true, block: 16, signs: 'last' },
+  { format: 'mxfp4-fourthirds-sr', rows: 96, cols: 64, from: 'mxfp4-tozero', transposed: true, block: 32, signs: 'first' },
+  { format: 'mxfp4-fourthirds-sr', rows: 128, cols: 37, from: 'int8-token', transposed: true, block: 128, signs: 'first' },
+  { format: 'mxfp4-fourthirds-tozero', rows: 128, cols: 96, from: 'mxfp4-fourthirds', transposed: true, block: 128, signs: 'last' },
+  { format: 'mxfp8-e4m3', rows: 64, cols: 36, transposed: true, bound: 300 },
+  { format: 'fp8-e4m3-tile1x128', rows: 256, cols: 36, transposed: true, block: 64 },
+  // scales of the whole tensor
+  { format: 'nvfp4', rows: 37, cols: 96, block: 16, signs: 'first' },
+  { format: 'nvfp4-sr', rows: 37, cols: 96, block: 32, steps: [0, 9] },
+  { format: 'nvfp4-sr', rows: 192, cols: 36, transposed: true, block: 16, signs: 'first', steps: [2] },
+  { format: 'nvfp4', rows: 96, cols: 48, from: 'nvfp4', transposed: true, block: 16, signs: 'first', bound: 6 },
+  { format: 'nvfp4-sr', rows: 160, cols: 36, transposed: true },
+  { format: 'fp8-e4m3-tensor', rows: 37, cols: 96, block: 32 },
+  { format: 'fp8-e5m2-tensor', rows: 64, cols: 36, transposed: true, block: 64 },
+];
+
+describe.skipIf(!backend)(`fused chains on webgpu${missing ? ` (${missing})` : ''}`, () => {
+  const [gpu, unfused] = [backend as WebgpuBackend, plain as WebgpuBackend];
+  afterAll(() => {
+    for (const b of [gpu, unfused]) {
+      expect(b.usedBytes).toBe(0);
+      b.dispose();
+    }
+  });
+
+  it.each(chains.map((chain) => [print(chain), chain] as const))('%s', async (_, chain) => {
+    const opCase = chainCase(chain);
+    expect(fusedNodes(opCase)).toBe(1);
+    expect(bitsOf(await runOpCase(gpu, opCase))).toEqual(bitsOf(await runOpCase(unfused, opCase)));
+  });
+});
