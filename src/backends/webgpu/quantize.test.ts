@@ -85,6 +85,11 @@ const cases: [format: string, rows: number, cols: number][] = [
   ['mxint8', 5, 96],
   ['nvfp4', 5, 96],
   ['nvfp4-sr', 37, 96],
+  ['nvfp4-46', 37, 96],
+  ['nvfp4-46-mae', 37, 96],
+  ['nvfp4-46-absmax-sr', 37, 96],
+  ['nvfp4-46-sr', 5, 96],
+  ['nvfp4-mseden', 37, 96],
   ['int4-g32', 5, 96],
   ['int4-g32-asym', 5, 96],
   ['int4-g64-asym-f16s', 5, 128],
@@ -137,6 +142,7 @@ describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`,
     ['fp8-e4m3-tile1x128', 3, 160],
     ['int4-g32-signed', 3, 64],
     ['int5-channel-sr', 3, 32],
+    ['nvfp4-mseden', 37, 96],
   ])('%s, [%i, %i], with bits and steps', async (format, rows, cols) => {
     const opCase = marking(format, rows, cols);
     const expected = await runOpCase(createReferenceBackend(), opCase);
@@ -149,6 +155,14 @@ describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`,
     expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
   });
 
+  it.each([-60, 0, 60])('nvfp4-mseden decides as float64 does, values of 2^%i', async (power) => {
+    // Squares of the smallest and largest leave the range of f32 sums.
+    const x = gaussian(3, [64, 256], 2 ** power);
+    const opCase = { ...rounding('nvfp4-mseden', 64, 256), runs: [{ x }] };
+    const expected = await runOpCase(createReferenceBackend(), opCase);
+    expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
+  });
+
   it.each(['mxfp4', 'int8-token', 'q8_0', 'hif4', 'nvfp4'])('%s reports what is not finite', async (format) => {
     for (const bad of [Number.NaN, -Infinity]) {
       const opCase = rounding(format, 3, 64);
@@ -157,10 +171,10 @@ describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`,
     }
   });
 
-  it.each(['nf4-g64', 'mxfp4-mse', 'q4_k', 'nvfp4-46-mse'])('says that it cannot round to %s', async (format) => {
+  it.each(['nf4-g64', 'mxfp4-mse', 'q4_k', 'nvfp4-modelopt'])('says that it cannot round to %s', async (format) => {
     const graph = trace(rounding(format, 1, 256).build);
     await expect(gpu.compile(graph, { params: new Map() })).rejects.toThrow(
-      `the webgpu backend has no kernel for rounding to ${format.replace('-mse', '')}`,
+      `the webgpu backend has no kernel for rounding to ${format}`,
     );
   });
 });

@@ -18,7 +18,7 @@ import { valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
 import { encodeSource, fixedTensorScale, readsTile, statisticsFields } from '../wgsl/encode.ts';
 import type { Draws, Marks } from './quantize-options.ts';
-import { markUnit, readUnit, tileAccess, unitOf, writeUnit } from './quantize-unit.ts';
+import { markUnit, readUnit, storeShared, tileAccess, unitOf, writeUnit } from './quantize-unit.ts';
 
 const threads = 256;
 
@@ -30,26 +30,6 @@ export function groupThreads(spec: QuantSpec, rows: number, cols: number): numbe
   const stored = spec.zeroPoint === 'integer' ? 1 : scaleBytes(spec.scale.format);
   const whole = Number.isInteger(Math.log2(share)) && share >= 1 && ((threads / share) * stored) % 4 === 0;
   return whole ? share : undefined;
-}
-
-/**
- * Statements that write `value`, `bits` wide, of the first thread of every `share` threads as whole words of `array` from
- * word `first` on; `total`: how many values there are.
- */
-function store(array: string, value: string, bits: number, first: number, share: number, total: number): string {
-  const groups = threads / share;
-  if (bits === 32)
-    return `if (thread % ${share}u == 0u && item * ${groups}u + thread / ${share}u < ${total}u) {
-    ${array}[${first}u + item * ${groups}u + thread / ${share}u] = ${value};
-  }`;
-  const per = 32 / bits;
-  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${bits * k}u)`).join(' | ');
-  return `workgroupBarrier();
-  if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, ${value}, alive); }
-  workgroupBarrier();
-  if (thread < ${groups / per}u && (item * ${groups}u + thread * ${per}u) < ${total}u) {
-    ${array}[${first}u + item * ${groups / per}u + thread] = ${parts};
-  }`;
 }
 
 /** Combines `own` over the `share` threads of a group. */
@@ -112,10 +92,10 @@ var<workgroup> codes: array<u32, ${threads}>;
   if (alive) {
     ${writeUnit(spec, unit, n.y, 'i', '0u')}
   }
-  ${store(n.y, 'tile.code', 8 * bytes, layout.scales / 4, share, scales)}
-  ${zeroBits === 0 ? '' : store(n.y, 'tile.zeroCode', zeroBits, layout.zeroPoints / 4, share, scales)}
+  ${storeShared({ array: n.y, value: 'tile.code', bits: 8 * bytes, first: layout.scales / 4, share, total: scales, threads })}
+  ${zeroBits === 0 ? '' : storeShared({ array: n.y, value: 'tile.zeroCode', bits: zeroBits, first: layout.zeroPoints / 4, share, total: scales, threads })}
   ${marks ? markUnit(unit, 'tile.step * words.bound') : ''}
-  ${marks ? store(n.bits, 'marks', unit.values, 0, 1, units) : ''}`;
+  ${marks ? storeShared({ array: n.bits, value: 'marks', bits: unit.values, first: 0, share: 1, total: units, threads }) : ''}`;
   return {
     bindings: {
       x: read(x, 'vec4<u32>'),

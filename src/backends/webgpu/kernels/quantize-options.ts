@@ -1,5 +1,6 @@
 // What the quantizers are handed besides the matrix and its format.
 
+import type { QuantSpec } from '../../../formats/format.ts';
 import type { Binding, DenseOperand } from '../kernel.ts';
 
 /** Key and step of the random numbers; empty where nothing is drawn. */
@@ -9,6 +10,10 @@ export interface Draws {
   /** step, where it changes from run to run. */
   readonly bindings: Readonly<Record<string, Binding>>;
 }
+
+/** Whether elements, or the scales of MS-EDEN, are rounded stochastically. */
+export const isRandom = ({ rounding, scale }: QuantSpec): boolean =>
+  rounding === 'stochastic' || scale.rule === 'ms-eden';
 
 /** The bits of what is not clipped: 1 where |x| < fl(bound · step). */
 export interface Marks {

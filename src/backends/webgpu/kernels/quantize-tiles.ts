@@ -1,6 +1,5 @@
 // quantize for every granularity, width and element: scales first, then codes.
 //
-//   amax      largest magnitude of the tensor, for second-level and per-tensor scales: 256 partial maxima, then one
 //   fitTiles  a workgroup of 32 … 256 threads gathers the statistics of one tile (halving in workgroup memory, 4 … 12
 //             bytes a thread) and puts scale, minimum and zero point into scratch
 //   pack      a thread for each word of scales and zero points
@@ -16,7 +15,6 @@ import { elementBits } from '../../../formats/table.ts';
 import { nonFiniteError } from '../../data-error-codes.ts';
 import { forEachGroup, forEachItem, rowThreads } from '../entry.ts';
 import {
-  type Binding,
   type Command,
   type DenseOperand,
   type MemoryRange,
@@ -27,78 +25,17 @@ import {
 } from '../kernel.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { scaleIndex, unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource, fixedTensorScale, readsTile, tensorScaleDivisor } from '../wgsl/encode.ts';
-import { divisionSource } from '../wgsl/rounding.ts';
+import { encodeSource, fixedTensorScale, readsTile } from '../wgsl/encode.ts';
 import type { Draws } from './quantize-options.ts';
+import { scratchBinding, tensorWords, wholeAt } from './quantize-tensor.ts';
 
-const parts = 256;
-/** Scratch words: partial maxima, the whole one, then five words a tile. */
-const wholeAt = parts;
-const tilesAt = parts + 4;
+/** Scratch words: those of quantize-tensor.ts, then five words a tile. */
+const tilesAt = tensorWords;
 const tileWords = 5;
 
 export function tileScratchBytes(spec: QuantSpec, rows: number, cols: number): number {
   const { scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
   return 4 * (tilesAt + tileWords * scaleRows * scaleCols);
-}
-
-const scratchBinding = (range: MemoryRange): Binding => ({ range, access: 'write', type: 'u32' });
-
-/** Leaves the bits of the largest magnitude in scratch and the second-level scale, if the spec has one, in y. */
-export function encodeAmax(x: DenseOperand, y: PackedOperand, spec: QuantSpec, scratch: MemoryRange): Command[] {
-  const count = y.rows * y.cols;
-  const vectors = count % 4 === 0;
-  const groups = Math.min(parts, Math.ceil(count / 1024));
-  const reduce = `
-var<workgroup> most: array<u32, 256>;
-fn largestOf(thread: u32, own: u32) -> u32 {
-  most[thread] = own;
-  for (var half = 128u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (thread < half) { most[thread] = max(most[thread], most[thread + half]); }
-  }
-  workgroupBarrier();
-  return most[0];
-}
-`;
-  const partial = (n: Names) => `var own = 0u;
-  for (var i = item * 256u + thread; i < words.count; i += ${groups * 256}u) {
-    ${
-      vectors
-        ? `let four = ${n.x}[i] & vec4u(0x7fffffffu);
-    own = max(own, max(max(four.x, four.y), max(four.z, four.w)));`
-        : `own = max(own, ${n.x}[i] & 0x7fffffffu);`
-    }
-  }
-  own = largestOf(thread, own);
-  if (thread == 0u) { ${n.scratch}[item] = own; }`;
-  const scale = fixedTensorScale(spec) === undefined ? tensorScaleDivisor(spec) : undefined;
-  const whole = (n: Names) => `var own = 0u;
-  if (thread < ${groups}u) { own = ${n.scratch}[thread]; }
-  own = largestOf(thread, own);
-  if (thread == 0u) {
-    if (own >= 0x7f800000u) { report(${nonFiniteError}u, 0); own = 0u; }
-    ${n.scratch}[${wholeAt}u] = own;
-    ${
-      scale === undefined
-        ? ''
-        : `let g = divided(own, bitcast<u32>(words.divisor));
-    ${n.y}[${y.layout.tensorScale / 4}u] = select(g, bitcast<u32>(1.0), g == 0u);`
-    }
-  }`;
-  return [
-    {
-      bindings: { x: read(x, vectors ? 'vec4<u32>' : 'u32'), scratch: scratchBinding(scratch) },
-      words: { count: vectors ? count / 4 : count },
-      ...forEachGroup(groups, 256, partial, reduce),
-    },
-    {
-      bindings: { scratch: scratchBinding(scratch), ...(scale === undefined ? {} : { y: write(y) }) },
-      words: { divisor: { f32: scale ?? 1 } },
-      reports: true,
-      ...forEachGroup(1, 256, whole, reduce + divisionSource),
-    },
-  ];
 }
 
 /** A word of `bytes`-wide codes, word `index` of an array of `total`, from field `field` of the tiles in scratch. */

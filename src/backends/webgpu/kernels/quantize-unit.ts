@@ -64,3 +64,39 @@ var<private> tileFirst: u32;
 fn tileSize() -> u32 { return ${size}u; }
 fn tileValue(at: u32) -> u32 { return ${x}[(tileFirst + at) >> 2u][at & 3u]; }
 `;
+
+/** Where and what storeShared writes. */
+export interface SharedStore {
+  readonly array: string;
+  readonly value: string;
+  /** Width of a value: 4, 8, 16 or 32. */
+  readonly bits: number;
+  /** First word of the array. */
+  readonly first: number;
+  /** Every so many threads have one value, which the first of them writes. */
+  readonly share: number;
+  /** Values of all workgroups. */
+  readonly total: number;
+  /** Threads of a workgroup. */
+  readonly threads: number;
+}
+
+/**
+ * Statements that write one value of every `share` threads as whole words, neighbours in one word. The kernel declares
+ * `var<workgroup> codes: array<u32, threads>` and `alive`, false for threads beyond the data.
+ */
+export function storeShared({ array, value, bits, first, share, total, threads }: SharedStore): string {
+  const groups = threads / share;
+  if (bits === 32)
+    return `if (thread % ${share}u == 0u && item * ${groups}u + thread / ${share}u < ${total}u) {
+    ${array}[${first}u + item * ${groups}u + thread / ${share}u] = ${value};
+  }`;
+  const per = 32 / bits;
+  const parts = Array.from({ length: per }, (_, k) => `(codes[thread * ${per}u + ${k}u] << ${bits * k}u)`).join(' | ');
+  return `workgroupBarrier();
+  if (thread % ${share}u == 0u) { codes[thread / ${share}u] = select(0u, ${value}, alive); }
+  workgroupBarrier();
+  if (thread < ${groups / per}u && (item * ${groups}u + thread * ${per}u) < ${total}u) {
+    ${array}[${first}u + item * ${groups / per}u + thread] = ${parts};
+  }`;
+}

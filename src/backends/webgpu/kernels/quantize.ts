@@ -26,18 +26,20 @@ import {
   read,
   rowsAndColumns,
 } from '../kernel.ts';
-import { fixedTensorScale, hasEncoder } from '../wgsl/encode.ts';
+import { fixedTensorScale, hasEncoder, tensorScaleDivisor } from '../wgsl/encode.ts';
 import { encodeBlocks } from './quantize-blocks.ts';
+import { chosenKind, encodeChosen } from './quantize-chosen.ts';
 import { encodeFixed } from './quantize-fixed.ts';
 import { encodeGroups, groupThreads } from './quantize-groups.ts';
 import { markBits } from './quantize-marks.ts';
-import type { Draws, Marks } from './quantize-options.ts';
+import { type Draws, isRandom, type Marks } from './quantize-options.ts';
 import { encodeRows, fitsRows } from './quantize-rows.ts';
-import { encodeAmax, encodeTiles, tileScratchBytes } from './quantize-tiles.ts';
+import { encodeAmax, quotientLevel } from './quantize-tensor.ts';
+import { encodeTiles, tileScratchBytes } from './quantize-tiles.ts';
 
 function hasKernel(format: Format): boolean {
   if (format.kind === 'ggml') return format.type === 'q4_0' || format.type === 'q8_0';
-  return format.kind !== 'quant' || hasEncoder(format);
+  return format.kind !== 'quant' || hasEncoder(format) || chosenKind(format) !== undefined;
 }
 
 const quantize: OpKernel = {
@@ -66,8 +68,6 @@ const quantize: OpKernel = {
   },
 };
 
-const isRandom = (spec: QuantSpec) => spec.rounding === 'stochastic';
-
 function encodeSpec(
   { node, gpu }: EncodeContext,
   x: DenseOperand,
@@ -80,10 +80,13 @@ function encodeSpec(
   const { fixed } = node.attributes as unknown as QuantizeAttributes;
   const afterwards = marks ? [markBits(x, y, spec, marks)] : [];
   if (fixed) return [encodeFixed(x, y, spec, fixed, draws), ...afterwards];
+  if (spec.granularity.kind === 'group' && chosenKind(spec))
+    return [...encodeChosen(x, y, spec, spec.granularity.size, scratch, draws), ...afterwards];
   if (fitsRows(spec, y.rows, y.cols)) return [encodeRows(x, y, spec, draws), ...afterwards];
   const share = groupThreads(spec, y.rows, y.cols);
   const wholeTensor = share === undefined && spec.granularity.kind === 'tensor';
-  const amax = fixedTensorScale(spec) === undefined || wholeTensor ? encodeAmax(x, y, spec, scratch) : [];
+  const level = fixedTensorScale(spec) === undefined ? quotientLevel(tensorScaleDivisor(spec)) : undefined;
+  const amax = level || wholeTensor ? encodeAmax(x, y, level, scratch) : [];
   if (share !== undefined) return [...amax, encodeGroups(x, y, spec, share, draws, marks, gpu)];
   return [...amax, ...encodeTiles(x, y, spec, scratch, draws), ...afterwards];
 }

@@ -17,7 +17,6 @@ import {
   minifloats,
 } from '../../../formats/table.ts';
 import { floatText, minifloatSource } from './bits.ts';
-import { randomSource } from './random.ts';
 
 /** `reaches(a, step, value) -> bool`: step × value ≤ a, without rounding the product; values have eight bits. */
 const reachesSource = `
@@ -124,12 +123,12 @@ ${open}
 `;
 }
 
-/** Declares codeOf and codesOf of a spec; `step` as in encodeSource. */
-export function elementsSource(spec: QuantSpec, step: string | undefined): string {
+/** Declares codeOf and codesOf of a spec; stochastic rounding needs randomSource. */
+export function elementsSource(spec: QuantSpec): string {
   const stochastic = spec.rounding === 'stochastic';
   const one = stochastic ? 'uniformOf(element)' : '0.0';
   const four = stochastic ? 'vec4f(uniformsOf(element), uniformsOf(element + 2u))' : 'vec4f()';
-  return `${stochastic ? randomSource(step) + reachesSource : ''}${codeSource(spec)}
+  return `${stochastic ? reachesSource : ''}${codeSource(spec)}
 fn codeOf(x: u32, tile: Tile, element: u32) -> u32 { return roundedTo(x, tile, ${one}); }
 fn codesOf(four: vec4u, tile: Tile, element: u32) -> vec4u {
   let u = ${four};

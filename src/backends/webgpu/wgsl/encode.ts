@@ -29,6 +29,8 @@ import { readsTile } from './encode-deviation.ts';
 import { elementsSource } from './encode-elements.ts';
 import { scalesSource, statisticsFields } from './encode-scales.ts';
 
+import { randomSource } from './random.ts';
+
 export { readsTile, statisticsFields };
 
 const directE8m0 = new Set(['floor', 'ceil', 'even', 'even1', 'rceil', 'te', 'four-thirds', 'quest', 'quest-nearest']);
@@ -58,5 +60,7 @@ export const tensorScaleDivisor = (spec: QuantSpec): number => elementCodec(spec
  * words.seed and words.stream.
  *
  * @param step name of an array<i32> whose first number is the step of the random numbers; absent: step 0
+ * @param draws whether to declare uniformOf and uniformsOf (random.ts); stochastic rounding needs them
  */
-export const encodeSource = (spec: QuantSpec, step?: string): string => scalesSource(spec) + elementsSource(spec, step);
+export const encodeSource = (spec: QuantSpec, step?: string, draws = spec.rounding === 'stochastic'): string =>
+  scalesSource(spec) + (draws ? randomSource(step) : '') + elementsSource(spec);
