@@ -34,12 +34,13 @@ import {
 import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import { valueSource } from '../wgsl/bits.ts';
 import { decodeSource, unfusedSource } from '../wgsl/decode.ts';
-import { encodeSource, fixedTensorScale, hasEncoder, tensorScaleDivisor } from '../wgsl/encode.ts';
+import { encodeSource, fixedTensorScale, hasEncoder, readsTile, tensorScaleDivisor } from '../wgsl/encode.ts';
 import { fp4Source, hasFp4Search } from '../wgsl/encode-fp4.ts';
 import { divisionSource } from '../wgsl/rounding.ts';
 import { eachVector, heldValues, heldVectors } from '../wgsl/turn.ts';
 import {
   type FusedTile,
+  keepStatements,
   longestBlock,
   signsType,
   sourceType,
@@ -47,6 +48,7 @@ import {
   tileCount,
   tileSource,
   tileStatements,
+  tileValueSource,
 } from './fused-tile.ts';
 
 /** Threads of a workgroup; 256 would need 34 KB of workgroup memory. */
@@ -84,7 +86,7 @@ function shapeOf(
   const group = tensor ? 0 : tileCols;
   const bits = elementBits(spec.element);
   const plain = spec.zeroPoint === 'none' && spec.range !== 'signed-max' && hasEncoder(spec);
-  const known = spec.scale.format === 'e8m0' || spec.scale.rule === 'absmax' || spec.scale.rule === 'quest';
+  const known = spec.scale.format === 'e8m0' || spec.scale.rule === 'absmax' || readsTile(spec);
   const fits =
     tensor || (tileRows === 1 && group >= 16 && group <= longest && Number.isInteger(Math.log2(group)) && cols % group === 0);
   const turns = blockSize === 1 ? signs === 'none' : blockSize >= 4 && blockSize <= longest;
@@ -225,7 +227,7 @@ const eachScale = ({ perChunk }: Shape, text: (s: number) => string) =>
 
 /** Statements that declare tile0 …, from the statistics of the values or of the tensor. */
 function fit(shape: Shape, n: Names, g: string): string {
-  const { group, share } = shape;
+  const { spec, group, share } = shape;
   const gathered = `${eachScale(shape, (s) => `var own${s} = noStatistics();`)}
   ${eachVector((v, j) =>
     [0, 1, 2, 3]
@@ -255,7 +257,10 @@ function fit(shape: Shape, n: Names, g: string): string {
   const known = `var own0 = noStatistics();
   own0.amax = ${n.largest}[0];`;
   return `${group === 0 ? known : gathered}
-  ${eachScale(shape, (s) => `let tile${s} = fitTile(own${s}, ${g});`)}`;
+  ${eachScale(shape, (s) => {
+    const place = `groupFirst = vec2u(thread - thread % ${share}u, ${s * group}u);`;
+    return `${readsTile(spec) ? place : ''} let tile${s} = fitTile(own${s}, ${g});`;
+  })}`;
 }
 
 /** Statements that store the scales: whole words, or one after another in scratch. */
@@ -321,13 +326,14 @@ function fused(parts: Parts): Command {
   const random = spec.rounding === 'stochastic';
   const stepAt = signs === 'none' ? 1 : 2;
   const marked = outputs.length > 1 && bound !== undefined;
-  const sums = spec.scale.rule.startsWith('quest');
+  const again = readsTile(spec);
   const prelude = (n: Names) => `${readSource(parts, n)}${encodeSource(spec, n.step)}${hasFp4Search(spec) ? fp4Source(spec) : ''}
+${again ? tileValueSource(tile, group) : ''}
 ${share > 1 ? `var<workgroup> parts: array<Statistics, ${tile.threads}>;` : ''}
 var<workgroup> scaleCodes: array<u32, ${tile.threads * shape.perChunk}>;
 `;
   const body = (n: Names) => `${tileStatements(tile, n)}
-  ${sums ? eachVector((v) => `${v} = unfused(${v});`) : ''}
+  ${again ? `${eachVector((v) => `${v} = unfused(${v});`)}\n  ${keepStatements(tile)}` : ''}
   ${fit(shape, n, g === undefined ? `bitcast<f32>(${n.scales}[${tensorScaleAt}u])` : 'words.g')}
   ${g === undefined ? '' : `if (item == 0u && thread == 0u) { ${n.scales}[${tensorScaleAt}u] = bitcast<u32>(words.g); }`}
   ${storeScales(shape, n)}

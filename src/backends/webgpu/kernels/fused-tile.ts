@@ -102,6 +102,24 @@ export function tileStatements(tile: FusedTile, n: Names): string {
   ${signs === 'last' ? after : ''}`;
 }
 
+/** Declares tileSize and tileValue (wgsl/encode.ts) of groups of `group` values, once keepStatements has run. */
+export const tileValueSource = (tile: FusedTile, group: number): string => `
+var<private> groupFirst: vec2u;
+fn tileSize() -> u32 { return ${group}u; }
+fn tileValue(at: u32) -> u32 {
+  let owner = groupFirst.x + at / ${heldValues}u;
+  return bitcast<u32>(tile[${slotOf(tile)('owner')} + groupFirst.y + at % ${heldValues}u]);
+}
+`;
+
+/** Statements that put v0 … v7 back into workgroup memory, for tileValue; groupFirst is the first value's thread and place. */
+export const keepStatements = (tile: FusedTile): string => `${tile.blockSize > heldValues ? 'workgroupBarrier();' : ''}
+  {
+    let own = ${slotOf(tile)('thread')};
+    ${eachVector((v, j) => [0, 1, 2, 3].map((k) => `tile[own + ${4 * j + k}u] = ${v}.${'xyzw'[k]};`).join(' '))}
+  }
+  workgroupBarrier();`;
+
 /** Each thread takes its chunk. */
 const take = (tile: FusedTile) => `workgroupBarrier();
   let mine = ${slotOf(tile)('thread')};
