@@ -14,18 +14,17 @@ import { sameShape } from '../../tensor/shape.ts';
 import type { GpuTraits } from './device.ts';
 import { type FusedQuantizeAttributes, fusedQuantizeOp } from './fused-quantize-op.ts';
 import { rowsAndColumns } from './kernel.ts';
-import { canFuse, fusedThreads, fusedWorkgroupBytes } from './kernels/fused-quantize.ts';
+import { canFuse, fusedThreads } from './kernels/fused-quantize.ts';
 
 /** A chain from some source on; longer ones have more nodes. */
-interface Chain extends Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs'> {
+interface Chain extends Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs' | 'threads'> {
   readonly source: Value;
   readonly signsFrom?: Value;
   readonly nodes: readonly Node[];
 }
 
 /** The graph with every chain that a kernel on this device runs as one node; the graph itself where there is none. */
-export function fuseQuantize(graph: Graph, gpu: GpuTraits): Graph {
-  if (gpu.workgroupBytes < fusedWorkgroupBytes || gpu.workgroupThreads < fusedThreads) return graph;
+export function fuseQuantize(graph: Graph, gpu: GpuTraits, threads = fusedThreads(gpu)): Graph {
   const nodes = liveNodes(graph);
   const place = new Map(nodes.map((node, i) => [node, i]));
   const producerOf = soleProducers(graph, nodes);
@@ -35,7 +34,7 @@ export function fuseQuantize(graph: Graph, gpu: GpuTraits): Graph {
     const { format, fixed } = node.attributes as unknown as QuantizeAttributes;
     if (node.op.name !== 'quantize' || fixed || format.kind !== 'quant') continue;
     const [rows, cols] = rowsAndColumns(node.outputs[0].type.shape);
-    const chain = chainsOf(node.inputs[0], producerOf).findLast(
+    const chain = chainsOf(node.inputs[0], threads, producerOf).findLast(
       (c) => canFuse(format, rows, cols, c) && !updatesBetween(nodes, Math.min(...c.nodes.map((n) => place.get(n)!)), at),
     );
     if (!chain) continue;
@@ -46,8 +45,8 @@ export function fuseQuantize(graph: Graph, gpu: GpuTraits): Graph {
   return { ...graph, nodes: nodes.filter((node) => !gone.has(node)).map((node) => fused.get(node) ?? node) };
 }
 
-function fusedNode(node: Node, { source, signsFrom, transposed, blockSize, signs }: Chain): Node {
-  const attributes = { ...node.attributes, transposed, blockSize, signs };
+function fusedNode(node: Node, { source, signsFrom, transposed, blockSize, signs, threads }: Chain): Node {
+  const attributes = { ...node.attributes, transposed, blockSize, signs, threads };
   const inputs = [source, ...(signsFrom ? [signsFrom] : []), ...node.inputs.slice(1)];
   return { ...node, op: fusedQuantizeOp, inputs, attributes } as unknown as Node;
 }
@@ -66,9 +65,13 @@ function soleProducers(graph: Graph, nodes: readonly Node[]): (value: Value, op:
 }
 
 /** Chains that lead to a value, each longer than the one before. */
-function chainsOf(value: Value, producerOf: (value: Value, op: string) => Node | undefined): Chain[] {
+function chainsOf(
+  value: Value,
+  threads: number,
+  producerOf: (value: Value, op: string) => Node | undefined,
+): Chain[] {
   const chains: Chain[] = [];
-  let last: Chain = { source: value, transposed: false, blockSize: 1, signs: 'none', nodes: [] };
+  let last: Chain = { source: value, transposed: false, blockSize: 1, signs: 'none', threads, nodes: [] };
   const add = (more: Partial<Chain> & Pick<Chain, 'source'>, ...nodes: readonly Node[]) => {
     last = { ...last, ...more, nodes: [...last.nodes, ...nodes] };
     chains.push(last);

@@ -16,6 +16,8 @@ export interface FusedQuantizeAttributes extends QuantizeAttributes {
   readonly blockSize: number;
   /** Where the signs act: on the input of the transform, on its result. */
   readonly signs: 'none' | 'first' | 'last';
+  /** Threads of a workgroup: 64, 128 or 256. */
+  readonly threads: number;
 }
 
 /** Inputs source (f32 or packed), signs where there are any, step where there is one; outputs as of quantize. */

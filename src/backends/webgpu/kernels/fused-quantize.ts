@@ -5,7 +5,7 @@
 //   largest  for a scale of the whole tensor, before: the same up to the statistics, one maximum a workgroup, then one of all
 //   pack     where scales of one byte or two from several workgroups share a word: fused leaves them in scratch
 //
-// Thread map: 128 threads, each of which holds 32 values along K in registers (fused-tile.ts): a block of 32, its bits and
+// Thread map: 128 threads (64 where workgroup memory is small), each of which holds 32 values along K in registers (fused-tile.ts): a block of 32, its bits and
 // one 16-byte store of four-bit codes. Longer blocks and groups belong to threads next to each other. Workgroup memory: 17
 // KB for the values, up to 2 KB for scales and statistics. No features.
 
@@ -16,6 +16,7 @@ import { scaleBytes } from '../../../formats/scale-format.ts';
 import { elementBits } from '../../../formats/table.ts';
 import type { Node } from '../../../graph/graph.ts';
 import { nonFiniteError } from '../../data-error-codes.ts';
+import type { GpuTraits } from '../device.ts';
 import { forEachGroup, forEachItem } from '../entry.ts';
 import type { FusedQuantizeAttributes } from '../fused-quantize-op.ts';
 import {
@@ -51,10 +52,9 @@ import {
   tileValueSource,
 } from './fused-tile.ts';
 
-/** Threads of a workgroup; 256 would need 34 KB of workgroup memory. */
-export const fusedThreads = 128;
-/** Workgroup memory: the values, then statistics and scales of up to 16 bytes a thread. */
-export const fusedWorkgroupBytes = tileBytes(fusedThreads) + 16 * fusedThreads;
+/** Threads of a workgroup: as many as its memory holds the values, statistics and scales of, at most 128. */
+export const fusedThreads = ({ workgroupBytes }: GpuTraits): number =>
+  tileBytes(128) + 16 * 128 <= workgroupBytes ? 128 : 64;
 
 /** What the texts of a node follow from. */
 interface Shape {
@@ -77,9 +77,8 @@ function shapeOf(
   spec: QuantSpec,
   rows: number,
   cols: number,
-  { transposed, blockSize, signs }: Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs'>,
+  { transposed, blockSize, signs, threads }: Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs' | 'threads'>,
 ): Shape | undefined {
-  const threads = fusedThreads;
   const longest = longestBlock(transposed, threads);
   const { tileRows, tileCols } = scaleLayout(spec.granularity, rows, cols);
   const tensor = spec.granularity.kind === 'tensor';

@@ -191,9 +191,10 @@ function alongColumns(tile: FusedTile, n: Names): string {
   }
   ${take(tile)}`;
   // strips of 32 columns: eight threads for the 128 bytes of a row
+  const across = Math.min(8, columns / 4);
   const part = (k: number) => `let i${k} = thread + ${threads * k}u;
-  let r${k} = i${k} / 8u % ${tileRows}u;
-  let c${k} = i${k} % 8u * 4u + i${k} / ${8 * tileRows}u * 32u;
+  let r${k} = i${k} / ${across}u % ${tileRows}u;
+  let c${k} = i${k} % ${across}u * 4u + i${k} / ${across * tileRows}u * 32u;
   let a${k} = ${n.x}[${row(`r${k}`)} * ${rows / 4}u + ${within(`(column0 + c${k}) / 4u`, rows / 4, allColumns)}]${sign(`r${k}`)};`;
   return `${eachVector((_, k) => part(k))}
   ${eachVector((_, k) => `{ let at = ${to(`r${k}`, `c${k}`)}; ${put(`a${k}`, 'at')} }`)}
