@@ -119,6 +119,10 @@ const cases: [format: string, rows: number, cols: number][] = [
   ['fp8-e5m2-channel', 9, 33],
   ['fp8-e4m3-tile2x3', 7, 10],
   ['fp8-e4m3-tile1x128', 3, 200],
+  ['fp8-e4m3-tile128x128', 37, 96],
+  ['fp8-e4m3-tile128x128', 130, 160],
+  ['int8-channel-asym', 1, 12],
+  ['int8-channel-f16s', 1, 12],
   ['int8-tensor', 7, 10],
 ];
 

@@ -73,7 +73,13 @@ export function codeWord({ rows, cols }: PackedOperand, spec: QuantSpec, n: Name
   ${n.y}[i] = word;`;
 }
 
-/** Commands for x [rows, cols] → y; after encodeAmax where the spec needs it. */
+/** Whether the scale is that of the largest magnitude of the whole matrix: encodeAmax must come first. */
+export function isOneTile(spec: QuantSpec, rows: number, cols: number): boolean {
+  const { scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
+  return scaleRows * scaleCols === 1 && spec.zeroPoint === 'none' && spec.range !== 'signed-max' && !readsTile(spec);
+}
+
+/** Commands for x [rows, cols] → y; after encodeAmax where isOneTile or a second level needs it. */
 export function encodeTiles(
   x: DenseOperand,
   y: PackedOperand,
@@ -85,7 +91,7 @@ export function encodeTiles(
   const { tileRows, tileCols, scaleRows, scaleCols } = scaleLayout(spec.granularity, rows, cols);
   const tiles = scaleRows * scaleCols;
   const [height, width] = [Math.min(tileRows, rows), Math.min(tileCols, cols)];
-  const fromAmax = tiles === 1 && spec.zeroPoint === 'none' && spec.range !== 'signed-max' && !readsTile(spec);
+  const fromAmax = isOneTile(spec, rows, cols);
   const threads = rowThreads(fromAmax ? 1 : height * width);
   const fixed = fixedTensorScale(spec);
   const words = { ...draws.words, g: { f32: fixed ?? 1 } };

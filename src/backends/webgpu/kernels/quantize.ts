@@ -35,7 +35,7 @@ import { markBits } from './quantize-marks.ts';
 import { type Draws, isRandom, type Marks } from './quantize-options.ts';
 import { encodeRows, fitsRows } from './quantize-rows.ts';
 import { encodeAmax, quotientLevel } from './quantize-tensor.ts';
-import { encodeTiles, tileScratchBytes } from './quantize-tiles.ts';
+import { encodeTiles, isOneTile, tileScratchBytes } from './quantize-tiles.ts';
 
 function hasKernel(format: Format): boolean {
   if (format.kind === 'ggml') return format.type === 'q4_0' || format.type === 'q8_0';
@@ -84,9 +84,9 @@ function encodeSpec(
     return [...encodeChosen(x, y, spec, spec.granularity.size, scratch, draws), ...afterwards];
   if (fitsRows(spec, y.rows, y.cols)) return [encodeRows(x, y, spec, draws), ...afterwards];
   const share = groupThreads(spec, y.rows, y.cols);
-  const wholeTensor = share === undefined && spec.granularity.kind === 'tensor';
+  const one = share === undefined && isOneTile(spec, y.rows, y.cols);
   const level = fixedTensorScale(spec) === undefined ? quotientLevel(tensorScaleDivisor(spec)) : undefined;
-  const amax = level || wholeTensor ? encodeAmax(x, y, level, scratch) : [];
+  const amax = level || one ? encodeAmax(x, y, level, scratch) : [];
   if (share !== undefined) return [...amax, encodeGroups(x, y, spec, share, draws, marks, gpu)];
   return [...amax, ...encodeTiles(x, y, spec, scratch, draws), ...afterwards];
 }
