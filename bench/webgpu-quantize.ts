@@ -124,7 +124,10 @@ function turnedRow(x: Float32Array, { columns, block = 1, signs }: Case, r: numb
   const K = columns ? rows : cols;
   const f = Math.fround;
   const s = signs ? signsOf(block) : undefined;
-  const y = Float32Array.from({ length: K }, (_, k) => (columns ? x[k * cols + r] : x[r * cols + k]) * (s ? s[k % block] : 1));
+  const y = Float32Array.from(
+    { length: K },
+    (_, k) => (columns ? x[k * cols + r] : x[r * cols + k]) * (s ? s[k % block] : 1),
+  );
   for (let half = 1; half < block; half *= 2)
     for (let k = 0; k < K; k++) {
       if ((k & half) !== 0) continue;
@@ -187,7 +190,14 @@ for (const c of cases) {
     const rate = bytes / found.ms / 1e6;
     const same = found.bytes.every((result, i) => equal(result, plain.bytes[i]));
     const reference = agrees(x, c, format, found.bytes[0]);
-    const verdict = values.backend === 'null' ? 'not run' : !same || reference === false ? 'WRONG' : reference ? 'equal, reference too' : 'equal';
+    const verdict =
+      values.backend === 'null'
+        ? 'not run'
+        : !same || reference === false
+          ? 'WRONG'
+          : reference
+            ? 'equal, reference too'
+            : 'equal';
     if (verdict === 'WRONG') wrong++;
     console.log(
       `${name.padEnd(48)} ${found.ms.toFixed(3)} ms  ${rate.toFixed(0)} GB/s  ${(rate / copyRate).toFixed(2)} of copy  op by op ${plain.ms.toFixed(3)} ms (${(plain.ms / found.ms).toFixed(1)} ×)  ${verdict}`,

@@ -14,7 +14,7 @@ import { sameShape } from '../../tensor/shape.ts';
 import type { GpuTraits } from './device.ts';
 import { type FusedQuantizeAttributes, fusedQuantizeOp } from './fused-quantize-op.ts';
 import { rowsAndColumns } from './kernel.ts';
-import { canFuse, fusedThreads } from './kernels/fused-quantize.ts';
+import { canFuse, fusedThreads } from './kernels/fused-shape.ts';
 
 /** A chain from some source on; longer ones have more nodes. */
 interface Chain extends Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs' | 'threads'> {
@@ -35,7 +35,8 @@ export function fuseQuantize(graph: Graph, gpu: GpuTraits, threads = fusedThread
     if (node.op.name !== 'quantize' || fixed || format.kind !== 'quant') continue;
     const [rows, cols] = rowsAndColumns(node.outputs[0].type.shape);
     const chain = chainsOf(node.inputs[0], threads, producerOf).findLast(
-      (c) => canFuse(format, rows, cols, c) && !updatesBetween(nodes, Math.min(...c.nodes.map((n) => place.get(n)!)), at),
+      (c) =>
+        canFuse(format, rows, cols, c) && !updatesBetween(nodes, Math.min(...c.nodes.map((n) => place.get(n)!)), at),
     );
     if (!chain) continue;
     for (const member of chain.nodes) gone.add(member);
@@ -65,11 +66,7 @@ function soleProducers(graph: Graph, nodes: readonly Node[]): (value: Value, op:
 }
 
 /** Chains that lead to a value, each longer than the one before. */
-function chainsOf(
-  value: Value,
-  threads: number,
-  producerOf: (value: Value, op: string) => Node | undefined,
-): Chain[] {
+function chainsOf(value: Value, threads: number, producerOf: (value: Value, op: string) => Node | undefined): Chain[] {
   const chains: Chain[] = [];
   let last: Chain = { source: value, transposed: false, blockSize: 1, signs: 'none', threads, nodes: [] };
   const add = (more: Partial<Chain> & Pick<Chain, 'source'>, ...nodes: readonly Node[]) => {

@@ -6,8 +6,8 @@
 import type { OpDefinition } from '../../graph/graph.ts';
 import { hadamardOp } from '../../graph/ops/hadamard.ts';
 import { type QuantizeAttributes, quantizeOp } from '../../graph/ops/quantize.ts';
-import { elementCount } from '../../tensor/shape.ts';
 import { f32 } from '../../graph/value-type.ts';
+import { elementCount } from '../../tensor/shape.ts';
 
 export interface FusedQuantizeAttributes extends QuantizeAttributes {
   /** The rows of the result are the columns of the source [K, M]. */

@@ -16,9 +16,9 @@ import { eachVector, heldValues, heldVectors, turnSource, turnStatements } from 
 
 const pitch = heldValues + 1;
 /** Chunks of a column in a workgroup. */
-const blocks = 4;
-const tileRows = blocks * heldValues;
-const skew = heldValues / blocks;
+export const columnChunks = 4;
+const tileRows = columnChunks * heldValues;
+const skew = heldValues / columnChunks;
 
 export interface FusedTile {
   readonly source: Operand;
@@ -32,13 +32,13 @@ export interface FusedTile {
 }
 
 /** Bytes of workgroup memory for the values. */
-export const tileBytes = (threads: number): number => 4 * (threads * pitch + blocks * skew);
+export const tileBytes = (threads: number): number => 4 * (threads * pitch + columnChunks * skew);
 
 /** The longest block of a transform, and the longest group, that a workgroup holds. */
 export const longestBlock = (transposed: boolean, threads: number): number =>
   transposed ? tileRows : threads * heldValues;
 
-const tileColumns = ({ threads }: Pick<FusedTile, 'threads'>) => threads / blocks;
+const tileColumns = ({ threads }: Pick<FusedTile, 'threads'>) => threads / columnChunks;
 
 /** Workgroups. */
 export function tileCount(tile: Omit<FusedTile, 'source'>): number {
@@ -51,7 +51,7 @@ export function tileCount(tile: Omit<FusedTile, 'source'>): number {
 function slotOf(tile: FusedTile): (thread: string) => string {
   if (!tile.transposed) return (thread) => `${thread} * ${pitch}u`;
   const strip = tileColumns(tile) * pitch + skew;
-  return (thread) => `(${thread} % ${blocks}u) * ${strip}u + ${thread} / ${blocks}u * ${pitch}u`;
+  return (thread) => `(${thread} % ${columnChunks}u) * ${strip}u + ${thread} / ${columnChunks}u * ${pitch}u`;
 }
 
 /** How the source is bound. */
@@ -89,8 +89,8 @@ export function tileStatements(tile: FusedTile, n: Names): string {
   );
   const total = (rows * cols) / heldValues;
   const place = transposed
-    ? `let chunk = (column0 + thread / ${blocks}u) * ${cols / heldValues}u + row0 / ${heldValues}u + thread % ${blocks}u;
-  let alive = column0 + thread / ${blocks}u < ${rows}u && row0 + thread % ${blocks}u * ${heldValues}u < ${cols}u;`
+    ? `let chunk = (column0 + thread / ${columnChunks}u) * ${cols / heldValues}u + row0 / ${heldValues}u + thread % ${columnChunks}u;
+  let alive = column0 + thread / ${columnChunks}u < ${rows}u && row0 + thread % ${columnChunks}u * ${heldValues}u < ${cols}u;`
     : `let chunk = item * ${tile.threads}u + thread;
   let alive = chunk < ${total}u;`;
   const corner = `let row0 = item / ${Math.ceil(rows / tileColumns(tile))}u * ${tileRows}u;
@@ -148,9 +148,7 @@ function alongRows(tile: FusedTile, n: Names): string {
   ${eachVector((_, j) => `var a${j} = ${n.x}[${within(at(j), vectors, total % threads === 0)}];`)}
   ${eachVector((_, j) => turned(`a${j}`, `thread + ${threads * j}u`))}
   ${eachVector((_, j) =>
-    [0, 1, 2, 3]
-      .map((k) => `tile[to + ${(threads / heldVectors) * pitch * j + k}u] = a${j}.${'xyzw'[k]};`)
-      .join(' '),
+    [0, 1, 2, 3].map((k) => `tile[to + ${(threads / heldVectors) * pitch * j + k}u] = a${j}.${'xyzw'[k]};`).join(' '),
   )}
   ${take(tile)}`;
 }
@@ -162,8 +160,7 @@ function alongColumns(tile: FusedTile, n: Names): string {
   const [allRows, allColumns] = [cols % tileRows === 0, rows % columns === 0];
   const values = (tileRows * columns) / threads;
   const row = (at: string) => within(`row0 + ${at}`, cols, allRows);
-  const to = (r: string, c: string) =>
-    `${r} / ${heldValues}u * ${strip}u + ${c} * ${pitch}u + ${r} % ${heldValues}u`;
+  const to = (r: string, c: string) => `${r} / ${heldValues}u * ${strip}u + ${c} * ${pitch}u + ${r} % ${heldValues}u`;
   const sign = (r: string) => (signs === 'first' ? ` * ${n.signs}[${r} % ${blockSize}u]` : '');
   const put = (vector: string, at: string, first = 0) =>
     [0, 1, 2, 3].map((k) => `tile[${at} + ${(first + k) * pitch}u] = ${vector}.${'xyzw'[k]};`).join(' ');

@@ -21,7 +21,8 @@ const search = (compare: string, last: string) => `let top = a ${compare} vec4f(
   let last = a ${last} select(
     select(vec4f(l.one), vec4f(l.three), second), select(vec4f(l.five), vec4f(l.seven), second), top);`;
 
-const magnitudes = 'select(vec4u(), vec4u(4u), top) | select(vec4u(), vec4u(2u), second) | select(vec4u(), vec4u(1u), last)';
+const magnitudes =
+  'select(vec4u(), vec4u(4u), top) | select(vec4u(), vec4u(2u), second) | select(vec4u(), vec4u(1u), last)';
 
 /* A tile of zeros has the step 0: nothing reaches these levels. */
 const steady = 'let s = select(step, 3e38, step == 0.0);';
