@@ -2,27 +2,26 @@
 // and times a kernel.
 
 import { bufferUsage, mapRead } from '../src/backends/webgpu/constants.ts';
-import { type DeviceOptions, openDevice } from '../src/backends/webgpu/device.ts';
+import { type DeviceOptions, type OpenDevice, openDevice } from '../src/backends/webgpu/device.ts';
 import type { KernelSource } from '../src/backends/webgpu/kernel-source.ts';
 import { timeKernel } from '../src/backends/webgpu/time-kernel.ts';
 
 export interface Bench {
   readonly description: string;
+  readonly gpu: OpenDevice;
   readonly device: GPUDevice;
   readonly configurations: string;
   buffer(data: ArrayBufferView): GPUBuffer;
   empty(bytes: number): GPUBuffer;
   read(buffer: GPUBuffer, offset: number, bytes: number): Promise<ArrayBuffer>;
   /** Milliseconds of one dispatch. */
-  time(kernel: KernelSource, buffers: readonly GPUBuffer[]): Promise<number>;
+  time(kernel: KernelSource, buffers: readonly (GPUBuffer | GPUBufferBinding)[]): Promise<number>;
 }
 
 /** Throws a device error where there is no GPU, later what the device reports: invalid WGSL, no memory. */
 export async function openBench(options: DeviceOptions): Promise<Bench> {
-  const { device, info, subgroupMatrices } = await openDevice({
-    ...options,
-    disableToggles: ['timestamp_quantization'],
-  });
+  const gpu = await openDevice({ ...options, disableToggles: ['timestamp_quantization'] });
+  const { device, info, subgroupMatrices } = gpu;
   const empty = (bytes: number) =>
     device.createBuffer({
       size: Math.ceil(bytes / 16) * 16,
@@ -40,6 +39,7 @@ export async function openBench(options: DeviceOptions): Promise<Bench> {
   };
   return {
     description: `${info.description || info.device} (${info.vendor}, ${info.architecture})`,
+    gpu,
     device,
     configurations: JSON.stringify(subgroupMatrices),
     empty,

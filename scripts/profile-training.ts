@@ -3,7 +3,7 @@
 //
 // Usage: node scripts/profile-training.ts [--recipe bf16] [--layers 8] [--hidden 384] [--mlp 1024] [--heads 6]
 //   [--kv-heads 2] [--head-dim 64] [--vocabulary 4096] [--batch 64] [--tokens 512] [--accumulate 1] [--steps 10]
-//   [--runs 3] [--dearest 15] [--robustness on] [--json FILE]
+//   [--runs 3] [--dearest 15] [--robustness on] [--tensor-cores f16] [--json FILE]
 //
 // Each dispatch is timed --runs times in a pass of its own, the fastest counts; a step as a whole overlaps what it can.
 // GB/s: memory that a dispatch binds, each binding once. TFLOP/s: by the ops' own counts.
@@ -12,6 +12,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { Backend } from '../src/backends/backend.ts';
 import { createWebgpuBackend, type WebgpuBackend } from '../src/backends/webgpu/backend.ts';
+import type { TensorCores } from '../src/backends/webgpu/device.ts';
 import { WebgpuExecutable } from '../src/backends/webgpu/executable.ts';
 import type { CommandProfile } from '../src/backends/webgpu/profile.ts';
 import { uniformSource } from '../src/formats/random.ts';
@@ -42,6 +43,7 @@ const { values } = parseArgs({
     runs: text('3'),
     dearest: text('15'),
     robustness: text('on'),
+    'tensor-cores': text('f16'),
     json: { type: 'string' },
   },
 });
@@ -79,6 +81,7 @@ function remembering(backend: WebgpuBackend, compiled: WebgpuExecutable[]): Back
 
 const webgpu = await createWebgpuBackend({
   robustness: values.robustness !== 'off',
+  tensorCores: values['tensor-cores'] as TensorCores,
   disableToggles: ['timestamp_quantization'],
 });
 const compiled: WebgpuExecutable[] = [];

@@ -58,8 +58,8 @@ async function train(
   const losses: number[] = [];
   for (let step = 1; step <= steps; step++) {
     const ids = Int32Array.from({ length: size * 32 }, (_, i) => (i * 17 + 3) % V).subarray(0, size);
-    losses.push(await trainer.addGradients({ ids, targets: ids.map((id) => (id * 3 + 1) % V) }, step - 1));
-    await trainer.update(step, 0.01, (await trainer.gradientNorm()).norm);
+    const result = await trainer.step(step, [{ ids, targets: ids.map((id) => (id * 3 + 1) % V) }], 0.01);
+    losses.push(result.loss);
   }
   trainer.dispose();
   return losses;

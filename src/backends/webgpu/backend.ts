@@ -11,7 +11,8 @@ import { packBuffers, tensorBytes, WebgpuBuffer } from './buffer.ts';
 import { type DeviceOptions, type GpuTraits, type OpenDevice, openDevice } from './device.ts';
 import { orLoss } from './errors.ts';
 import { type DeviceParts, WebgpuExecutable } from './executable.ts';
-import { kernels } from './kernels.ts';
+import { fuseQuantize } from './fuse-quantize.ts';
+import { kernelOf, kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
 import { readTransposed } from './read-transposed.ts';
@@ -19,6 +20,8 @@ import { readTransposed } from './read-transposed.ts';
 export interface WebgpuOptions extends DeviceOptions {
   /** Bytes that all buffers together may take; as much as the device has when absent. */
   maximumBytes?: number;
+  /** Chains of ops that one kernel can run are run by it (default true); the results are the same bits. */
+  fuse?: boolean;
 }
 
 /** A Backend that also shows its device and how much memory is in use. */
@@ -80,10 +83,10 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
     },
     async compile(graph: Graph, bindings: Bindings): Promise<Executable> {
       checkKernels(graph, 'webgpu', (op) => op in kernels);
-      checkSupport(graph, gpu);
+      const fused = options.fuse === false ? graph : fuseQuantize(readTransposed(graph, gpu), gpu);
+      checkSupport(fused, gpu);
       checkBindings(graph, bindings);
-      const direct = readTransposed(graph, gpu);
-      return orLoss('compile', gpu, () => WebgpuExecutable.compile(direct, bindings, parts));
+      return orLoss('compile', gpu, () => WebgpuExecutable.compile(fused, bindings, parts));
     },
     dispose() {
       device.destroy();
@@ -105,7 +108,7 @@ async function upload(tensor: AnyTensor, target: GPUBuffer, memory: DeviceMemory
 
 function checkSupport(graph: Graph, gpu: GpuTraits): void {
   for (const node of liveNodes(graph)) {
-    const problem = kernels[node.op.name].unsupported?.(node, gpu);
+    const problem = kernelOf(node)?.unsupported?.(node, gpu);
     if (problem)
       throw userError({
         code: 'missing-kernel',

@@ -18,7 +18,7 @@ import type { OpenDevice } from './device.ts';
 import { runError } from './errors.ts';
 import { joinNodes } from './join-nodes.ts';
 import type { Command, EncodeContext, MemoryRange } from './kernel.ts';
-import { kernels } from './kernels.ts';
+import { kernelOf } from './kernels.ts';
 import { type DeviceMemory, watchErrors } from './memory.ts';
 import type { PipelineCache } from './pipelines.ts';
 import { type CommandProfile, type DispatchTimer, describeCommands, openTimer } from './profile.ts';
@@ -56,7 +56,7 @@ export class WebgpuExecutable implements Executable {
     checkSizes(graph, gpu.bufferBytes);
     this.#placed = planMemory(graph, {
       bytesOf: (value) => storedBytes(value.type),
-      workspaceBytes: (node) => kernels[node.op.name]?.scratchBytes?.(node, gpu) ?? 0,
+      workspaceBytes: (node) => kernelOf(node)?.scratchBytes?.(node, gpu) ?? 0,
       alignment: bindingAlignment,
       segmentBytes: gpu.bufferBytes,
     });
@@ -268,7 +268,7 @@ export class WebgpuExecutable implements Executable {
   }
 
   #encode(nodes: readonly Node[]): readonly Command[] {
-    const kernel = kernels[nodes[0].op.name];
+    const kernel = kernelOf(nodes[0])!;
     const contexts = nodes.map((node) => this.#context(node));
     return nodes.length > 1 ? kernel.encodeTogether!(contexts) : kernel.encode(contexts[0]);
   }
@@ -276,11 +276,12 @@ export class WebgpuExecutable implements Executable {
   #context(node: Node): EncodeContext {
     const workspace = this.#placed.workspaces.get(node);
     const gpu = this.#parts.gpu;
+    const kernel = kernelOf(node)!;
     const operand = (value: Value) => {
       const { buffer, offset } = this.#range(value);
       return operandAt(value.type, buffer, offset);
     };
-    const bytes = workspace === undefined ? 0 : alignedBytes(kernels[node.op.name].scratchBytes!(node, gpu));
+    const bytes = workspace === undefined ? 0 : alignedBytes(kernel.scratchBytes!(node, gpu));
     return {
       node,
       inputs: node.inputs.map(operand),

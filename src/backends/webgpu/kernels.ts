@@ -40,7 +40,9 @@
 // - Features: look at `gpu.features`, keep a version without, list what the text needs in `enable`.
 // - The op's cases in src/backends/cases/ run by themselves once the op has a kernel (backend.test.ts).
 
-import type { KernelTable } from './kernel.ts';
+import type { Node } from '../../graph/graph.ts';
+import { fusedQuantizeOp } from './fused-quantize-op.ts';
+import type { KernelTable, OpKernel } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
 import { attentionBackwardKernels } from './kernels/attention-backward.ts';
 import { compareLogitsKernels } from './kernels/compare-logits.ts';
@@ -53,6 +55,7 @@ import { elementwiseBackwardKernels } from './kernels/elementwise-backward.ts';
 import { embeddingBackwardKernels } from './kernels/embedding-backward.ts';
 import { expertKernels } from './kernels/expert-matmul.ts';
 import { fakeQuantizeKernels } from './kernels/fake-quantize.ts';
+import { fusedQuantize } from './kernels/fused-quantize.ts';
 import { gramKernels } from './kernels/gram.ts';
 import { hadamardKernels } from './kernels/hadamard.ts';
 import { kvAttentionKernels } from './kernels/kv-attention.ts';
@@ -102,3 +105,7 @@ export const kernels: KernelTable = {
   ...kvWriteKernels,
   ...kvAttentionKernels,
 };
+
+/** The kernel of a node; ops of this backend's own are not in the table. */
+export const kernelOf = ({ op }: Node): OpKernel | undefined =>
+  (op as object) === fusedQuantizeOp ? fusedQuantize : kernels[op.name];

@@ -19,7 +19,7 @@ const queryResolve = 0x0200;
 export async function timeKernel(
   device: GPUDevice,
   { code, workgroups }: KernelSource,
-  buffers: readonly GPUBuffer[],
+  buffers: readonly (GPUBuffer | GPUBufferBinding)[],
   { atLeast = 400, length = 10 }: TimingOptions = {},
 ): Promise<number> {
   device.pushErrorScope('validation');
@@ -27,7 +27,10 @@ export async function timeKernel(
   const pipeline = device.createComputePipeline({ layout: 'auto', compute: { module } });
   const group = device.createBindGroup({
     layout: pipeline.getBindGroupLayout(0),
-    entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
+    entries: buffers.map((resource, binding) => ({
+      binding,
+      resource: 'buffer' in resource ? resource : { buffer: resource },
+    })),
   });
   const problem = await device.popErrorScope();
   if (problem) throw new Error(problem.message.slice(0, 300));
