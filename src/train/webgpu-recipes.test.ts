@@ -59,7 +59,7 @@ async function train(
   for (let step = 1; step <= steps; step++) {
     const ids = Int32Array.from({ length: size * 32 }, (_, i) => (i * 17 + 3) % V).subarray(0, size);
     const result = await trainer.step(step, [{ ids, targets: ids.map((id) => (id * 3 + 1) % V) }], 0.01);
-    losses.push(result.loss);
+    losses.push(...result.losses);
   }
   trainer.dispose();
   return losses;
