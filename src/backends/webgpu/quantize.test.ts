@@ -94,6 +94,8 @@ const cases: [format: string, rows: number, cols: number][] = [
   ['mxfp4-ceil', 5, 96],
   ['mxfp4-rceil', 5, 96],
   ['mxfp4-te', 5, 96],
+  ['mxfp4-nearest', 37, 96],
+  ['mxfp8-e4m3-deepseek', 37, 96],
   ['mxfp6-e2m3', 5, 96],
   ['mxfp6-e3m2-sr', 5, 96],
   ['mxfp8-e4m3', 5, 96],
