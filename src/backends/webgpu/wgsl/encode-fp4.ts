@@ -1,71 +1,56 @@
-// E2M1 codes of four values at a time, by comparing with levels that a tile computes once.
+// E2M1 codes in WGSL, four values at a time: a code is the number of thresholds that |x| passes.
 //
-// encode-elements.ts guesses each code by a quotient and settles it; with eight levels a search of three comparisons is
-// less work. To nearest: seven thresholds fl(step × midpoint), the very numbers of the reference, at which ties go up
-// where the code above is even (the first two comparisons of the search always meet such ones, the last never). By
-// chance: the smallest f32 from step × level on, below which |x| does not reach the level, then the reference's threshold
-// fl(step × fl(low + u · gap)). The codes are those of encode-elements.ts for every step that is a normal number.
+//   nearest     fl(step · middle) between each level and the next; at a threshold the tie rule decides
+//   floor       fl(step · level)
+//   stochastic  the smallest f32 from step · level on gives the level below, then fl(step · fl(level + u · gap)) is passed or
+//               not. Products with 0.5, 1, 2 and 4 are exact; those with 1.5, 3 and 6 are powers of two of one, rounded up.
+//
+// Seven comparisons a value instead of a search for its neighbour; thresholds are the same for all values of a tile. For
+// normal steps the counts are the neighbours that src/formats/minifloat.ts finds by a quotient: a float32 above
+// step · level is above every threshold below it.
 
-import type { QuantSpec } from '../../../formats/format.ts';
+import type { Rounding } from '../../../formats/format.ts';
 import { floatText } from './bits.ts';
 
-/** Whether fp4Source knows the element and the rounding of a spec. */
-export const hasFp4Search = ({ element, rounding }: QuantSpec): boolean =>
-  element === 'e2m1' && ['nearest-even', 'half-to-zero', 'half-away', 'stochastic'].includes(rounding);
+const levels = [0.5, 1, 1.5, 2, 3, 4, 6];
+const middles = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5];
 
-const midpoints = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5];
+const count = (passed: readonly string[]) =>
+  `var n = vec4u();
+  ${passed.map((test) => `n += select(vec4u(), vec4u(1u), ${test});`).join('\n  ')}`;
 
-/** All but the lowest of seven levels `l.one` … `l.seven`, found by comparisons; declares top, second and last. */
-const search = (compare: string, last: string) => `let top = a ${compare} vec4f(l.four);
-  let second = a ${compare} select(vec4f(l.two), vec4f(l.six), top);
-  let last = a ${last} select(
-    select(vec4f(l.one), vec4f(l.three), second), select(vec4f(l.five), vec4f(l.seven), second), top);`;
+const nearest = (tie: (i: number) => string) =>
+  count(middles.map((middle, i) => tie(i).replaceAll('T', `vec4f(step * ${floatText(middle)})`)));
 
-const magnitudes =
-  'select(vec4u(), vec4u(4u), top) | select(vec4u(), vec4u(2u), second) | select(vec4u(), vec4u(1u), last)';
-
-/* A tile of zeros has the step 0: nothing reaches these levels. */
-const steady = 'let s = select(step, 3e38, step == 0.0);';
-
-const nearest = (rounding: string) => `
-fn levelsOf(step: f32) -> Levels {
-  ${steady}
-  return Levels(s, ${midpoints.map((m) => `s * ${floatText(m)}`).join(', ')});
+function magnitudes(rounding: Rounding): string {
+  switch (rounding) {
+    case 'nearest-even':
+      return nearest((i) => (i % 2 === 0 ? 'a > T' : 'a >= T'));
+    case 'half-away':
+      return nearest(() => 'a >= T');
+    case 'half-to-zero':
+      return nearest(() => 'a > T');
+    case 'half-up':
+      return `let up = (x >> vec4u(31u)) == vec4u();
+  ${nearest(() => '(a > T) | ((a == T) & up)')}`;
+    case 'floor':
+      return count(levels.map((level) => `a >= vec4f(step * ${floatText(level)})`));
+    case 'stochastic':
+      return `let r = unfused(vec4f(1.5 * step)).x;
+  let half3 = bitcast<f32>(bitcast<u32>(r) + select(0u, 1u, r - step < 0.5 * step));
+  ${count(levels.map((level) => `a >= vec4f(${level % 1.5 === 0 ? `half3 * ${floatText(level / 1.5)}` : `step * ${floatText(level)}`})`))}
+  let gap = select(select(vec4f(2.0), vec4f(1.0), n < vec4u(6u)), vec4f(0.5), n < vec4u(4u));
+  let passed = (a > step * (0.5 * doubledFp4(n) + u * gap)) & (n < vec4u(7u));
+  n += select(vec4u(), vec4u(1u), passed);`;
+  }
 }
-fn magnitudesOf(a: vec4f, l: Levels, element: u32) -> vec4u {
-  ${search(rounding === 'half-to-zero' ? '>' : '>=', rounding === 'half-away' ? '>=' : '>')}
-  return ${magnitudes};
-}
-`;
 
-const byChance = `
-fn levelsOf(step: f32) -> Levels {
-  ${steady}
-  let rounded = s * 1.5;
-  let half = select(bitcast<f32>(bitcast<u32>(rounded) + 1u), rounded, reaches(rounded, s, 1.5));
-  return Levels(s, s * 0.5, s, half, s * 2.0, half * 2.0, s * 4.0, half * 4.0);
-}
-fn magnitudesOf(a: vec4f, l: Levels, element: u32) -> vec4u {
-  ${search('>=', '>=')}
-  let u = vec4f(uniformsOf(element), uniformsOf(element + 2u));
-  let gap = select(vec4f(0.5), select(vec4f(1.0), vec4f(2.0), second), top);
-  let base = select(select(vec4f(0.0), vec4f(1.0), second), select(vec4f(2.0), vec4f(4.0), second), top);
-  let low = base + select(vec4f(0.0), gap, last);
-  let up = a > l.step * (low + u * gap);
-  return min((${magnitudes}) + select(vec4u(), vec4u(1u), up), vec4u(7u));
-}
-`;
-
-/**
- * Declares Levels, `levelsOf(step)` and `fp4Of(x, levels, element) -> u32`: the codes of four values, the first in the
- * lowest bits. `element`, the index of the first, counts random numbers. Needs encodeSource.
- */
-export const fp4Source = ({ rounding }: QuantSpec): string => `
-struct Levels { step: f32, one: f32, two: f32, three: f32, four: f32, five: f32, six: f32, seven: f32 }
-${rounding === 'stochastic' ? byChance : nearest(rounding)}
-fn fp4Of(x: vec4f, l: Levels, element: u32) -> u32 {
-  let bits = bitcast<vec4u>(x);
-  let codes = magnitudesOf(abs(x), l, element) | ((bits >> vec4u(28u)) & vec4u(8u));
-  return codes.x | (codes.y << 4u) | (codes.z << 8u) | (codes.w << 12u);
+/** `roundedFour(x, tile, u) -> vec4u`: codes of four values from their bits; u are their random numbers. */
+export const fp4Source = (rounding: Rounding): string => `
+fn roundedFour(x: vec4u, tile: Tile, u: vec4f) -> vec4u {
+  let a = bitcast<vec4f>(x & vec4u(0x7fffffffu));
+  let step = tile.step;
+  ${magnitudes(rounding)}
+  return select(n, vec4u(), step == 0.0) | ((x >> vec4u(31u)) << vec4u(3u));
 }
 `;
