@@ -25,6 +25,7 @@ import {
   write,
 } from '../kernel.ts';
 import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
+import { rowTotalSource } from '../wgsl/combine.ts';
 
 const groupThreads = 256;
 const mostShares = 2048;
@@ -47,22 +48,6 @@ interface NormOperands {
   readonly dy: DenseOperand;
   readonly dx: DenseOperand;
 }
-
-/** Sums over the threads of each row: `rowTotal(thread, value)`. */
-const rowTotalSource = (threads: number) => `
-var<workgroup> rowParts: array<vec4f, ${groupThreads}>;
-fn rowTotal(thread: u32, value: vec4f) -> vec4f {
-  workgroupBarrier();
-  rowParts[thread] = value;
-  let lane = thread % ${threads}u;
-  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (lane < half) { rowParts[thread] += rowParts[thread + half]; }
-  }
-  workgroupBarrier();
-  return rowParts[thread - lane];
-}
-`;
 
 /** dx, and the shares of the vectors' gradients. */
 function normRows(
@@ -123,7 +108,7 @@ function normRows(
   }
   let share = (item * ${side}u + beside) * ${C}u;
   ${each((k) => `${n.toWeights}[share + c${k}] = dw${k};${biases ? ` ${n.toBiases}[share + c${k}] = db${k};` : ''}`)}`,
-      rowTotalSource(threads),
+      rowTotalSource(threads, groupThreads),
     ),
   };
 }

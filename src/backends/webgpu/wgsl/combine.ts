@@ -24,6 +24,25 @@ fn ${name}(thread: u32, value: ${type}) -> ${type} {
 /** `total(thread, value)`: the sum. */
 export const totalSource = (threads: number) => combineSource('total', threads, 'a + b');
 
+/**
+ * `rowTotal(thread, value)`: sums over each `threads` neighbouring threads of a workgroup of `all`, given to each of them.
+ * Call it in uniform control flow.
+ */
+export const rowTotalSource = (threads: number, all: number, type: 'f32' | 'vec4f' = 'vec4f') => `
+var<workgroup> rowParts: array<${type}, ${all}>;
+fn rowTotal(thread: u32, value: ${type}) -> ${type} {
+  workgroupBarrier();
+  rowParts[thread] = value;
+  let lane = thread % ${threads}u;
+  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (lane < half) { rowParts[thread] += rowParts[thread + half]; }
+  }
+  workgroupBarrier();
+  return rowParts[thread - lane];
+}
+`;
+
 /** `largest(thread, value)`: the maximum, NaN when there is one. Needs mathSource. */
 export const largestSource = (threads: number) => combineSource('largest', threads, 'larger(a, b)');
 
