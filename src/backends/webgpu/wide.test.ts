@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
+import { gradients } from '../../graph/differentiate.ts';
 import type { Value } from '../../graph/graph.ts';
 import { add, mul, sub } from '../../graph/ops/arithmetic.ts';
 import { transpose } from '../../graph/ops/layout.ts';
@@ -79,6 +80,22 @@ const cases: OpCase[] = [
   ]),
 ];
 
+for (const shape of [
+  [700, 40],
+  [5, 384],
+])
+  cases.push({
+    name: `rmsNorm and its gradients, ${JSON.stringify(shape)}`,
+    tolerance: 1e-5,
+    build(g) {
+      const [a, b] = [g.input('a', f32(shape)), g.input('b', f32([shape[1]]))];
+      const y = rmsNorm(a, b, { epsilon });
+      const found = gradients(g, y, [a, b], { seed: g.input('dy', f32(shape)) });
+      for (const [i, gradient] of found.entries()) g.output(`d${'ab'[i]}`, gradient);
+    },
+    runs: [{ a: gaussian(1, shape), b: gaussian(2, [shape[1]]), dy: gaussian(3, shape) }],
+  });
+
 const missing = missingGpu();
 
 describe.skipIf(missing)(`wide shapes on webgpu${missing ? ` (${missing})` : ''}`, () => {
@@ -91,6 +108,15 @@ describe.skipIf(missing)(`wide shapes on webgpu${missing ? ` (${missing})` : ''}
     expect(backend.usedBytes).toBe(0);
     backend.dispose();
   });
+
+  it.each(cases.filter(({ name }) => /Norm/.test(name)).map((one) => [one.name, one] as const))(
+    'without subgroups: %s',
+    async (_, one) => {
+      const plain = await createTestBackend({ withoutFeatures: ['subgroups'] });
+      expect(differences(await runOpCase(plain, one), await runOpCase(reference, one), one.tolerance)).toEqual([]);
+      plain.dispose();
+    },
+  );
 
   it.each(cases.map((one) => [one.name, one] as const))('%s', async (_, one) => {
     const found = await runOpCase(backend, one);

@@ -7,9 +7,9 @@
 // A row is the work of 32 … 256 threads, which hold its numbers in registers (C / threads each); a workgroup of up to
 // 256 threads takes several rows side by side and, one after another, many such; sums over a row are combined by halving
 // in workgroup memory (16 bytes a thread). Each thread adds up its channels' shares of the vectors' gradients over its
-// rows. They go to scratch memory, up to 2048 shares a channel, and workgroups of 256 threads add up eight channels each:
-// 32 threads a channel take every 32nd share, then they are combined by halving (4 bytes a thread). Fixed order; no
-// features.
+// rows. They go to scratch memory, up to 4096 shares a channel, and workgroups of 256 threads add up four channels each:
+// 64 threads a channel take every 64th share, then they are combined by halving (4 bytes a thread). Fixed order. With
+// subgroups of one size sums over a row go through them.
 
 import type { NormAttributes } from '../../../graph/ops/norm.ts';
 import { elementCount } from '../../../tensor/shape.ts';
@@ -25,19 +25,19 @@ import {
   write,
 } from '../kernel.ts';
 import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
-import { rowTotalSource } from '../wgsl/combine.ts';
+import { fixedSubgroup, rowTotalSource } from '../wgsl/combine.ts';
 
 const groupThreads = 256;
-const mostShares = 2048;
+const mostShares = 4096;
 /** Channels that a workgroup adds up, and threads for each. */
-const [channels, lanes] = [8, 32];
+const [channels, lanes] = [4, 64];
 
 /** How rows are spread: threads of a row, rows side by side in a workgroup, workgroups. */
 function layoutOf(rows: number, C: number) {
   const threads = rowThreads(C);
   const side = groupThreads / threads;
   // shares of wide rows would take more memory than they save time
-  const shares = Math.min(mostShares, Math.max(256, Math.floor(2 ** 20 / C)));
+  const shares = Math.min(mostShares, Math.max(256, Math.floor(2 ** 21 / C)));
   const groups = Math.min(Math.ceil(rows / side), Math.ceil(shares / side));
   return { threads, side, groups, shares: groups * side };
 }
@@ -53,8 +53,7 @@ interface NormOperands {
 function normRows(
   { x, weight, dy, dx }: NormOperands,
   shares: readonly MemoryRange[],
-  centered: boolean,
-  epsilon: number,
+  { centered, epsilon, subgroup }: { centered: boolean; epsilon: number; subgroup: number | undefined },
 ): Command {
   const [rows, C] = rowsAndColumns(x.shape);
   const { threads, side, groups } = layoutOf(rows, C);
@@ -66,6 +65,7 @@ function normRows(
   const [weights, biases] = shares;
   return {
     label: 'rows',
+    enable: subgroup === undefined ? [] : ['subgroups'],
     bindings: {
       x: read(x),
       weight: read(weight),
@@ -108,7 +108,7 @@ function normRows(
   }
   let share = (item * ${side}u + beside) * ${C}u;
   ${each((k) => `${n.toWeights}[share + c${k}] = dw${k};${biases ? ` ${n.toBiases}[share + c${k}] = db${k};` : ''}`)}`,
-      rowTotalSource(threads, groupThreads),
+      rowTotalSource(threads, groupThreads, 'vec4f', subgroup),
     ),
   };
 }
@@ -149,14 +149,14 @@ function shareWords(shape: readonly number[], vectors: number): number[] {
 
 export const normBackward = (centered: boolean): OpKernel => ({
   scratchBytes: ({ inputs: [x], outputs }) => scratchSize(shareWords(x.type.shape, outputs.length - 1)),
-  encode({ node, inputs, outputs, scratch }) {
+  encode({ node, inputs, outputs, scratch, gpu }) {
     const { epsilon } = node.attributes as unknown as NormAttributes;
     const [x, weight, dy] = inputs.map((_, i) => dense(inputs, i));
     const [dx, ...vectors] = outputs.map((_, i) => dense(outputs, i));
     const shares = cutScratch(scratch, shareWords(x.shape, vectors.length));
     const { shares: count } = layoutOf(...rowsAndColumns(x.shape));
     return [
-      normRows({ x, weight, dy, dx }, shares, centered, epsilon),
+      normRows({ x, weight, dy, dx }, shares, { centered, epsilon, subgroup: fixedSubgroup(gpu) }),
       ...vectors.map((vector, i) => addShares(shares[i], vector, count)),
     ];
   },

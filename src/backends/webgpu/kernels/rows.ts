@@ -3,12 +3,12 @@
 // 32 … 256 threads (four numbers a thread or more) compute one row; every thread takes every threads-th number, and sums
 // and maxima over the row are combined by halving in workgroup memory (4 or 8 bytes a thread). softmax and argmax: a
 // workgroup has one row, which is read again for each pass and stays in the cache. Norms: a workgroup of 256 threads has
-// as many rows as fit, whose numbers stay in registers. No features.
+// as many rows as fit, whose numbers stay in registers; with subgroups of one size sums go through them.
 
 import type { NormAttributes } from '../../../graph/ops/norm.ts';
 import { forEachGroup, rowThreads } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, rowsAndColumns, write } from '../kernel.ts';
-import { largestSource, rowTotalSource, totalSource } from '../wgsl/combine.ts';
+import { fixedSubgroup, largestSource, rowTotalSource, totalSource } from '../wgsl/combine.ts';
 import { mathSource } from '../wgsl/math.ts';
 
 const each = (threads: number, body: string) => `for (var c = thread; c < words.C; c += ${threads}u) { ${body} }`;
@@ -34,12 +34,13 @@ const softmax: OpKernel = {
 const groupThreads = 256;
 
 const norm = (centered: boolean): OpKernel => ({
-  encode({ node, inputs, outputs }) {
+  encode({ node, inputs, outputs, gpu }) {
     const { epsilon } = node.attributes as unknown as NormAttributes;
     const [x, weight, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
     const [rows, C] = rowsAndColumns(x.shape);
     const threads = rowThreads(C);
     const side = groupThreads / threads;
+    const subgroup = fixedSubgroup(gpu);
     const bindings = { x: read(x), weight: read(weight), y: write(y) };
     const held = Array.from({ length: Math.ceil(C / threads) }, (_, k) => k);
     /** The statement for each of the thread's channels, where the row has it. */
@@ -68,8 +69,14 @@ const norm = (centered: boolean): OpKernel => ({
     return [
       {
         bindings: centered ? { ...bindings, bias: read(dense(inputs, 2)) } : bindings,
+        enable: subgroup === undefined ? [] : ['subgroups'],
         words: { rows, epsilon: { f32: epsilon } },
-        ...forEachGroup(Math.ceil(rows / side), groupThreads, body, rowTotalSource(threads, groupThreads, 'f32')),
+        ...forEachGroup(
+          Math.ceil(rows / side),
+          groupThreads,
+          body,
+          rowTotalSource(threads, groupThreads, 'f32', subgroup),
+        ),
       },
     ];
   },
