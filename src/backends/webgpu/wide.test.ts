@@ -8,6 +8,7 @@ import { add, mul, sub } from '../../graph/ops/arithmetic.ts';
 import { transpose } from '../../graph/ops/layout.ts';
 import { layerNorm, rmsNorm } from '../../graph/ops/norm.ts';
 import { max, mean, sum } from '../../graph/ops/reduce.ts';
+import { swiglu } from '../../graph/ops/swiglu.ts';
 import { f32 } from '../../graph/value-type.ts';
 import type { Shape } from '../../tensor/shape.ts';
 import { differences, gaussian, type OpCase, runOpCase } from '../op-case.ts';
@@ -61,6 +62,7 @@ const cases: OpCase[] = [
       add(mul(x, y), sub(y, x)),
     ),
   ),
+  wide('swiglu in place', 1e-6, [[5, 9]], (a) => swiglu(mul(a, a), a)),
   wide('sum of 20000 numbers', 1e-6, [[20_000]], (a) => sum(a)),
   wide('mean of long rows', 1e-6, [[3, 9001]], (a) => mean(a, { axes: [1] })),
   wide('sum of columns', 1e-6, [[5000, 7]], (a) => sum(a, { axes: [0] })),

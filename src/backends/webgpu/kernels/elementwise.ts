@@ -58,8 +58,8 @@ const affine: OpKernel = {
 const swiglu: OpKernel = {
   encode({ inputs, outputs }) {
     const [gate, up, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
-    const body = (n: Names) => `let gate = ${n.gate}[i];
-  ${n.y}[i] = ${onFour('siluOf', 'gate')} * ${n.factor}[i];`;
+    const body = (n: Names) => `let x = ${n.gate}[i];
+  ${n.y}[i] = ${onFour('siluOf', 'x')} * ${n.factor}[i];`;
     return [
       {
         bindings: { gate: read(gate, 'vec4<f32>'), factor: read(up, 'vec4<f32>'), y: write(y, 'vec4<f32>') },
