@@ -195,11 +195,9 @@ export class Trainer {
     const { executable } = this.#evaluation;
     let sum = 0;
     let counted = 0;
-    const out = new Float32Array(sequences * tokens);
     for (const batch of batches) {
       this.#write(this.#evaluation, batch, 0);
-      await executable.run();
-      await executable.read('nll', out);
+      const [out] = await runAndRead(executable, ['nll']);
       for (const [i, nll] of out.entries()) {
         if (batch.targets[i] < 0) continue;
         sum += nll;

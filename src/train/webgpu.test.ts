@@ -16,6 +16,7 @@ import { straightThrough, withGradient } from '../graph/gradient-rules.ts';
 import { dequantize, quantize } from '../graph/ops/quantize.ts';
 import { dge } from '../graph/rounding-rules.ts';
 import { buildTrainingStep, loadTrainable, readWeights, type TrainingStepOptions } from './step.ts';
+import { type StepResult, Trainer, type TrainerOptions } from './trainer.ts';
 
 const [B, T, V] = [3, 7, 40];
 const steps = 4;
@@ -70,6 +71,19 @@ function expectClose(found: Trained, expected: Trained): void {
   }
 }
 
+const batch = { ids, targets };
+
+async function openTrainer(backend: Backend, options: Partial<TrainerOptions>): Promise<Trainer> {
+  const config = tinyConfigs['qwen3, q/k norm, head_dim 24, tied'];
+  const sizes = { hidden_size: 32, intermediate_size: 64, vocab_size: V };
+  const model = await loadTrainable(await tinyWeights(tinyModel({ ...config, ...sizes }, 3)), backend);
+  return Trainer.open(model, {
+    ...{ sequences: B, tokens: T, accumulate: 1, recompute: false, optimizer: { kind: 'adamw', beta2: 0.95 } },
+    decays: (name) => !/norm|bias/.test(name),
+    ...options,
+  });
+}
+
 const missing = missingGpu();
 
 describe.skipIf(missing)(`training on webgpu${missing ? ` (${missing})` : ''}`, { timeout: 300_000 }, () => {
@@ -98,6 +112,57 @@ describe.skipIf(missing)(`training on webgpu${missing ? ` (${missing})` : ''}`, 
     // Blocks that are computed again give the same bits; a run with wrong data changes no weight.
     expect(await train(trait, webgpu, { recompute: true, wrongId: true })).toEqual(found);
   });
+
+  it.each([
+    [1, undefined],
+    [1, 0.25],
+    [2, 0.25],
+  ])(
+    'takes the steps of wasm in one submission each: batches a step %i, clipped at %s',
+    async (accumulate, clipNorm) => {
+      const found: Trained[] = [];
+      for (const backend of [webgpu, wasm]) {
+        const trainer = await openTrainer(backend, { accumulate, clipNorm });
+        expect(trainer.startsAhead).toBe(backend === webgpu && accumulate === 1);
+        expect(trainer.byteLength).toBe(backend.usedBytes);
+        // all steps are under way before the first has ended
+        const results: StepResult[] = [];
+        const numbers = Array.from({ length: steps }, (_, i) => i + 1);
+        if (trainer.startsAhead)
+          results.push(...(await Promise.all(numbers.map((t) => trainer.step(t, [batch], 3e-3)))));
+        else for (const t of numbers) results.push(await trainer.step(t, Array(accumulate).fill(batch), 3e-3));
+        const weights = new Map<string, Float32Array>();
+        for await (const [name, { data }] of readWeights(trainer.model)) weights.set(name, Float32Array.from(data));
+        trainer.dispose();
+        found.push({ losses: results.map((r) => r.losses[0]), norms: results.map((r) => r.norm), weights });
+      }
+      expectClose(found[0], found[1]);
+    },
+  );
+
+  it.each([1, 2])(
+    'a step that breaks changes nothing, nor do those behind it: batches a step %i',
+    async (accumulate) => {
+      const trainer = await openTrainer(webgpu, { accumulate });
+      const parts = Array(accumulate).fill(batch);
+      const states = async () => {
+        const all: [string, ArrayLike<number>][] = [];
+        for (const name of trainer.savedTypes().keys()) all.push([name, (await trainer.readState(name)).data]);
+        return all;
+      };
+      await trainer.step(1, parts, 1e37);
+      const before = await states();
+      const ahead = trainer.step(2, parts, 1e-3);
+      const [broken, behind] = trainer.startsAhead
+        ? await Promise.all([ahead, trainer.step(3, parts, 1e-3)])
+        : [await ahead];
+      expect(broken.losses.every(Number.isFinite) && Number.isFinite(broken.norm)).toBe(false);
+      if (behind) expect(behind.losses).toEqual(broken.losses);
+      expect(await states()).toEqual(before);
+      expect(await trainer.findFirstBad(batch, 0)).toMatch(/#\d+|weight/);
+      trainer.dispose();
+    },
+  );
 
   it('trains through FP4 weights and activations', async () => {
     const [weight, activation] = [parseFormat('fp4-e2m1-channel'), parseFormat('mxfp4')];

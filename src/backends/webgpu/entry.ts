@@ -48,6 +48,14 @@ export function forEachItem(count: number, body: (names: Names) => string, prelu
   };
 }
 
+/** One thread for each four of `count` numbers: values are padded to 256 bytes, so the last four may reach past the end. */
+export const forEachFour = (count: number, body: (names: Names) => string, prelude: Prelude = ''): Work =>
+  forEachItem(Math.ceil(count / 4), body, prelude);
+
+/** `fn` applied to the four numbers of each of the vectors `args`. */
+export const onFour = (fn: string, ...args: readonly string[]): string =>
+  `vec4f(${['x', 'y', 'z', 'w'].map((c) => `${fn}(${args.map((arg) => `${arg}.${c}`).join(', ')})`).join(', ')})`;
+
 /**
  * One workgroup for each of `count` items: `body` sees the item's number as `item` (uniform, so barriers are allowed)
  * and the number of the thread in its workgroup as `thread`. Subgroup builtins go into `parameters`.

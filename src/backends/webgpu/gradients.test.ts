@@ -105,11 +105,36 @@ const cases: OpCase[] = [
     shape: [7, 100],
     data: integers(5, [7, 100], 0, 60).map((id) => 13 * id),
   }),
+  ...(
+    [
+      // a third of the ids is one, and its run begins and ends inside chunks
+      ['one frequent id', [300, 5], (i) => (i % 3 === 1 ? 7 : (i * 37) % 290)],
+      ['runs that fill chunks exactly', [4, 3], (i) => Math.floor((i % 1024) / 256)],
+      ['only one id', [2, 2], () => 1],
+      ['ids of three bytes', [70_000, 1], (i) => (i * 7919) % 70_000],
+    ] as [string, Shape, (i: number) => number][]
+  ).map(([name, shape, id]) =>
+    gradientCase(`embedding, ${name}`, [shape], ([a], at) => embedding(a, at), {
+      shape: [1024],
+      data: Int32Array.from({ length: 1024 }, (_, i) => id(i)),
+    }),
+  ),
   gradientCase('topK, many entries, ties', [[3, 1500]], ([a]) => topK(a, 20).values, undefined, {
     a: tenths(gaussian(1, [3, 1500])),
   }),
   gradientCase('rmsNorm, many rows', [[300, 70], [70]], ([a, b]) => rmsNorm(a, b, { epsilon: 1e-5 })),
   gradientCase('layerNorm, many rows', [[2, 150, 70], [70], [70]], ([a, b, c]) =>
+    layerNorm(a, b, c, { epsilon: 1e-5 }),
+  ),
+  gradientCase('rmsNorm, more rows than shares', [[4500, 12], [12]], ([a, b]) => rmsNorm(a, b, { epsilon: 1e-5 })),
+  gradientCase('rmsNorm, wide rows', [[37, 384], [384]], ([a, b]) => rmsNorm(a, b, { epsilon: 1e-5 })),
+  gradientCase('rmsNorm, rows wider than a workgroup holds at once', [[3, 5003], [5003]], ([a, b]) =>
+    rmsNorm(a, b, { epsilon: 1e-5 }),
+  ),
+  gradientCase('layerNorm, more rows than shares', [[4300, 20], [20], [20]], ([a, b, c]) =>
+    layerNorm(a, b, c, { epsilon: 1e-5 }),
+  ),
+  gradientCase('layerNorm, wide rows', [[9, 1000], [1000], [1000]], ([a, b, c]) =>
     layerNorm(a, b, c, { epsilon: 1e-5 }),
   ),
   gradientCase('max of the last axis, ties', [[5, 300]], ([a]) => max(a, { axes: [1] }), undefined, {

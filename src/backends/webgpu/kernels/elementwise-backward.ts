@@ -1,11 +1,11 @@
 // Gradients of unary and swiglu.
 //
-// Thread map: one thread for each element. The first result may lie on the memory of any operand: a thread reads its
-// element of all of them before it writes. No workgroup memory, no features.
+// Thread map: one thread for four neighbouring elements. The first result may lie on the memory of any operand: a thread
+// reads its elements of all of them before it writes. No workgroup memory, no features.
 
 import type { UnaryAttributes, UnaryKind } from '../../../graph/ops/unary.ts';
 import { elementCount } from '../../../tensor/shape.ts';
-import { forEachItem } from '../entry.ts';
+import { forEachFour, onFour } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { slopesSource } from '../wgsl/slopes.ts';
@@ -30,13 +30,14 @@ const unaryBackward: OpKernel = {
   encode({ node, inputs, outputs }) {
     const { kind } = node.attributes as unknown as UnaryAttributes;
     const [x, dy, dx] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
+    const prelude = `${mathSource}${slopesSource}fn slopeAt(x: f32, g: f32) -> f32 { return ${gradients[kind]}; }\n`;
     const body = (n: Names) => `let x = ${n.source}[i];
   let g = ${n.dy}[i];
-  ${n.dx}[i] = ${gradients[kind]};`;
+  ${n.dx}[i] = ${onFour('slopeAt', 'x', 'g')};`;
     return [
       {
-        bindings: { source: read(x), dy: read(dy), dx: write(dx) },
-        ...forEachItem(elementCount(dx.shape), body, mathSource + slopesSource),
+        bindings: { source: read(x, 'vec4<f32>'), dy: read(dy, 'vec4<f32>'), dx: write(dx, 'vec4<f32>') },
+        ...forEachFour(elementCount(dx.shape), body, prelude),
       },
     ];
   },
@@ -44,18 +45,22 @@ const unaryBackward: OpKernel = {
 
 const swigluBackward: OpKernel = {
   encode({ inputs, outputs }) {
-    const [gate, up, dy] = inputs.map((_, i) => dense(inputs, i));
-    const [dgate, dup] = [dense(outputs, 0), dense(outputs, 1)];
+    const [gate, up, dy] = inputs.map((_, i) => read(dense(inputs, i), 'vec4<f32>'));
+    const [dgate, dup] = outputs.map((_, i) => write(dense(outputs, i), 'vec4<f32>'));
+    const prelude = `${mathSource}${slopesSource}
+/* sigmoid(x) and the slope of silu */
+fn gateAt(x: f32) -> vec2f { let s = onOff(x); return vec2f(s.x, s.x * (1.0 + x * s.y)); }
+`;
     const body = (n: Names) => `let x = ${n.gate}[i];
   let up = ${n.factor}[i];
   let g = ${n.dy}[i];
-  let s = onOff(x);
-  ${n.dgate}[i] = s.x * (1.0 + x * s.y) * up * g;
-  ${n.dup}[i] = x * s.x * g;`;
+  let gates = mat4x2f(gateAt(x.x), gateAt(x.y), gateAt(x.z), gateAt(x.w));
+  ${n.dgate}[i] = vec4f(gates[0].y, gates[1].y, gates[2].y, gates[3].y) * up * g;
+  ${n.dup}[i] = x * vec4f(gates[0].x, gates[1].x, gates[2].x, gates[3].x) * g;`;
     return [
       {
-        bindings: { gate: read(gate), factor: read(up), dy: read(dy), dgate: write(dgate), dup: write(dup) },
-        ...forEachItem(elementCount(dup.shape), body, mathSource + slopesSource),
+        bindings: { gate, factor: up, dy, dgate, dup },
+        ...forEachFour(elementCount(dense(outputs, 1).shape), body, prelude),
       },
     ];
   },

@@ -1,13 +1,14 @@
 // Ops over the last axis: argmax, softmax, rmsNorm, layerNorm.
 //
-// A workgroup of 32 … 256 threads (four numbers a thread or more) computes one row; every thread takes every threads-th
-// number, and sums and maxima over the row are combined by halving in workgroup memory (4 or 8 bytes a thread). Rows
-// are read again for each pass: they stay in the cache. No features.
+// 32 … 256 threads (four numbers a thread or more) compute one row; every thread takes every threads-th number, and sums
+// and maxima over the row are combined by halving in workgroup memory (4 or 8 bytes a thread). softmax and argmax: a
+// workgroup has one row, which is read again for each pass and stays in the cache. Norms: a workgroup of 256 threads has
+// as many rows as fit, whose numbers stay in registers; with subgroups of one size sums go through them.
 
 import type { NormAttributes } from '../../../graph/ops/norm.ts';
 import { forEachGroup, rowThreads } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, rowsAndColumns, write } from '../kernel.ts';
-import { largestSource, totalSource } from '../wgsl/combine.ts';
+import { fixedSubgroup, largestSource, rowTotalSource, totalSource } from '../wgsl/combine.ts';
 import { mathSource } from '../wgsl/math.ts';
 
 const each = (threads: number, body: string) => `for (var c = thread; c < words.C; c += ${threads}u) { ${body} }`;
@@ -30,28 +31,52 @@ const softmax: OpKernel = {
   },
 };
 
+const groupThreads = 256;
+
 const norm = (centered: boolean): OpKernel => ({
-  encode({ node, inputs, outputs }) {
+  encode({ node, inputs, outputs, gpu }) {
     const { epsilon } = node.attributes as unknown as NormAttributes;
     const [x, weight, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
     const [rows, C] = rowsAndColumns(x.shape);
     const threads = rowThreads(C);
+    const side = groupThreads / threads;
+    const subgroup = fixedSubgroup(gpu);
     const bindings = { x: read(x), weight: read(weight), y: write(y) };
-    const body = (n: Names) => `let first = item * words.C;
-  var mean = 0.0;
-  ${centered ? `${each(threads, `mean += ${n.x}[first + c];`)} mean = total(thread, mean) / f32(words.C);` : ''}
-  var squares = 0.0;
-  ${each(threads, `let d = ${n.x}[first + c] - mean; squares += d * d;`)}
-  let scale = inverseSqrt(total(thread, squares) / f32(words.C) + words.epsilon);
+    const held = Array.from({ length: Math.ceil(C / threads) }, (_, k) => k);
+    /** The statement for each of the thread's channels, where the row has it. */
+    const each = (statement: (k: number) => string) =>
+      held
+        .map((k) => ((k + 1) * threads <= C ? statement(k) : `if (c + ${k * threads}u < ${C}u) { ${statement(k)} }`))
+        .join('\n  ');
+    const body = (n: Names) => `let c = thread % ${threads}u;
+  let row = item * ${side}u + thread / ${threads}u;
+  let first = min(row, words.rows - 1u) * ${C}u + c;
+  ${held.map((k) => `var d${k} = 0.0;`).join(' ')}
+  ${each((k) => `d${k} = ${n.x}[first + ${k * threads}u];`)}
+  ${
+    centered
+      ? `let mean = rowTotal(thread, ${held.map((k) => `d${k}`).join(' + ')}) / ${C}.0;
+  ${each((k) => `d${k} -= mean;`)}`
+      : ''
+  }
+  let squares = rowTotal(thread, ${held.map((k) => `d${k} * d${k}`).join(' + ')});
+  let scale = inverseSqrt(squares / ${C}.0 + words.epsilon);
+  if (row >= words.rows) { return; }
   ${each(
-    threads,
-    `${n.y}[first + c] = (${n.x}[first + c] - mean) * scale * ${n.weight}[c]${centered ? ` + ${n.bias}[c]` : ''};`,
+    (k) =>
+      `${n.y}[first + ${k * threads}u] = d${k} * scale * ${n.weight}[c + ${k * threads}u]${centered ? ` + ${n.bias}[c + ${k * threads}u]` : ''};`,
   )}`;
     return [
       {
         bindings: centered ? { ...bindings, bias: read(dense(inputs, 2)) } : bindings,
-        words: { C, epsilon: { f32: epsilon } },
-        ...forEachGroup(rows, threads, body, totalSource(threads)),
+        enable: subgroup === undefined ? [] : ['subgroups'],
+        words: { rows, epsilon: { f32: epsilon } },
+        ...forEachGroup(
+          Math.ceil(rows / side),
+          groupThreads,
+          body,
+          rowTotalSource(threads, groupThreads, 'f32', subgroup),
+        ),
       },
     ];
   },

@@ -2,8 +2,9 @@
 //
 // sumSquares: a workgroup of 256 threads sums the squares of up to 4096 numbers of one value, read four at a time, then
 // a workgroup of 64 threads for each value adds these parts up. Sums are carried in two floats and combined by halving
-// (8 bytes of workgroup memory a thread); the parts lie in scratch memory between the two. Values in one buffer are one
-// dispatch. holdUpdates: one thread. No features.
+// (8 bytes of workgroup memory a thread); the parts lie in scratch memory between the two, four numbers each, so that
+// they can be bound together with values of the same buffer. Values in one buffer are one dispatch. holdUpdates: one
+// thread for each number. No features.
 
 import type { Node } from '../../../graph/graph.ts';
 import { elementCount } from '../../../tensor/shape.ts';
@@ -18,16 +19,31 @@ const totalThreads = 64;
 
 const chunkCount = (count: number) => chunksOf(Math.ceil(count / 4)).length;
 const partWords = ({ inputs }: Node) =>
-  inputs.reduce((sum, { type }) => sum + 2 * chunkCount(elementCount(type.shape)), 0);
+  inputs.reduce((sum, { type }) => sum + 4 * chunkCount(elementCount(type.shape)), 0);
 
 /** Place in vectors, numbers from there, and where the part goes. */
 type Entry = readonly [place: number, count: number, part: number];
 
+interface Member {
+  readonly range: MemoryRange;
+  readonly count: number;
+  /** Number of its first part. */
+  readonly part: number;
+}
+
 /** The parts of values that lie in one buffer. */
-function parts(range: MemoryRange, entries: readonly Entry[], scratch: MemoryRange): Command {
+function partsOf(members: readonly Member[], scratch: MemoryRange): Command {
+  const [range, space] = sharedRanges([members.map((member) => member.range), [scratch]]);
+  const entries = members.flatMap((member) =>
+    chunksOf(Math.ceil(member.count / 4)).map(({ start, count }, c): Entry => {
+      const place = (member.range.offset - range.offset) / 16 + start;
+      return [place, Math.min(4 * count, member.count - 4 * start), member.part + c];
+    }),
+  );
   return {
     label: 'parts',
-    bindings: { x: { range, access: 'read', type: 'vec4<f32>' }, parts: toScratch(scratch, 'vec2<f32>') },
+    bindings: { x: { range, access: 'read', type: 'vec4<f32>' }, parts: toScratch(space, 'vec4<f32>') },
+    words: { first: (scratch.offset - space.offset) / 16 },
     tables: { entries: Uint32Array.from(entries.flat()) },
     ...forEachGroup(
       entries.length,
@@ -40,7 +56,7 @@ function parts(range: MemoryRange, entries: readonly Entry[], scratch: MemoryRan
     for (var j = 0u; j < min(4u, count - i * 4u); j++) { all = plus(all, four[j] * four[j]); }
   }
   all = exactTotal(thread, all);
-  if (thread == 0u) { ${n.parts}[${n.entries}[item * 3u + 2u]] = all; }`,
+  if (thread == 0u) { ${n.parts}[words.first + ${n.entries}[item * 3u + 2u]] = vec4f(all, 0.0, 0.0); }`,
       plusSource + exactTotalSource(partThreads),
     ),
   };
@@ -51,7 +67,7 @@ const sumSquares: OpKernel = {
   encode({ node, inputs, outputs, scratch }) {
     const y = dense(outputs, 0);
     const [space] = cutScratch(scratch, [partWords(node)]);
-    const groups = new Map<GPUBuffer, { range: MemoryRange; count: number; part: number }[]>();
+    const groups = new Map<GPUBuffer, Member[]>();
     const totals: number[] = [];
     let part = 0;
     for (const i of inputs.keys()) {
@@ -61,19 +77,9 @@ const sumSquares: OpKernel = {
       totals.push(part, chunkCount(count));
       part += chunkCount(count);
     }
-    const first = [...groups.values()].map((members) => {
-      const [range] = sharedRanges([members.map((member) => member.range)]);
-      const entries = members.flatMap((member) =>
-        chunksOf(Math.ceil(member.count / 4)).map(({ start, count }, c): Entry => {
-          const place = (member.range.offset - range.offset) / 16 + start;
-          return [place, Math.min(4 * count, member.count - 4 * start), member.part + c];
-        }),
-      );
-      return parts(range, entries, space);
-    });
     const total: Command = {
       label: 'totals',
-      bindings: { parts: fromScratch(space, 'vec2<f32>'), y: write(y) },
+      bindings: { parts: fromScratch(space, 'vec4<f32>'), y: write(y) },
       tables: { values: Uint32Array.from(totals) },
       ...forEachGroup(
         inputs.length,
@@ -90,7 +96,7 @@ const sumSquares: OpKernel = {
         plusSource + exactTotalSource(totalThreads),
       ),
     };
-    return [...first, total];
+    return [...[...groups.values()].map((members) => partsOf(members, space)), total];
   },
 };
 

@@ -1,4 +1,6 @@
-// Sums, maxima and first places over the threads of a workgroup, by halving in workgroup memory.
+// Sums, maxima and first places over the threads of a workgroup, by halving in workgroup memory or by subgroups.
+
+import type { GpuTraits } from '../device.ts';
 
 /**
  * Declares `NAME(thread, value) -> TYPE`: the combination of every thread's value, given to all of them. Call it in
@@ -23,6 +25,56 @@ fn ${name}(thread: u32, value: ${type}) -> ${type} {
 
 /** `total(thread, value)`: the sum. */
 export const totalSource = (threads: number) => combineSource('total', threads, 'a + b');
+
+/**
+ * `rowTotal(thread, value)`: sums over each `threads` neighbouring threads of a workgroup of `all`, given to each of them.
+ * Call it in uniform control flow. By halving in workgroup memory, or where `subgroup` threads, a power of two, are a
+ * subgroup: by its own sums, of which there are `threads / subgroup` in workgroup memory; needs `subgroups` enabled, and
+ * relies on a subgroup being neighbouring threads, as one-dimensional workgroups have them.
+ */
+export function rowTotalSource(
+  threads: number,
+  all: number,
+  type: 'f32' | 'vec4f' = 'vec4f',
+  subgroup: number | undefined = undefined,
+): string {
+  if (subgroup === undefined || subgroup > threads)
+    return `
+var<workgroup> rowParts: array<${type}, ${all}>;
+fn rowTotal(thread: u32, value: ${type}) -> ${type} {
+  workgroupBarrier();
+  rowParts[thread] = value;
+  let lane = thread % ${threads}u;
+  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (lane < half) { rowParts[thread] += rowParts[thread + half]; }
+  }
+  workgroupBarrier();
+  return rowParts[thread - lane];
+}
+`;
+  const parts = threads / subgroup;
+  if (parts === 1) return `fn rowTotal(thread: u32, value: ${type}) -> ${type} { return subgroupAdd(value); }\n`;
+  return `
+var<workgroup> rowParts: array<${type}, ${all / subgroup}>;
+fn rowTotal(thread: u32, value: ${type}) -> ${type} {
+  let mine = subgroupAdd(value);
+  workgroupBarrier();
+  if (thread % ${subgroup}u == 0u) { rowParts[thread / ${subgroup}u] = mine; }
+  workgroupBarrier();
+  let first = thread / ${threads}u * ${parts}u;
+  var sum = rowParts[first];
+  for (var part = 1u; part < ${parts}u; part++) { sum += rowParts[first + part]; }
+  return sum;
+}
+`;
+}
+
+/** Threads of a subgroup where the adapter has subgroups of one size, a power of two. */
+export function fixedSubgroup({ features, subgroupMinSize, subgroupMaxSize }: GpuTraits): number | undefined {
+  const isFixed = subgroupMinSize === subgroupMaxSize && Number.isInteger(Math.log2(subgroupMinSize));
+  return features.has('subgroups') && isFixed ? subgroupMinSize : undefined;
+}
 
 /** `largest(thread, value)`: the maximum, NaN when there is one. Needs mathSource. */
 export const largestSource = (threads: number) => combineSource('largest', threads, 'larger(a, b)');
