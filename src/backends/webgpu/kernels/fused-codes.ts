@@ -5,7 +5,7 @@ import { elementBits } from '../../../formats/table.ts';
 import { nonFiniteError } from '../../data-error-codes.ts';
 import type { Names } from '../kernel.ts';
 import { readsTile } from '../wgsl/encode.ts';
-import { hasFp4Search } from '../wgsl/encode-fp4.ts';
+import { hasFp4Search } from '../wgsl/search-fp4.ts';
 import { eachVector, heldValues, heldVectors } from '../wgsl/turn.ts';
 import type { FusedShape } from './fused-shape.ts';
 

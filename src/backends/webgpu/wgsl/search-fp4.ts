@@ -1,15 +1,14 @@
 // E2M1 codes of four values at a time, by comparing with levels that a tile computes once.
 //
-// encode-elements.ts guesses each code by a quotient and settles it; with eight levels a search of three comparisons is
-// less work. To nearest: seven thresholds fl(step × midpoint), the very numbers of the reference, at which ties go up
-// where the code above is even (the first two comparisons of the search always meet such ones, the last never). By
-// chance: the smallest f32 from step × level on, below which |x| does not reach the level, then the reference's threshold
-// fl(step × fl(low + u · gap)). The codes are those of encode-elements.ts for every step that is a normal number.
+// encode-fp4.ts counts the thresholds that |x| passes, seven comparisons a value; where a thread rounds many values of a
+// tile, a search of three is less work. The thresholds are the same numbers: to nearest, fl(step × midpoint), at which ties
+// go up where the code above is even (the first two comparisons of the search meet such ones only, the last none). By
+// chance: the smallest f32 from step × level on, below which |x| does not reach the level, then fl(step × fl(low + u · gap)).
 
 import type { QuantSpec } from '../../../formats/format.ts';
 import { floatText } from './bits.ts';
 
-/** Whether fp4Source knows the element and the rounding of a spec. */
+/** Whether fp4SearchSource knows the element and the rounding of a spec. */
 export const hasFp4Search = ({ element, rounding }: QuantSpec): boolean =>
   element === 'e2m1' && ['nearest-even', 'half-to-zero', 'half-away', 'stochastic'].includes(rounding);
 
@@ -41,8 +40,9 @@ fn magnitudesOf(a: vec4f, l: Levels, element: u32) -> vec4u {
 const byChance = `
 fn levelsOf(step: f32) -> Levels {
   ${steady}
-  let rounded = s * 1.5;
-  let half = select(bitcast<f32>(bitcast<u32>(rounded) + 1u), rounded, reaches(rounded, s, 1.5));
+  /* 1.5 s rounded up: what rounding to nearest took away shows in the exact difference from s */
+  let rounded = unfused(vec4f(s * 1.5)).x;
+  let half = bitcast<f32>(bitcast<u32>(rounded) + select(0u, 1u, rounded - s < s * 0.5));
   return Levels(s, s * 0.5, s, half, s * 2.0, half * 2.0, s * 4.0, half * 4.0);
 }
 fn magnitudesOf(a: vec4f, l: Levels, element: u32) -> vec4u {
@@ -58,9 +58,9 @@ fn magnitudesOf(a: vec4f, l: Levels, element: u32) -> vec4u {
 
 /**
  * Declares Levels, `levelsOf(step)` and `fp4Of(x, levels, element) -> u32`: the codes of four values, the first in the
- * lowest bits. `element`, the index of the first, counts random numbers. Needs encodeSource.
+ * lowest bits. `element`, the index of the first, counts random numbers (random.ts). Needs unfusedSource.
  */
-export const fp4Source = ({ rounding }: QuantSpec): string => `
+export const fp4SearchSource = ({ rounding }: QuantSpec): string => `
 struct Levels { step: f32, one: f32, two: f32, three: f32, four: f32, five: f32, six: f32, seven: f32 }
 ${rounding === 'stochastic' ? byChance : nearest(rounding)}
 fn fp4Of(x: vec4f, l: Levels, element: u32) -> u32 {
