@@ -66,6 +66,22 @@ function onScaleBounds(): Float32Array {
   });
 }
 
+/** FP4 blocks of 64 under f32 scales: levels and middles times the step, and their neighbours in float32, of both signs. */
+function aroundThresholds(): Float32Array {
+  const points = [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6];
+  const random = uniformSource(2, 2);
+  const bits = new Int32Array(1);
+  return Float32Array.from({ length: 64 * 64 }, (_, i) => {
+    const [block, at] = [i >> 6, i & 63];
+    const amax = Math.fround((1 + random.at(block)) * 2 ** (block % 9));
+    const step = Math.fround(amax / 6);
+    if (at >= 45) return at === 45 ? amax : gaussian(i, [1], step)[0];
+    bits[0] = new Int32Array(Float32Array.of(step * points[Math.floor(at / 3)]).buffer)[0] + (at % 3) - 1;
+    const x = new Float32Array(bits.buffer)[0];
+    return Number.isNaN(x) || Math.abs(x) > amax ? 0 : block % 2 === 0 ? x : -x;
+  });
+}
+
 const cases: [format: string, rows: number, cols: number][] = [
   ['f16', 3, 7],
   ['bf16', 3, 7],
@@ -78,6 +94,8 @@ const cases: [format: string, rows: number, cols: number][] = [
   ['mxfp4-ceil', 5, 96],
   ['mxfp4-rceil', 5, 96],
   ['mxfp4-te', 5, 96],
+  ['mxfp4-nearest', 37, 96],
+  ['mxfp8-e4m3-deepseek', 37, 96],
   ['mxfp6-e2m3', 5, 96],
   ['mxfp6-e3m2-sr', 5, 96],
   ['mxfp8-e4m3', 5, 96],
@@ -149,6 +167,12 @@ describe.skipIf(!backend)(`rounding on webgpu${missing ? ` (${missing})` : ''}`,
     ['nvfp4-mseden', 37, 96],
   ])('%s, [%i, %i], with bits and steps', async (format, rows, cols) => {
     const opCase = marking(format, rows, cols);
+    const expected = await runOpCase(createReferenceBackend(), opCase);
+    expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
+  });
+
+  it.each(['', '-tozero', '-away', '-up', '-trunc', '-sr'])('fp4-e2m1-g64%s next to every threshold', async (rule) => {
+    const opCase = { ...rounding(`fp4-e2m1-g64${rule}`, 64, 64), runs: [{ x: aroundThresholds() }] };
     const expected = await runOpCase(createReferenceBackend(), opCase);
     expect(differences(await runOpCase(gpu, opCase), expected, 'exact')).toEqual([]);
   });

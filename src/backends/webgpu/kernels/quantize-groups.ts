@@ -1,9 +1,10 @@
 // quantize in one pass, for groups along rows: every value is read once and leaves as a code.
 //
 // Thread map: a thread holds as many neighbouring values as fill whole words of codes (quantize-unit.ts); group / that
-// many threads share a scale and combine their statistics by halving in workgroup
-// memory, or by exchange within a subgroup where the device promises one that is wide enough. A workgroup of 256 threads
-// writes its scales as whole words. Workgroup memory: statistics (4 … 12 bytes) and a scale code a thread, at most 5 KB.
+// many threads share a scale and combine their statistics by halving in workgroup memory, or by exchange within a
+// subgroup where the device promises one that is wide enough. Bits of what is not clipped are made on the way. A workgroup
+// of 256 threads writes its scales and bits as whole words. Workgroup memory: statistics (4 … 12 bytes) and a scale code
+// a thread, at most 5 KB.
 // Features: subgroups, optional.
 
 import { integerUnit } from '../../../formats/element.ts';

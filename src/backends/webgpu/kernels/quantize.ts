@@ -1,15 +1,18 @@
 // quantize: which kernel rounds to which format. The bytes are those of the reference codec.
 //
-//   groups of 2^n · 4 … values, rows in whole words   encodeGroups   one pass over the data     quantize-groups.ts
-//   a scale fixed beforehand                          encodeFixed    one pass over the data     quantize-fixed.ts
-//   one f32 scale a row, rows in whole words          encodeRows     one pass over the data     quantize-rows.ts
-//   other granularities, widths, signed maxima        encodeTiles    scales, then codes         quantize-tiles.ts
-//   f16, bf16, f32, Q4_0, Q8_0, HiF4                  encodeBlocks                              quantize-blocks.ts
-//   bits of what is not clipped, after the last three of specs   markBits    a pass of its own    quantize-marks.ts
+//   NVFP4 by four-over-six or MS-EDEN                 encodeChosen   after the tensor's maximum  quantize-chosen.ts
+//   a scale fixed beforehand                          encodeFixed    one pass over the data      quantize-fixed.ts
+//   one f32 scale a row, rows in whole words          encodeRows     one pass over the data      quantize-rows.ts
+//   groups of 2^n · 4 … values, rows in whole words   encodeGroups   one pass over the data      quantize-groups.ts
+//   other granularities, widths, signed maxima        encodeTiles    scales, then codes          quantize-tiles.ts
+//   f16, bf16, f32, Q4_0, Q8_0, HiF4                  encodeBlocks                               quantize-blocks.ts
 //
-// Searches, codebooks, library conventions and per-block choices have no kernel: weights are quantized to those ahead
-// of time.
+// The largest magnitude of a tensor, for second levels and single scales, takes a pass of its own (quantize-tensor.ts).
+// encodeGroups marks what is not clipped while it rounds; after the others markBits reads the data again
+// (quantize-marks.ts). Searches by error, codebooks, library conventions and IF4 have no kernel: weights are quantized to
+// those ahead of time.
 
+import type { FixedScale } from '../../../formats/fixed-scale.ts';
 import type { Format, QuantSpec } from '../../../formats/format.ts';
 import { formatName } from '../../../formats/registry.ts';
 import type { QuantizeAttributes } from '../../../graph/ops/quantize.ts';
@@ -34,7 +37,7 @@ import { encodeGroups, groupThreads } from './quantize-groups.ts';
 import { markBits } from './quantize-marks.ts';
 import { type Draws, isRandom, type Marks } from './quantize-options.ts';
 import { encodeRows, fitsRows } from './quantize-rows.ts';
-import { encodeAmax, quotientLevel } from './quantize-tensor.ts';
+import { encodeAmax, quotientLevel, tensorWords } from './quantize-tensor.ts';
 import { encodeTiles, isOneTile, tileScratchBytes } from './quantize-tiles.ts';
 
 function hasKernel(format: Format): boolean {
@@ -49,8 +52,10 @@ const quantize: OpKernel = {
   },
 
   scratchBytes({ attributes, inputs: [x] }) {
-    const { format } = attributes as unknown as QuantizeAttributes;
-    return format.kind === 'quant' ? tileScratchBytes(format, ...rowsAndColumns(x.type.shape)) : 0;
+    const { format, fixed } = attributes as unknown as QuantizeAttributes;
+    if (format.kind !== 'quant') return 0;
+    const [rows, cols] = rowsAndColumns(x.type.shape);
+    return usesTiles(format, rows, cols, fixed) ? tileScratchBytes(format, rows, cols) : 4 * tensorWords;
   },
 
   encode(context) {
@@ -67,6 +72,10 @@ const quantize: OpKernel = {
     return encodeSpec(context, x, y, format, scratch, draws, marks);
   },
 };
+
+/** Whether encodeTiles does it, which keeps its scales in scratch memory. */
+const usesTiles = (spec: QuantSpec, rows: number, cols: number, fixed: FixedScale | undefined): boolean =>
+  !fixed && !chosenKind(spec) && !fitsRows(spec, rows, cols) && groupThreads(spec, rows, cols) === undefined;
 
 function encodeSpec(
   { node, gpu }: EncodeContext,

@@ -15,7 +15,7 @@ export const edenTensor = `let found = floatBits(divideDoubles(doubleOf(own), ${
 
 /**
  * `edenCode(held, codes, scale, step, u) -> u32`: the stored scale of a block of `size` values, given as bits, from their E2M1
- * codes and the scale before correction. Needs scalesSource and elementsSource.
+ * codes and the scale before correction. Needs scalesSource and valueSource.
  */
 export const edenSource = (size: number) => `${doubleSource}
 fn stochasticScale(v: f32, u: f32) -> u32 {
@@ -32,7 +32,7 @@ fn edenCode(held: array<vec4u, ${size / 4}>, codes: array<u32, ${size / 8}>, sca
   for (var j = 0u; j < ${size / 4}u; j++) {
     let a = bitcast<vec4f>(h[j] & vec4u(0x7fffffffu));
     squares += a * a;
-    products += a * magnitudeValues(nibblesOf(c[j >> 1u] >> (16u * (j & 1u))) & vec4u(7u));
+    products += a * (0.5 * doubledFp4(nibblesOf(c[j >> 1u] >> (16u * (j & 1u))) & vec4u(7u)));
   }
   let top = (squares.x + squares.y) + (squares.z + squares.w);
   let bottom = step * ((products.x + products.y) + (products.z + products.w));
@@ -45,7 +45,7 @@ fn edenCode(held: array<vec4u, ${size / 4}>, codes: array<u32, ${size / 8}>, sca
   var other = doubleOf(0u);
   for (var j = 0u; j < ${size}u; j++) {
     let a = doubleOf(h[j >> 2u][j & 3u] & 0x7fffffffu);
-    let level = magnitudeValues(vec4u((c[j >> 3u] >> (4u * (j & 7u))) & 7u)).x;
+    let level = 0.5 * doubledFp4(vec4u((c[j >> 3u] >> (4u * (j & 7u))) & 7u)).x;
     sum = addDoubles(sum, multiplyDoubles(a, a));
     other = addDoubles(other, multiplyDoubles(a, doubleOf(bitcast<u32>(level))));
   }

@@ -3,7 +3,7 @@
 // A code is found by a quotient that may be off by a few units in the last place, then settled by comparing |x| with
 // fl(step × midpoint) and its like, as the reference does; a wrong neighbour can only be guessed next to a value of the
 // grid, where the comparison corrects it. Stochastic rounding needs the exact lower neighbour, so there step × value is
-// compared with |x| without rounding.
+// compared with |x| without rounding. E2M1 has a way of its own (encode-fp4.ts).
 
 import type { QuantSpec, Rounding } from '../../../formats/format.ts';
 import { signedRange } from '../../../formats/int.ts';
@@ -17,6 +17,7 @@ import {
   minifloats,
 } from '../../../formats/table.ts';
 import { floatText, minifloatSource } from './bits.ts';
+import { fp4Source } from './encode-fp4.ts';
 
 /** `reaches(a, step, value) -> bool`: step × value ≤ a, without rounding the product; values have eight bits. */
 const reachesSource = `
@@ -123,17 +124,24 @@ ${open}
 `;
 }
 
+/** `roundedFour(x, tile, u) -> vec4u` by roundedTo. */
+const foursSource = `
+fn roundedFour(x: vec4u, tile: Tile, u: vec4f) -> vec4u {
+  return vec4u(roundedTo(x.x, tile, u.x), roundedTo(x.y, tile, u.y), roundedTo(x.z, tile, u.z), roundedTo(x.w, tile, u.w));
+}
+`;
+
 /** Declares codeOf and codesOf of a spec; stochastic rounding needs randomSource. */
 export function elementsSource(spec: QuantSpec): string {
   const stochastic = spec.rounding === 'stochastic';
-  const one = stochastic ? 'uniformOf(element)' : '0.0';
-  const four = stochastic ? 'vec4f(uniformsOf(element), uniformsOf(element + 2u))' : 'vec4f()';
-  return `${stochastic ? reachesSource : ''}${codeSource(spec)}
-fn codeOf(x: u32, tile: Tile, element: u32) -> u32 { return roundedTo(x, tile, ${one}); }
-fn codesOf(four: vec4u, tile: Tile, element: u32) -> vec4u {
-  let u = ${four};
-  return vec4u(
-    roundedTo(four.x, tile, u.x), roundedTo(four.y, tile, u.y), roundedTo(four.z, tile, u.z), roundedTo(four.w, tile, u.w));
+  const fp4 = spec.element === 'e2m1';
+  const general = () => `${stochastic ? reachesSource : ''}${codeSource(spec)}${foursSource}`;
+  return `${fp4 ? fp4Source(spec.rounding) : general()}
+fn codeOf(x: u32, tile: Tile, element: u32) -> u32 {
+  return ${fp4 ? 'roundedFour(vec4u(x), tile, vec4f(' : 'roundedTo(x, tile, '}${stochastic ? 'uniformOf(element)' : '0.0'}${fp4 ? ')).x' : ')'};
+}
+fn codesOf(x: vec4u, tile: Tile, element: u32) -> vec4u {
+  return roundedFour(x, tile, ${stochastic ? 'vec4f(uniformsOf(element), uniformsOf(element + 2u))' : 'vec4f()'});
 }
 `;
 }

@@ -5,6 +5,7 @@
 import { elementCodec, integerUnit } from '../../../formats/element.ts';
 import type { QuantSpec, ScaleFormat } from '../../../formats/format.ts';
 import { maxMagnitudeCode } from '../../../formats/minifloat.ts';
+import { sqrt2Fraction } from '../../../formats/scale-rules.ts';
 import { elementEmax, elementMantissaBits, scaleMinifloats } from '../../../formats/table.ts';
 import { floatText } from './bits.ts';
 import { scaleValueSource } from './decode.ts';
@@ -48,6 +49,12 @@ function powerCodeSource(spec: QuantSpec): string {
       case 'even':
       case 'even1':
         return clamped(`bits + ${2 ** (22 - (rule === 'even' ? elementMantissaBits(element) : 1))}u`);
+      case 'deepseek':
+        return `let d = divided(max(bits, ${bitsText(1e-4)}), ${bitsText(elementCodec(spec).max)});
+  return clamp((d >> 23u) + select(0u, 1u, (d & 0x7fffffu) != 0u), 1u, 254u);`;
+      case 'nearest':
+        return `let d = normalized(divided(bits, ${bitsText(elementCodec(spec).max)}));
+  return u32(clamp(i32(d.x) + select(0, 1, (d.y & 0x7fffffu) > ${sqrt2Fraction}u), 0, 254));`;
       case 'rceil':
       case 'te':
         return `let d = bitcast<u32>(bitcast<f32>(bits) * ${floatText(Math.fround(1 / elementCodec(spec).max))});
@@ -62,7 +69,7 @@ function powerCodeSource(spec: QuantSpec): string {
   };
   return `
 fn powerCode(bits: u32) -> u32 {
-  if (bits == 0u) { return 0u; }
+  ${rule === 'deepseek' ? '' : 'if (bits == 0u) { return 0u; }'}
   ${body()}
 }
 `;

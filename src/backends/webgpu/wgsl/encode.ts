@@ -22,7 +22,7 @@
 // Steps must be normal f32 numbers below 2^126: devices may flush subnormals.
 
 import { elementCodec } from '../../../formats/element.ts';
-import type { QuantSpec, ScaleFormat } from '../../../formats/format.ts';
+import type { QuantSpec, ScaleFormat, ScaleRule } from '../../../formats/format.ts';
 import { scaleMax } from '../../../formats/scale-format.ts';
 import { isInt, isMinifloat } from '../../../formats/table.ts';
 import { readsTile } from './encode-deviation.ts';
@@ -33,7 +33,10 @@ import { randomSource } from './random.ts';
 
 export { readsTile, statisticsFields };
 
-const directE8m0 = new Set(['floor', 'ceil', 'even', 'even1', 'rceil', 'te', 'four-thirds', 'quest', 'quest-nearest']);
+const directE8m0: ReadonlySet<ScaleRule> = new Set([
+  ...(['floor', 'ceil', 'even', 'even1', 'rceil', 'te', 'deepseek', 'nearest'] as const),
+  ...(['four-thirds', 'quest', 'quest-nearest'] as const),
+]);
 const storedScales: ReadonlySet<ScaleFormat> = new Set(['f32', 'f16', 'bf16', 'e8m0', 'e4m3', 'ue5m3']);
 
 /** Whether kernels round to this spec: integers and minifloats under direct scale rules. */
