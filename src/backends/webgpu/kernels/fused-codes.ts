@@ -107,7 +107,7 @@ export function storeScales(shape: FusedShape, n: Names): string {
   const at = perChunk > 1 ? `thread * ${perChunk}u` : `thread / ${share}u`;
   return `{
     let at = ${at};
-    ${eachScale(shape, (s) => `scaleCodes[at + ${s}u] = select(0u, code${s}, alive);`)}
+    ${share > 1 ? `if (thread % ${share}u == 0u)` : ''} { ${eachScale(shape, (s) => `scaleCodes[at + ${s}u] = select(0u, code${s}, alive);`)} }
     workgroupBarrier();
     if (alive && thread % ${chunks}u == 0u) { ${n.scales}[chunk / ${chunks}u] = ${word}; }
   }`;
