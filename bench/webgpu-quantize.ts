@@ -65,6 +65,8 @@ const cases: Case[] = [
   { format: 'mxfp8-e4m3', columns: true },
   { format: 'nvfp4', block: 16, signs: true },
   { format: 'nvfp4-sr', columns: true, block: 16, signs: true },
+  { format: 'nvfp4-mseden', block: 128, signs: true },
+  { format: 'nvfp4-mseden', from: 'nvfp4', columns: true, block: 128, signs: true },
 ];
 
 const nameOf = ({ format, from = 'f32', columns, block, signs, bound }: Case) =>

@@ -24,6 +24,9 @@ export function softwareGpuVariables(): Record<string, string> {
 
 let loader: unknown;
 
+/** SwiftShader compiles this extension's zeroing of workgroup memory number by number, seconds a kernel; Dawn writes a loop. */
+const slow = 'use_vulkan_zero_initialize_workgroup_memory_extension';
+
 /** A backend on SwiftShader, or on the machine's GPU when SUBBYTE_TEST_ADAPTER=device. */
 export async function createTestBackend(options: WebgpuOptions = {}): Promise<WebgpuBackend> {
   if (process.env.SUBBYTE_TEST_ADAPTER !== 'device' && !loader) {
@@ -32,5 +35,5 @@ export async function createTestBackend(options: WebgpuOptions = {}): Promise<We
     process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES;
     loader = koffi.load(path.join(folder, 'libvulkan.so.1'), { global: true });
   }
-  return createWebgpuBackend(options);
+  return createWebgpuBackend({ ...options, disableToggles: [...(options.disableToggles ?? []), slow] });
 }

@@ -5,7 +5,7 @@ import { elementBits } from '../../../formats/table.ts';
 import { nonFiniteError } from '../../data-error-codes.ts';
 import type { Names } from '../kernel.ts';
 import { readsTile } from '../wgsl/encode.ts';
-import { hasFp4Search } from '../wgsl/encode-fp4.ts';
+import { hasFp4Search } from '../wgsl/search-fp4.ts';
 import { eachVector, heldValues, heldVectors } from '../wgsl/turn.ts';
 import type { FusedShape } from './fused-shape.ts';
 
@@ -107,7 +107,7 @@ export function storeScales(shape: FusedShape, n: Names): string {
   const at = perChunk > 1 ? `thread * ${perChunk}u` : `thread / ${share}u`;
   return `{
     let at = ${at};
-    ${eachScale(shape, (s) => `scaleCodes[at + ${s}u] = select(0u, code${s}, alive);`)}
+    ${share > 1 ? `if (thread % ${share}u == 0u)` : ''} { ${eachScale(shape, (s) => `scaleCodes[at + ${s}u] = select(0u, code${s}, alive);`)} }
     workgroupBarrier();
     if (alive && thread % ${chunks}u == 0u) { ${n.scales}[chunk / ${chunks}u] = ${word}; }
   }`;

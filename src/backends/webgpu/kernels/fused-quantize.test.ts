@@ -15,10 +15,8 @@ import { fuseQuantize } from '../fuse-quantize.ts';
 import { fusedQuantizeOp } from '../fused-quantize-op.ts';
 
 const missing = missingGpu();
-// SwiftShader compiles the zeroing of workgroup memory value by value; these kernels write before they read
-const fast = { enableToggles: ['disable_workgroup_init'] };
-const backend = missing ? undefined : await createTestBackend(fast);
-const plain = missing ? undefined : await createTestBackend({ ...fast, fuse: false });
+const backend = missing ? undefined : await createTestBackend();
+const plain = missing ? undefined : await createTestBackend({ fuse: false });
 
 interface Chain {
   readonly format: string;
@@ -185,7 +183,7 @@ describe.skipIf(!backend)(`fused chains on webgpu${missing ? ` (${missing})` : '
   });
 
   it('gives the same bits with workgroups of 64 threads, as where memory is small', async () => {
-    const small = await createTestBackend(fast);
+    const small = await createTestBackend();
     Object.defineProperty(small.gpu, 'workgroupBytes', { value: 16_384 });
     const along = (transposed: boolean, format: string) =>
       chains.filter((c) => c.format === format && !c.transposed !== transposed).slice(-1);
