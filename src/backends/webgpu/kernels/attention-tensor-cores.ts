@@ -1,0 +1,195 @@
+// Attention, forward, on tensor cores: f16 operands (attention-halves.ts), f32 scores and sums, no T×S scores in memory
+// (Dao et al. 2022, "FlashAttention").
+//
+// A workgroup of 128 threads makes 64 or 128 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
+// map); a row is a query of one of the heads that share the key head. For each tile of 32 keys: scores on tensor cores,
+// weights p' = 2^(3 + score − m) as f16, result += p' · values on tensor cores; the row is divided by Σ p' at the end.
+// Fragments cannot be scaled row by row, so m is not the running maximum but an earlier one: it stays while scores exceed
+// it by less than 12 binades, which f16 holds beside weights 26 binades below; else the subgroup's results pass through
+// workgroup memory once and are scaled there.
+// Workgroups with many keys come first. Workgroup memory: two tiles, one staging area, 5 KB; 33 KB for D 64.
+// Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix.
+
+import { forEachGroup } from '../entry.ts';
+import { type Command, dense, type EncodeContext, type Names, write } from '../kernel.ts';
+import { cutScratch, fromScratch, scratchSize } from '../scratch.ts';
+import {
+  accumulators,
+  type Cut,
+  eachAccumulator,
+  fragmentSource,
+  gatherTile,
+  joined,
+  laneVectors,
+  largestOf,
+  lines,
+  masked,
+  ownedFragments,
+  ownedLines,
+  placement,
+  readStaging,
+  result,
+  scoresToStaging,
+  stagingVectors,
+  storeOwned,
+  subgroups,
+  sumOf,
+  threads,
+  tileLines,
+  tileLoader,
+  tileVectors,
+  writeHalves,
+} from '../wgsl/attention-fragments.ts';
+import { type AttentionShape, halfCommands, halfWords, halvesSource } from './attention-halves.ts';
+import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
+
+const kinds = ['query', 'key', 'key'] as const;
+
+/** Two strips a subgroup halve the reading of tiles; the registers hold them up to 80 dimensions. */
+const cutFor = (D: number): Cut => ({ D, strips: D <= 80 ? 2 : 1 });
+
+/** Block of query rows of a workgroup, the keys that it sees and, for its lane's row, the first and the last. */
+export function queryPlacement(shape: AttentionShape, cut: Cut): string {
+  const { heads, rows, S, pairs, causal, window, queryLines } = shape;
+  const owned = ownedLines(cut);
+  const blocks = Math.ceil(rows / owned);
+  return `let block = ${blocks - 1}u - item / ${pairs}u;
+  let pair = item % ${pairs}u;
+  ${placement(cut)}
+  let line0 = block * ${owned}u;
+  let firstQuery = line0 / ${heads}u;
+  let lastQuery = min(line0 + ${owned - 1}u, ${rows - 1}u) / ${heads}u;
+  let end = ${causal ? 'lastQuery + 1u' : `${S}u`};
+  let begin = ${window > 0 ? `u32(max(0, i32(firstQuery) - ${window - 1})) / ${tileLines}u * ${tileLines}u` : '0u'};
+  let query = i32((line0 + strip + own) / ${heads}u);
+  let last = ${causal ? `min(query, ${S - 1})` : `${S - 1}`};
+  let first = ${window > 0 ? `query - ${window - 1}` : '0'};
+  let stored = pair * ${queryLines}u + line0;`;
+}
+
+/** Whether some row does not see some key of the tile at tile0. */
+export function someHidden({ S, causal, window }: AttentionShape): string {
+  const tileEnd = `tile0 + ${tileLines}u`;
+  return [
+    `${tileEnd} > ${S}u`,
+    ...(causal ? [`${tileEnd} > firstQuery + 1u`] : []),
+    ...(window > 0 ? [`tile0 + ${window}u <= lastQuery`] : []),
+  ].join(' || ');
+}
+
+/** Where a query row begins in q, in vectors of four. */
+export const queryStart =
+  ({ T, H, G, D, heads }: AttentionShape) =>
+  (line: string) =>
+    `((pair / ${G}u * ${T}u + ${line} / ${heads}u) * ${H}u + pair % ${G}u * ${heads}u + ${line} % ${heads}u) * ${D / 4}u`;
+
+const spareStride = 5;
+
+/** Scales the accumulators row by row through workgroup memory. */
+const decayed = (cut: Cut) =>
+  eachAccumulator(
+    cut,
+    (r, d) => `subgroupMatrixStore<row_major>(&spare, subgroup * ${16 * spareStride}u, y_${r}_${d}, ${spareStride}u);
+      workgroupBarrier();
+      {
+        let factor = subgroupShuffle(decay, ${16 * r}u + lane % 16u);
+        let at = subgroup * ${16 * spareStride}u + lane % 16u * ${spareStride}u + lane / 16u * 2u;
+        spare[at] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at]) * factor);
+        spare[at + 1u] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at + 1u]) * factor);
+      }
+      workgroupBarrier();
+      y_${r}_${d} = subgroupMatrixLoad<${result}, row_major>(&spare, subgroup * ${16 * spareStride}u, ${spareStride}u);
+      workgroupBarrier();`,
+  );
+
+function body(n: Names, shape: AttentionShape, cut: Cut): string {
+  const { keyLines, D } = shape;
+  const [keys, values] = ['k', 'v'].map((name) => tileLoader(cut, name));
+  const at = (tile: string) => `(pair * ${keyLines}u + ${tile}) * ${D / 8}u`;
+  const vectors = laneVectors(cut);
+  return `${queryPlacement(shape, cut)}
+  let sharpness = words.scale * log2e * ${n.factors}[0] * ${n.factors}[1];
+  ${keys.registers}
+  ${values.registers}
+  ${keys.load(n.k, at('begin'))}
+  ${values.load(n.v, at('begin'))}
+  ${ownedFragments(cut, 'q', n.q, 'stored')}
+  ${accumulators(cut, 'y')}
+  var most = lowest;
+  var sum = 0.0;
+  for (var tile0 = begin; tile0 < end; tile0 += ${tileLines}u) {
+    ${keys.store}
+    ${values.store}
+    workgroupBarrier();
+    if (tile0 + ${tileLines}u < end) {
+      ${keys.load(n.k, at(`tile0 + ${tileLines}u`))}
+      ${values.load(n.v, at(`tile0 + ${tileLines}u`))}
+    }
+    ${scoresToStaging(cut, 'q', 'k_tile', 'staging')}
+    workgroupBarrier();
+    ${readStaging(cut, 'x', 'staging')}
+    ${lines(vectors, (i) => `x${i} *= sharpness;`)}
+    if (${someHidden(shape)}) {
+      ${masked(cut, 'first', 'last', (i) => `x${i} = select(vec4f(lowest), x${i}, seen);`)}
+    }
+    var top = ${largestOf(vectors, (i) => `x${i}`)};
+    ${joined(cut, 'top', (a, b) => `max(${a}, ${b})`)}
+    let grows = top > most + 12.0;
+    let next = select(most, top, grows);
+    let decay = select(1.0, exp2(most - next), grows);
+    let scales = subgroupAny(grows && most > lowest);
+    if (lane == 0u) { grown[subgroup] = select(0u, 1u, scales); }
+    most = next;
+    /* A row that has seen no key yet. */
+    let shift = select(most - 3.0, 0.0, most <= lowest);
+    ${lines(vectors, (i) => `x${i} = exp2(x${i} - shift);`)}
+    sum = sum * decay + ${sumOf(vectors, (i) => `x${i}`)};
+    ${writeHalves(cut, 'staging', (i) => `x${i}`)}
+    let flags = workgroupUniformLoad(&grown);
+    if ((flags[0] | flags[1] | flags[2] | flags[3]) != 0u) {
+      ${decayed(cut)}
+    }
+    ${gatherTile(cut, 'y', 'staging', 'v_tile')}
+    workgroupBarrier();
+  }
+  ${joined(cut, 'sum', (a, b) => `(${a} + ${b})`)}
+  let share = 1.0 / sum;
+  ${storeOwned(cut, 'y', 'staging', n.y, queryStart(shape), `${shape.rows}u`, 'share', ` * ${n.factors}[2]`)}`;
+}
+
+const prelude = (cut: Cut) => `${halvesSource}${fragmentSource}
+var<workgroup> k_tile: array<vec4<u32>, ${tileVectors(cut)}>;
+var<workgroup> v_tile: array<vec4<u32>, ${tileVectors(cut)}>;
+var<workgroup> staging: array<vec4<u32>, ${stagingVectors(cut)}>;
+var<workgroup> spare: array<vec4<u32>, ${subgroups * 16 * spareStride}>;
+var<workgroup> grown: array<u32, ${subgroups}>;
+`;
+
+export const tensorAttentionBytes = (shape: AttentionShape) => scratchSize(halfWords(shape, kinds));
+
+export function encodeTensorAttention({ inputs, outputs, scratch }: EncodeContext, shape: AttentionShape): Command[] {
+  const pieces = cutScratch(scratch, halfWords(shape, kinds));
+  const [, factors, q, k, v] = pieces;
+  const cut = cutFor(shape.D);
+  const count = shape.pairs * Math.ceil(shape.rows / ownedLines(cut));
+  return [
+    ...halfCommands(
+      shape,
+      kinds,
+      kinds.map((_, i) => dense(inputs, i)),
+      pieces,
+    ),
+    {
+      bindings: {
+        q: fromScratch(q, 'vec4<u32>'),
+        k: fromScratch(k, 'vec4<u32>'),
+        v: fromScratch(v, 'vec4<u32>'),
+        factors: fromScratch(factors),
+        y: write(dense(outputs, 0), 'vec4<f32>'),
+      },
+      words: { scale: { f32: shape.scale } },
+      enable: subgroupFeatures,
+      ...forEachGroup(count, threads, (n) => body(n, shape, cut), prelude(cut), subgroupParameters),
+    },
+  ];
+}
