@@ -80,6 +80,10 @@ export function halfCommands(
     const eights = (pairs * lines * D) / 8;
     return { lines, used, heads, eights, groups: Math.ceil(eights / (threads * turns)) };
   });
+  // one binding for all copies: devices may have no more than eight
+  const { buffer, offset } = halves[0];
+  const starts = halves.map((range) => (range.offset - offset) / 16);
+  const copies = { buffer, offset, bytes: halves.reduce((sum, { bytes }) => sum + bytes, 0) };
   const first = (i: number) => sizes.slice(0, i).reduce((sum, { groups }) => sum + groups, 0);
   const largest = (n: Names) => `let operand = item / ${boundWords}u;
   let part = item % ${boundWords}u;
@@ -114,11 +118,10 @@ export function halfCommands(
         low = ${n[`x${i}`]}[vector] * factor;
         high = ${n[`x${i}`]}[vector + 1u] * factor;
       }
-      ${n[`h${i}`]}[at] = halves(low, high);
+      ${n.copies}[${starts[i]}u + at] = halves(low, high);
     }
   }`;
   })}`;
-  const copies = Object.fromEntries(halves.map((range, i) => [`h${i}`, toScratch(range, 'vec4<u32>')]));
   const shared = `\nvar<workgroup> shared_most: array<u32, ${threads}>;\n`;
   return [
     {
@@ -126,7 +129,12 @@ export function halfCommands(
       ...forEachGroup(kinds.length * boundWords, threads, largest, boundSource + shared),
     },
     {
-      bindings: { ...sources, bounds: fromScratch(bounds, 'u32'), factors: toScratch(factors), ...copies },
+      bindings: {
+        ...sources,
+        bounds: fromScratch(bounds, 'u32'),
+        factors: toScratch(factors),
+        copies: toScratch(copies, 'vec4<u32>'),
+      },
       enable: ['f16'],
       ...forEachGroup(first(kinds.length), threads, convert, halvesSource + shared),
     },
