@@ -26,14 +26,13 @@ import {
   ownedFragments,
   ownedLines,
   placement,
+  range,
   readStaging,
   scoresToStaging,
   stagingVectors,
   storeOwned,
-  subgroups,
   sumOf,
-  threads,
-  tileLines,
+  threadsOf,
   tileLoader,
   tileVectors,
   writeHalves,
@@ -44,8 +43,7 @@ import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
 
 const kinds = ['query', 'key', 'key', 'query'] as const;
 
-const queryCut = (D: number): Cut => ({ D, strips: D <= 64 ? 2 : 1 });
-const keyCut = (D: number): Cut => ({ D, strips: 1 });
+const cutFor = (D: number): Cut => ({ D, subgroups: 4, tileLines: 32 });
 
 /** Statistics of a query row: ℓ, δ and the bound, each an array over all lines. */
 const statisticsWords = ({ pairs, queryLines }: AttentionShape) => 3 * pairs * queryLines;
@@ -54,6 +52,7 @@ const sharpness = (n: Names) => `let sharpness = words.scale * log2e * ${n.facto
 
 /** The loop over tiles of keys: scores into `x0` …, dy·v into `z0` …, in lanes' registers. */
 function overKeys(n: Names, shape: AttentionShape, cut: Cut, before: string, each: string): string {
+  const { tileLines } = cut;
   const [keys, values] = ['k', 'v'].map((name) => tileLoader(cut, name));
   const at = (tile: string) => `(pair * ${shape.keyLines}u + ${tile}) * ${shape.D / 8}u`;
   return `${queryPlacement(shape, cut)}
@@ -85,7 +84,7 @@ function overKeys(n: Names, shape: AttentionShape, cut: Cut, before: string, eac
 function statisticsBody(n: Names, shape: AttentionShape, cut: Cut): string {
   const vectors = laneVectors(cut);
   const each = `${lines(vectors, (i) => `x${i} *= sharpness;`)}
-    if (${someHidden(shape)}) {
+    if (${someHidden(shape, cut)}) {
       ${masked(cut, 'first', 'last', (i) => `x${i} = select(vec4f(lowest), x${i}, seen); z${i} = select(vec4f(), z${i}, seen);`)}
     }
     let next = max(most, ${largestOf(vectors, (i) => `x${i}`)});
@@ -103,12 +102,12 @@ function statisticsBody(n: Names, shape: AttentionShape, cut: Cut): string {
   most = whole;
   sum *= part;
   mean *= part;
-  ${joined(cut, 'sum', (a, b) => `(${a} + ${b})`)}
-  ${joined(cut, 'mean', (a, b) => `(${a} + ${b})`)}
-  ${joined(cut, 'steepest', (a, b) => `max(${a}, ${b})`)}`;
+  ${joined('sum', (a, b) => `(${a} + ${b})`)}
+  ${joined('mean', (a, b) => `(${a} + ${b})`)}
+  ${joined('steepest', (a, b) => `max(${a}, ${b})`)}`;
   const count = shape.pairs * shape.queryLines;
   return `${overKeys(n, shape, cut, before, each)}
-  ${cut.strips === 1 ? join : ''}
+  ${join}
   if (column == 0u) {
     let at = stored + strip + own;
     let delta = mean / sum;
@@ -128,7 +127,7 @@ function queryBody(n: Names, shape: AttentionShape, cut: Cut): string {
   let factor = two_to(exponent);
   ${accumulators(cut, 'dq')}`;
   const each = `${lines(vectors, (i) => `z${i} = exp2(x${i} * sharpness - normalizer) * (z${i} - delta) * factor;`)}
-    if (${someHidden(shape)}) {
+    if (${someHidden(shape, cut)}) {
       ${masked(cut, 'first', 'last', (i) => `z${i} = select(vec4f(), z${i}, seen);`)}
     }
     ${writeHalves(cut, 'slopes', (i) => `z${i}`)}
@@ -139,11 +138,13 @@ function queryBody(n: Names, shape: AttentionShape, cut: Cut): string {
   return `${overKeys(n, shape, cut, before, each)}
   let share = two_to(-exponent) * words.scale;
   workgroupBarrier();
-  ${storeOwned(cut, 'dq', 'scores', n.dq, queryStart(shape), `${shape.rows}u`, 'share', ` * ${f}[1] * ${f}[2] * ${f}[3]`)}`;
+  ${storeOwned(cut, 'dq', 'scores', n.dq, queryStart(shape), shape.rows, 'share', ` * ${f}[1] * ${f}[2] * ${f}[3]`)}`;
 }
 
 function keyBody(n: Names, shape: AttentionShape, cut: Cut): string {
   const { S, G, D, heads, rows, pairs, causal, window, queryLines, keyLines } = shape;
+  const { subgroups, tileLines } = cut;
+  const threads = threadsOf(cut);
   const [queries, slopes] = ['q', 'dy'].map((name) => tileLoader(cut, name));
   const at = (tile: string) => `(pair * ${queryLines}u + ${tile}) * ${D / 8}u`;
   const vectors = laneVectors(cut);
@@ -155,9 +156,9 @@ function keyBody(n: Names, shape: AttentionShape, cut: Cut): string {
     ...(window > 0 ? [`tile0 + ${tileLines}u > (line0 + ${window}u) * ${heads}u`] : []),
   ].join(' || ');
   const start = (line: string) => `((pair / ${G}u * ${S}u + ${line}) * ${G}u + pair % ${G}u) * ${D / 4}u`;
-  // threads 0 to 7 bring ℓ of a tile's rows, 8 to 15 δ
+  // the first threads bring ℓ of a tile's rows, the next ones δ
   const loadRows = (tile: string) =>
-    `if (thread < 16u) { row_values = ${n.statistics}[(thread / 8u * ${count}u + pair * ${queryLines}u + ${tile}) / 4u + thread % 8u]; }`;
+    `if (thread < ${tileLines / 2}u) { row_values = ${n.statistics}[(thread / ${tileLines / 4}u * ${count}u + pair * ${queryLines}u + ${tile}) / 4u + thread % ${tileLines / 4}u]; }`;
   const f = n.factors;
   return `let block = item / ${pairs}u;
   let pair = item % ${pairs}u;
@@ -187,7 +188,9 @@ function keyBody(n: Names, shape: AttentionShape, cut: Cut): string {
   let part = subgroupMax(max(max(bits.x, bits.y), max(bits.z, bits.w)));
   if (lane == 0u) { bounds[subgroup] = part; }
   workgroupBarrier();
-  let exponent = slope_exponent(max(max(bounds[0], bounds[1]), max(bounds[2], bounds[3])));
+  let exponent = slope_exponent(${range(subgroups)
+    .map((i) => `bounds[${i}]`)
+    .reduce((a, b) => `max(${a}, ${b})`)});
   let factor = two_to(exponent);
   ${ownedFragments(cut, 'k', n.k, 'stored')}
   ${ownedFragments(cut, 'v', n.v, 'stored')}
@@ -196,7 +199,7 @@ function keyBody(n: Names, shape: AttentionShape, cut: Cut): string {
   for (var tile0 = begin; tile0 < end; tile0 += ${tileLines}u) {
     ${queries.store}
     ${slopes.store}
-    if (thread < 16u) { row_tile[thread] = row_values; }
+    if (thread < ${tileLines / 2}u) { row_tile[thread] = row_values; }
     workgroupBarrier();
     if (tile0 + ${tileLines}u < end) {
       ${queries.load(n.q, at(`tile0 + ${tileLines}u`))}
@@ -211,7 +214,7 @@ function keyBody(n: Names, shape: AttentionShape, cut: Cut): string {
     ${lines(
       vectors,
       (i) => `x${i} = exp2(x${i} * sharpness - row_tile[column / 4u + ${i}u]);
-    z${i} = x${i} * (z${i} - row_tile[8u + column / 4u + ${i}u]) * factor;
+    z${i} = x${i} * (z${i} - row_tile[${tileLines / 4}u + column / 4u + ${i}u]) * factor;
     x${i} *= 16384.0;`,
     )}
     if (${hidden}) {
@@ -226,8 +229,8 @@ function keyBody(n: Names, shape: AttentionShape, cut: Cut): string {
   }
   let value_share = ${2 ** -14};
   let key_share = two_to(-exponent) * words.scale;
-  ${storeOwned(cut, 'dv', 'scores', n.dv, start, `${S}u`, 'value_share', ` * ${f}[3]`)}
-  ${storeOwned(cut, 'dk', 'scores', n.dk, start, `${S}u`, 'key_share', ` * ${f}[0] * ${f}[2] * ${f}[3]`)}`;
+  ${storeOwned(cut, 'dv', 'scores', n.dv, start, S, 'value_share', ` * ${f}[3]`)}
+  ${storeOwned(cut, 'dk', 'scores', n.dk, start, S, 'key_share', ` * ${f}[0] * ${f}[2] * ${f}[3]`)}`;
 }
 
 const slopeSource = `
@@ -241,7 +244,7 @@ var<workgroup> scores: array<vec4<u32>, ${stagingVectors(cut)}>;
 var<workgroup> slopes: array<vec4<u32>, ${stagingVectors(cut)}>;
 ${more}`;
 
-const rowSource = `var<workgroup> row_tile: array<vec4f, ${(2 * tileLines) / 4}>;
+const rowSource = ({ subgroups, tileLines }: Cut) => `var<workgroup> row_tile: array<vec4f, ${tileLines / 2}>;
 var<workgroup> bounds: array<u32, ${subgroups}>;
 `;
 
@@ -276,14 +279,14 @@ export function encodeTensorAttentionBackward(
     enable: subgroupFeatures,
     ...forEachGroup(
       shape.pairs * Math.ceil(count / ownedLines(cut)),
-      threads,
+      threadsOf(cut),
       (n) => body(n, shape, cut),
       source,
       subgroupParameters,
     ),
   });
-  const byQuery = queryCut(shape.D);
-  const byKey = keyCut(shape.D);
+  const byQuery = cutFor(shape.D);
+  const byKey = cutFor(shape.D);
   const queryPrelude = prelude(byQuery, ['k', 'v']);
   return [
     ...halfCommands(shape, kinds, operands, pieces.slice(0, 2 + kinds.length)),
@@ -294,7 +297,7 @@ export function encodeTensorAttentionBackward(
       shape.S,
       keyBody,
       { statistics: fromScratch(statistics, 'vec4<f32>'), dk, dv },
-      prelude(byKey, ['q', 'dy'], rowSource),
+      prelude(byKey, ['q', 'dy'], rowSource(byKey)),
     ),
   ];
 }

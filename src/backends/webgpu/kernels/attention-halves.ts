@@ -88,10 +88,15 @@ export function halfCommands(
   const largest = (n: Names) => `let operand = item / ${boundWords}u;
   let part = item % ${boundWords}u;
   var most = 0u;
-  ${cases(
-    (i) =>
-      `for (var i = part * ${threads}u + thread; i < ${(pairs * sizes[i].used * D) / 4}u; i += ${boundWords * threads}u) { most = max(most, largest_of(bitcast<vec4<u32>>(${n[`x${i}`]}[i]))); }`,
-  )}
+  ${cases((i) => {
+    // four loads on the way at a time; beyond the end the last one again
+    const count = (pairs * sizes[i].used * D) / 4;
+    const step = boundWords * threads;
+    const bits = (j: number) => `largest_of(bitcast<vec4<u32>>(${n[`x${i}`]}[min(i + ${j * step}u, ${count - 1}u)]))`;
+    return `for (var i = part * ${threads}u + thread; i < ${count}u; i += ${4 * step}u) {
+    most = max(most, max(max(${bits(0)}, ${bits(1)}), max(${bits(2)}, ${bits(3)})));
+  }`;
+  })}
   ${joinParts}
   if (thread == 0u) { ${n.bounds}[item] = shared_most[0]; }`;
   const convert = (n: Names) => `var operand = 0u;

@@ -1,7 +1,7 @@
 // Attention, forward, on tensor cores: f16 operands (attention-halves.ts), f32 scores and sums, no T×S scores in memory
 // (Dao et al. 2022, "FlashAttention").
 //
-// A workgroup of 128 threads makes 64 or 128 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
+// A workgroup of 128 threads makes 64 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
 // map); a row is a query of one of the heads that share the key head. For each tile of 32 keys: scores on tensor cores,
 // weights p' = 2^(3 + score − m) as f16, result += p' · values on tensor cores; the row is divided by Σ p' at the end.
 // Fragments cannot be scaled row by row, so m is not the running maximum but an earlier one: it stays while scores exceed
@@ -16,7 +16,6 @@ import { cutScratch, fromScratch, scratchSize } from '../scratch.ts';
 import {
   accumulators,
   type Cut,
-  eachAccumulator,
   fragmentSource,
   gatherTile,
   joined,
@@ -27,15 +26,14 @@ import {
   ownedFragments,
   ownedLines,
   placement,
+  range,
   readStaging,
   result,
   scoresToStaging,
   stagingVectors,
   storeOwned,
-  subgroups,
   sumOf,
-  threads,
-  tileLines,
+  threadsOf,
   tileLoader,
   tileVectors,
   writeHalves,
@@ -45,13 +43,13 @@ import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
 
 const kinds = ['query', 'key', 'key'] as const;
 
-/** Two strips a subgroup halve the reading of tiles; the registers hold them up to 80 dimensions. */
-const cutFor = (D: number): Cut => ({ D, strips: D <= 80 ? 2 : 1 });
+const cutFor = (D: number): Cut => ({ D, subgroups: 4, tileLines: 32 });
 
 /** Block of query rows of a workgroup, the keys that it sees and, for its lane's row, the first and the last. */
 export function queryPlacement(shape: AttentionShape, cut: Cut): string {
   const { heads, rows, S, pairs, causal, window, queryLines } = shape;
   const owned = ownedLines(cut);
+  const { tileLines } = cut;
   const blocks = Math.ceil(rows / owned);
   return `let block = ${blocks - 1}u - item / ${pairs}u;
   let pair = item % ${pairs}u;
@@ -68,7 +66,7 @@ export function queryPlacement(shape: AttentionShape, cut: Cut): string {
 }
 
 /** Whether some row does not see some key of the tile at tile0. */
-export function someHidden({ S, causal, window }: AttentionShape): string {
+export function someHidden({ S, causal, window }: AttentionShape, { tileLines }: Cut): string {
   const tileEnd = `tile0 + ${tileLines}u`;
   return [
     `${tileEnd} > ${S}u`,
@@ -87,18 +85,17 @@ const spareStride = 5;
 
 /** Scales the accumulators row by row through workgroup memory. */
 const decayed = (cut: Cut) =>
-  eachAccumulator(
-    cut,
-    (r, d) => `subgroupMatrixStore<row_major>(&spare, subgroup * ${16 * spareStride}u, y_${r}_${d}, ${spareStride}u);
+  lines(
+    cut.D / 16,
+    (d) => `subgroupMatrixStore<row_major>(&spare, subgroup * ${16 * spareStride}u, y_${d}, ${spareStride}u);
       workgroupBarrier();
       {
-        let factor = subgroupShuffle(decay, ${16 * r}u + lane % 16u);
-        let at = subgroup * ${16 * spareStride}u + lane % 16u * ${spareStride}u + lane / 16u * 2u;
-        spare[at] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at]) * factor);
-        spare[at + 1u] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at + 1u]) * factor);
+        let at = subgroup * ${16 * spareStride}u + own * ${spareStride}u + lane / 16u * 2u;
+        spare[at] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at]) * decay);
+        spare[at + 1u] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at + 1u]) * decay);
       }
       workgroupBarrier();
-      y_${r}_${d} = subgroupMatrixLoad<${result}, row_major>(&spare, subgroup * ${16 * spareStride}u, ${spareStride}u);
+      y_${d} = subgroupMatrixLoad<${result}, row_major>(&spare, subgroup * ${16 * spareStride}u, ${spareStride}u);
       workgroupBarrier();`,
   );
 
@@ -107,6 +104,7 @@ function body(n: Names, shape: AttentionShape, cut: Cut): string {
   const [keys, values] = ['k', 'v'].map((name) => tileLoader(cut, name));
   const at = (tile: string) => `(pair * ${keyLines}u + ${tile}) * ${D / 8}u`;
   const vectors = laneVectors(cut);
+  const { subgroups, tileLines } = cut;
   return `${queryPlacement(shape, cut)}
   let sharpness = words.scale * log2e * ${n.factors}[0] * ${n.factors}[1];
   ${keys.registers}
@@ -129,11 +127,11 @@ function body(n: Names, shape: AttentionShape, cut: Cut): string {
     workgroupBarrier();
     ${readStaging(cut, 'x', 'staging')}
     ${lines(vectors, (i) => `x${i} *= sharpness;`)}
-    if (${someHidden(shape)}) {
+    if (${someHidden(shape, cut)}) {
       ${masked(cut, 'first', 'last', (i) => `x${i} = select(vec4f(lowest), x${i}, seen);`)}
     }
     var top = ${largestOf(vectors, (i) => `x${i}`)};
-    ${joined(cut, 'top', (a, b) => `max(${a}, ${b})`)}
+    ${joined('top', (a, b) => `max(${a}, ${b})`)}
     let grows = top > most + 12.0;
     let next = select(most, top, grows);
     let decay = select(1.0, exp2(most - next), grows);
@@ -146,23 +144,25 @@ function body(n: Names, shape: AttentionShape, cut: Cut): string {
     sum = sum * decay + ${sumOf(vectors, (i) => `x${i}`)};
     ${writeHalves(cut, 'staging', (i) => `x${i}`)}
     let flags = workgroupUniformLoad(&grown);
-    if ((flags[0] | flags[1] | flags[2] | flags[3]) != 0u) {
+    if ((${range(subgroups)
+      .map((i) => `flags[${i}]`)
+      .join(' | ')}) != 0u) {
       ${decayed(cut)}
     }
     ${gatherTile(cut, 'y', 'staging', 'v_tile')}
     workgroupBarrier();
   }
-  ${joined(cut, 'sum', (a, b) => `(${a} + ${b})`)}
+  ${joined('sum', (a, b) => `(${a} + ${b})`)}
   let share = 1.0 / sum;
-  ${storeOwned(cut, 'y', 'staging', n.y, queryStart(shape), `${shape.rows}u`, 'share', ` * ${n.factors}[2]`)}`;
+  ${storeOwned(cut, 'y', 'staging', n.y, queryStart(shape), shape.rows, 'share', ` * ${n.factors}[2]`)}`;
 }
 
 const prelude = (cut: Cut) => `${halvesSource}${fragmentSource}
 var<workgroup> k_tile: array<vec4<u32>, ${tileVectors(cut)}>;
 var<workgroup> v_tile: array<vec4<u32>, ${tileVectors(cut)}>;
 var<workgroup> staging: array<vec4<u32>, ${stagingVectors(cut)}>;
-var<workgroup> spare: array<vec4<u32>, ${subgroups * 16 * spareStride}>;
-var<workgroup> grown: array<u32, ${subgroups}>;
+var<workgroup> spare: array<vec4<u32>, ${ownedLines(cut) * spareStride}>;
+var<workgroup> grown: array<u32, ${cut.subgroups}>;
 `;
 
 export const tensorAttentionBytes = (shape: AttentionShape) => scratchSize(halfWords(shape, kinds));
@@ -189,7 +189,7 @@ export function encodeTensorAttention({ inputs, outputs, scratch }: EncodeContex
       },
       words: { scale: { f32: shape.scale } },
       enable: subgroupFeatures,
-      ...forEachGroup(count, threads, (n) => body(n, shape, cut), prelude(cut), subgroupParameters),
+      ...forEachGroup(count, threadsOf(cut), (n) => body(n, shape, cut), prelude(cut), subgroupParameters),
     },
   ];
 }
