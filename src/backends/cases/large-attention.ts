@@ -51,10 +51,10 @@ const scaled = (x: Float32Array, factor: number) => {
   for (let i = 0; i < x.length; i++) x[i] *= factor;
 };
 
-/** Keys from the 40th on score higher by 2 · 8 · 16 / √64 = 32 than those before: weights must be scaled on the way. */
+/** Keys from the 40th on score far higher than those before (by 8 · 8 · 4 / √64 = 32), so that sums must be scaled. */
 const rising = ({ q, k }: Record<'q' | 'k', Float32Array>) => {
-  for (let i = 0; i < q.length; i += 64) q.fill(8, i, i + 2);
-  for (let i = 0; i < k.length; i += 64) k.fill(i / 64 < 40 ? 0 : 16, i, i + 2);
+  for (let i = 0; i < q.length; i += 64) q.fill(8, i, i + 8);
+  for (let i = 0; i < k.length; i += 64) k.fill(i < 40 * 64 ? 0 : 4, i, i + 8);
 };
 
 /** Gradients of a query over 20 binades; the last ones are the smallest. */

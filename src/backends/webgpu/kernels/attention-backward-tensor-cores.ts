@@ -7,7 +7,7 @@
 //   3. owners are keys: dk = scale Σ ds · q and dv = Σ p dy, also over the heads that share the key.
 // Rounding: p · 2^14 and ds · 2^e become f16. In 2, e belongs to the row, so small gradients keep their bits beside large
 // ones; in 3 it belongs to the workgroup's keys, by the largest bound of the rows that see one.
-// No atomics: every sum has a fixed order. Workgroup memory: two tiles and two staging areas, 46 KB at most.
+// No atomics: every sum has a fixed order. Workgroup memory: two tiles and two staging areas; 46 KB for D 64.
 // Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix.
 
 import { forEachGroup } from '../entry.ts';
@@ -16,6 +16,7 @@ import { cutScratch, fromScratch, scratchSize, toScratch } from '../scratch.ts';
 import {
   accumulators,
   type Cut,
+  fitting,
   fragmentSource,
   gatherTile,
   joined,
@@ -43,7 +44,9 @@ import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
 
 const kinds = ['query', 'key', 'key', 'query'] as const;
 
-const cutFor = (D: number): Cut => ({ D, subgroups: 4, tileLines: 32 });
+const bytes = (cut: Cut) =>
+  16 * (2 * tileVectors(cut) + 2 * stagingVectors(cut) + cut.tileLines / 2) + 4 * cut.subgroups;
+const cutFor = ({ D, memory }: AttentionShape): Cut => fitting(D, 8, memory, bytes);
 
 /** Statistics of a query row: ℓ, δ and the bound, each an array over all lines. */
 const statisticsWords = ({ pairs, queryLines }: AttentionShape) => 3 * pairs * queryLines;
@@ -260,8 +263,8 @@ export function encodeTensorAttentionBackward(
   const [, factors, q, k, v, dy, statistics] = pieces;
   const operands = kinds.map((_, i) => dense(inputs, i));
   const [dq, dk, dv] = outputs.map((_, i) => write(dense(outputs, i), 'vec4<f32>'));
+  const cut = cutFor(shape);
   const command = (
-    cut: Cut,
     count: number,
     body: (n: Names, shape: AttentionShape, cut: Cut) => string,
     bindings: Readonly<Record<string, Binding>>,
@@ -285,19 +288,16 @@ export function encodeTensorAttentionBackward(
       subgroupParameters,
     ),
   });
-  const byQuery = cutFor(shape.D);
-  const byKey = cutFor(shape.D);
-  const queryPrelude = prelude(byQuery, ['k', 'v']);
+  const queryPrelude = prelude(cut, ['k', 'v']);
   return [
     ...halfCommands(shape, kinds, operands, pieces.slice(0, 2 + kinds.length)),
-    command(byQuery, shape.rows, statisticsBody, { statistics: toScratch(statistics) }, queryPrelude),
-    command(byQuery, shape.rows, queryBody, { statistics: fromScratch(statistics), dq }, queryPrelude),
+    command(shape.rows, statisticsBody, { statistics: toScratch(statistics) }, queryPrelude),
+    command(shape.rows, queryBody, { statistics: fromScratch(statistics), dq }, queryPrelude),
     command(
-      byKey,
       shape.S,
       keyBody,
       { statistics: fromScratch(statistics, 'vec4<f32>'), dk, dv },
-      prelude(byKey, ['q', 'dy'], rowSource(byKey)),
+      prelude(cut, ['q', 'dy'], rowSource(cut)),
     ),
   ];
 }

@@ -5,7 +5,8 @@
 //   2. halves: every operand times a power of two that puts its largest magnitude into [2^14, 2^15), rounded to f16, with
 //      the inverse factors beside them. Numbers 29 binades below the largest still have 11 bits.
 // The copies are ordered for the products: [B, G, lines, D], a line being a query of one of the heads that share the key
-// head (t · H/G + h), or a key. Lines are filled up with zeros to a multiple of 128, so that tiles need no limits.
+// head (t · H/G + h), or a key. Lines are filled up with zeros, so that tiles need no limits.
+// An infinity or NaN reaches more lines than the mask allows: its tile's, as 0 · NaN.
 // A thread of `halves` moves eight numbers four times. Features: shader-f16.
 
 import type { Node } from '../../../graph/graph.ts';
@@ -14,6 +15,7 @@ import type { GpuTraits } from '../device.ts';
 import { forEachGroup } from '../entry.ts';
 import { type Command, type DenseOperand, type MemoryRange, type Names, read } from '../kernel.ts';
 import { fromScratch, toScratch } from '../scratch.ts';
+import { blockLines } from '../wgsl/attention-fragments.ts';
 import { boundSource, boundWords } from './matmul-bound.ts';
 
 export interface AttentionShape extends AttentionAttributes {
@@ -30,13 +32,14 @@ export interface AttentionShape extends AttentionAttributes {
   /** Lines of the copies. */
   readonly queryLines: number;
   readonly keyLines: number;
+  /** Bytes of workgroup memory. */
+  readonly memory: number;
 }
 
 /** Multiplications below which launches cost more than tensor cores save. */
 const fewest = 2 ** 21;
-/** Tiles of every kernel divide this. */
-const lineUnit = 128;
-const padded = (lines: number) => Math.ceil(lines / lineUnit) * lineUnit;
+/** Lines up to the end of the last block, whatever the block; all blocks are multiples of a tile. */
+const padded = (lines: number) => Math.max(...blockLines.map((block) => Math.ceil(lines / block) * block));
 
 /** How the node runs on tensor cores; undefined where it does not. `operands`: how many inputs are no cache position. */
 export function tensorAttentionShape(node: Node, gpu: GpuTraits, operands: number): AttentionShape | undefined {
@@ -48,7 +51,7 @@ export function tensorAttentionShape(node: Node, gpu: GpuTraits, operands: numbe
   if (D % 16 !== 0 || D > 128 || rows < 16 || S < 16 || B * G * rows * S * D < fewest) return undefined;
   const attributes = node.attributes as unknown as AttentionAttributes;
   const sizes = { T, S, H, G, D, heads, rows, pairs: B * G };
-  return { ...attributes, ...sizes, queryLines: padded(rows), keyLines: padded(S) };
+  return { ...attributes, ...sizes, queryLines: padded(rows), keyLines: padded(S), memory: gpu.workgroupBytes };
 }
 
 /** Whose lines an operand has. */

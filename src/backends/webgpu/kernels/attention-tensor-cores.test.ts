@@ -77,6 +77,11 @@ describe('attention on tensor cores', () => {
     }
   });
 
+  it('fits less workgroup memory', () => {
+    for (const { build } of largeAttentionCases)
+      for (const op of ops) expect(onTensorCores(commandsOf(build, op, traits('f16', 32_768)))).toBe(true);
+  });
+
   it('leaves a cache position and odd head dimensions to the other kernels', () => {
     const build = (D: number, cached: boolean) => (g: Parameters<OpCase['build']>[0]) => {
       const [q, k, v] = 'qkv'.split('').map((name) => g.input(name, f32([2, 128, 4, D])));

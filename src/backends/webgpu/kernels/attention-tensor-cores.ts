@@ -1,13 +1,13 @@
 // Attention, forward, on tensor cores: f16 operands (attention-halves.ts), f32 scores and sums, no T×S scores in memory
 // (Dao et al. 2022, "FlashAttention").
 //
-// A workgroup of 128 threads makes 64 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
+// A workgroup of 128 or 256 threads makes 64 or 128 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
 // map); a row is a query of one of the heads that share the key head. For each tile of 32 keys: scores on tensor cores,
 // weights p' = 2^(3 + score − m) as f16, result += p' · values on tensor cores; the row is divided by Σ p' at the end.
 // Fragments cannot be scaled row by row, so m is not the running maximum but an earlier one: it stays while scores exceed
 // it by less than 12 binades, which f16 holds beside weights 26 binades below; else the subgroup's results pass through
 // workgroup memory once and are scaled there.
-// Workgroups with many keys come first. Workgroup memory: two tiles, one staging area, 5 KB; 33 KB for D 64.
+// Workgroups with many keys come first. Workgroup memory: two tiles, one staging area, 1.3 KB a subgroup; 24 KB for D 64.
 // Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix.
 
 import { forEachGroup } from '../entry.ts';
@@ -16,6 +16,7 @@ import { cutScratch, fromScratch, scratchSize } from '../scratch.ts';
 import {
   accumulators,
   type Cut,
+  fitting,
   fragmentSource,
   gatherTile,
   joined,
@@ -43,7 +44,13 @@ import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
 
 const kinds = ['query', 'key', 'key'] as const;
 
-const cutFor = (D: number): Cut => ({ D, subgroups: 4, tileLines: 32 });
+/** 16-byte vectors of a row of `spare`. */
+const spareStride = 5;
+
+const bytes = (cut: Cut) =>
+  16 * (2 * tileVectors(cut) + stagingVectors(cut) + ownedLines(cut) * spareStride) + 4 * cut.subgroups;
+/** Long lines cost more to read again, short ones leave more workgroups on a core. */
+const cutFor = ({ D, memory }: AttentionShape): Cut => fitting(D, D <= 64 ? 4 : 8, memory, bytes);
 
 /** Block of query rows of a workgroup, the keys that it sees and, for its lane's row, the first and the last. */
 export function queryPlacement(shape: AttentionShape, cut: Cut): string {
@@ -80,8 +87,6 @@ export const queryStart =
   ({ T, H, G, D, heads }: AttentionShape) =>
   (line: string) =>
     `((pair / ${G}u * ${T}u + ${line} / ${heads}u) * ${H}u + pair % ${G}u * ${heads}u + ${line} % ${heads}u) * ${D / 4}u`;
-
-const spareStride = 5;
 
 /** Scales the accumulators row by row through workgroup memory. */
 const decayed = (cut: Cut) =>
@@ -170,7 +175,7 @@ export const tensorAttentionBytes = (shape: AttentionShape) => scratchSize(halfW
 export function encodeTensorAttention({ inputs, outputs, scratch }: EncodeContext, shape: AttentionShape): Command[] {
   const pieces = cutScratch(scratch, halfWords(shape, kinds));
   const [, factors, q, k, v] = pieces;
-  const cut = cutFor(shape.D);
+  const cut = cutFor(shape);
   const count = shape.pairs * Math.ceil(shape.rows / ownedLines(cut));
   return [
     ...halfCommands(

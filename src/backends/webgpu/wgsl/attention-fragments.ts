@@ -17,6 +17,18 @@ export interface Cut {
   readonly tileLines: number;
 }
 
+const subgroupCounts = [8, 6, 4, 2] as const;
+/** Owned lines of the workgroups that fitting chooses among. */
+export const blockLines = subgroupCounts.map((count) => 16 * count);
+
+/** The cut with the most subgroups up to `most` whose workgroup memory fits: more read a tile less often. */
+export function fitting(D: number, most: number, memory: number, bytes: (cut: Cut) => number): Cut {
+  const cuts = subgroupCounts.map((subgroups) => ({ D, subgroups, tileLines: 32 }));
+  const found = cuts.find((cut) => cut.subgroups <= most && bytes(cut) <= memory);
+  if (!found) throw new Error(`attention: ${memory} bytes of workgroup memory are too few for ${D} dimensions`);
+  return found;
+}
+
 export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 export const lines = (n: number, of: (i: number) => string) => range(n).map(of).join('\n    ');
 
