@@ -1,12 +1,14 @@
 // Runs the cases of every op that has a WebGPU kernel on this machine's GPU and compares with the reference: the same
 // check as src/backends/webgpu/backend.test.ts, on a machine that has only the production dependencies.
 //
-// Large products run twice: as they are, and with operands that may be rounded to f16 for tensor cores.
+// Large products run twice: as they are, and with operands that may be rounded to f16 for tensor cores; large attention
+// runs so rounded.
 //
 // Usage: node scripts/check-webgpu.ts [--robustness off] [name ...]      (names: parts of case names; all when absent)
 // Prints the cases that disagree and how long compiling and running took; exit code 1 when one does.
 
 import { parseArgs } from 'node:util';
+import { largeAttentionCases } from '../src/backends/cases/large-attention.ts';
 import { largeProductCases } from '../src/backends/cases/large-products.ts';
 import { differences, type OpCase, runOpCase } from '../src/backends/op-case.ts';
 import { opCases } from '../src/backends/op-cases.ts';
@@ -48,7 +50,7 @@ await check(
   largeProductCases.filter(({ rounds }) => !rounds),
 );
 const rounding = await createWebgpuBackend({ robustness: values.robustness !== 'off', tensorCores: 'f16' });
-await check(rounding, largeProductCases);
+await check(rounding, [...largeProductCases, ...largeAttentionCases]);
 const seconds = ((performance.now() - began) / 1000).toFixed(1);
 console.log(`${ran - failed} of ${ran} cases agree; ${backend.pipelineCount} pipelines, ${seconds} s`);
 backend.dispose();

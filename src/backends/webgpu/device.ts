@@ -13,7 +13,8 @@ export interface DeviceOptions extends GpuOptions {
   powerPreference?: GPUPowerPreference;
   /**
    * What matrix products may do on tensor cores, where there are any. exact (default): those whose operands f16 holds
-   * exactly, with f32 sums. f16: all large ones, rounding operands to f16 (11 bits, scaled by a power of two). off: none.
+   * exactly, with f32 sums. f16: all large ones and attention, rounding operands to f16 (11 bits, scaled by a power of
+   * two). off: none.
    */
   tensorCores?: TensorCores;
   /** Features to do without although the adapter has them (for tests of what other adapters run). */

@@ -6,7 +6,8 @@
 //   1. owners are query rows: log of the normalizer ℓ and δ = Σ p (dy·v), carried on as in the forward pass;
 //   2. owners are query rows: p = e^(score − ℓ), dq = Σ p (slope − δ) scale · k;
 //   3. owners are keys: dk = Σ p (slope − δ) scale · q and dv = Σ p dy, also over the heads that share the key.
-// No atomics: every sum has a fixed order. Scratch memory: ℓ and δ of every query row. No features.
+// No atomics: every sum has a fixed order. Scratch memory: ℓ and δ of every query row. No features. Where
+// products may round to f16, large ones run on tensor cores (attention-backward-tensor-cores.ts).
 
 import type { AttentionAttributes } from '../../../graph/ops/attention.ts';
 import { forEachGroup } from '../entry.ts';
@@ -37,6 +38,8 @@ import {
   tile,
   visibility,
 } from '../wgsl/attention-pairs.ts';
+import { encodeTensorAttentionBackward, tensorAttentionBackwardBytes } from './attention-backward-tensor-cores.ts';
+import { tensorAttentionShape } from './attention-halves.ts';
 
 function statisticsBody(n: Names, mask: Mask, D: number): string {
   const { queries, keys } = sides(n, D);
@@ -119,11 +122,17 @@ function keyBody(n: Names, mask: Mask, D: number): string {
 const rowsOf = ([, T, H]: readonly number[], G: number) => (T * H) / G;
 
 const attentionBackward: OpKernel = {
-  scratchBytes: ({ inputs: [q, k] }) => {
+  scratchBytes(node, gpu) {
+    const shape = tensorAttentionShape(node, gpu, 4);
+    if (shape) return tensorAttentionBackwardBytes(shape);
+    const [q, k] = node.inputs;
     const [B, , G] = k.type.shape;
     return scratchSize([2 * B * G * rowsOf(q.type.shape, G)]);
   },
-  encode({ node, inputs, outputs, scratch }) {
+  encode(context) {
+    const { node, inputs, outputs, scratch, gpu } = context;
+    const shape = tensorAttentionShape(node, gpu, 4);
+    if (shape) return encodeTensorAttentionBackward(context, shape);
     const attributes = node.attributes as unknown as AttentionAttributes;
     const [q, k, v, dy, start] = inputs.map((_, i) => dense(inputs, i));
     const [dq, dk, dv] = outputs.map((_, i) => dense(outputs, i));

@@ -5,7 +5,7 @@
 // values pass through workgroup memory in tiles of 32 keys × 32 dimensions: each lane scores four keys of a tile, the
 // row's maximum and sum are carried on, and each lane gathers four of every 32 result dimensions in registers.
 // Workgroup memory: 16·32 (queries) + 32·33 (keys or values) + 16·33 (probabilities) + 16·8 (maxima) f32, 9 KB.
-// No features.
+// No features. Where products may round to f16, large ones run on tensor cores (attention-tensor-cores.ts).
 
 import type { AttentionAttributes } from '../../../graph/ops/attention.ts';
 import { cacheRangeError } from '../../data-error-codes.ts';
@@ -13,6 +13,8 @@ import { forEachGroup } from '../entry.ts';
 import { dense, type KernelTable, type Names, type OpKernel, read, write } from '../kernel.ts';
 import { mathSource } from '../wgsl/math.ts';
 import { softmaxStep } from '../wgsl/running-softmax.ts';
+import { tensorAttentionShape } from './attention-halves.ts';
+import { encodeTensorAttention, tensorAttentionBytes } from './attention-tensor-cores.ts';
 
 const queryRows = 16;
 const lanes = 8;
@@ -20,7 +22,14 @@ const tile = 32;
 const threads = queryRows * lanes;
 
 const attention: OpKernel = {
-  encode({ node, inputs, outputs }) {
+  scratchBytes(node, gpu) {
+    const shape = tensorAttentionShape(node, gpu, 3);
+    return shape ? tensorAttentionBytes(shape) : 0;
+  },
+  encode(context) {
+    const { node, inputs, outputs, gpu } = context;
+    const shape = tensorAttentionShape(node, gpu, 3);
+    if (shape) return encodeTensorAttention(context, shape);
     const { scale, causal, window } = node.attributes as unknown as AttentionAttributes;
     const [q, k, v, y] = [dense(inputs, 0), dense(inputs, 1), dense(inputs, 2), dense(outputs, 0)];
     const [B, T, H, D] = q.shape;

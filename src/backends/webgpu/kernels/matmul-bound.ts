@@ -108,7 +108,7 @@ var<workgroup> shared_most: array<u32, ${threads}>;`;
   };
 }
 
-const boundSource = `
+export const boundSource = `
 fn largest_of(bits: vec4<u32>) -> u32 {
   let magnitudes = bits & vec4<u32>(0x7fffffffu);
   let finite = select(vec4<u32>(), magnitudes, magnitudes < vec4<u32>(0x7f800000u));

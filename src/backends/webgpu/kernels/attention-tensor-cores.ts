@@ -1,0 +1,200 @@
+// Attention, forward, on tensor cores: f16 operands (attention-halves.ts), f32 scores and sums, no T×S scores in memory
+// (Dao et al. 2022, "FlashAttention").
+//
+// A workgroup of 128 or 256 threads makes 64 or 128 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
+// map); a row is a query of one of the heads that share the key head. For each tile of 32 keys: scores on tensor cores,
+// weights p' = 2^(3 + score − m) as f16, result += p' · values on tensor cores; the row is divided by Σ p' at the end.
+// Fragments cannot be scaled row by row, so m is not the running maximum but an earlier one: it stays while scores exceed
+// it by less than 12 binades, which f16 holds beside weights 26 binades below; else the subgroup's results pass through
+// workgroup memory once and are scaled there.
+// Workgroups with many keys come first. Workgroup memory: two tiles, one staging area, 1.3 KB a subgroup; 24 KB for D 64.
+// Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix.
+
+import { forEachGroup } from '../entry.ts';
+import { type Command, dense, type EncodeContext, type Names, write } from '../kernel.ts';
+import { cutScratch, fromScratch, scratchSize } from '../scratch.ts';
+import {
+  accumulators,
+  type Cut,
+  fitting,
+  fragmentSource,
+  gatherTile,
+  joined,
+  laneVectors,
+  largestOf,
+  lines,
+  masked,
+  ownedFragments,
+  ownedLines,
+  placement,
+  range,
+  readStaging,
+  result,
+  scoresToStaging,
+  stagingVectors,
+  storeOwned,
+  sumOf,
+  threadsOf,
+  tileLoader,
+  tileVectors,
+  writeHalves,
+} from '../wgsl/attention-fragments.ts';
+import { type AttentionShape, halfCommands, halfWords, halvesSource } from './attention-halves.ts';
+import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
+
+const kinds = ['query', 'key', 'key'] as const;
+
+/** 16-byte vectors of a row of `spare`. */
+const spareStride = 5;
+
+const bytes = (cut: Cut) =>
+  16 * (2 * tileVectors(cut) + stagingVectors(cut) + ownedLines(cut) * spareStride) + 4 * cut.subgroups;
+/** Long lines cost more to read again, short ones leave more workgroups on a core. */
+const cutFor = ({ D, memory }: AttentionShape): Cut => fitting(D, D <= 64 ? 4 : 8, memory, bytes);
+
+/** Block of query rows of a workgroup, the keys that it sees and, for its lane's row, the first and the last. */
+export function queryPlacement(shape: AttentionShape, cut: Cut): string {
+  const { heads, rows, S, pairs, causal, window, queryLines } = shape;
+  const owned = ownedLines(cut);
+  const { tileLines } = cut;
+  const blocks = Math.ceil(rows / owned);
+  return `let block = ${blocks - 1}u - item / ${pairs}u;
+  let pair = item % ${pairs}u;
+  ${placement(cut)}
+  let line0 = block * ${owned}u;
+  let firstQuery = line0 / ${heads}u;
+  let lastQuery = min(line0 + ${owned - 1}u, ${rows - 1}u) / ${heads}u;
+  let end = ${causal ? 'lastQuery + 1u' : `${S}u`};
+  let begin = ${window > 0 ? `u32(max(0, i32(firstQuery) - ${window - 1})) / ${tileLines}u * ${tileLines}u` : '0u'};
+  let query = i32((line0 + strip + own) / ${heads}u);
+  let last = ${causal ? `min(query, ${S - 1})` : `${S - 1}`};
+  let first = ${window > 0 ? `query - ${window - 1}` : '0'};
+  let stored = pair * ${queryLines}u + line0;`;
+}
+
+/** Whether some row does not see some key of the tile at tile0. */
+export function someHidden({ S, causal, window }: AttentionShape, { tileLines }: Cut): string {
+  const tileEnd = `tile0 + ${tileLines}u`;
+  return [
+    `${tileEnd} > ${S}u`,
+    ...(causal ? [`${tileEnd} > firstQuery + 1u`] : []),
+    ...(window > 0 ? [`tile0 + ${window}u <= lastQuery`] : []),
+  ].join(' || ');
+}
+
+/** Where a query row begins in q, in vectors of four. */
+export const queryStart =
+  ({ T, H, G, D, heads }: AttentionShape) =>
+  (line: string) =>
+    `((pair / ${G}u * ${T}u + ${line} / ${heads}u) * ${H}u + pair % ${G}u * ${heads}u + ${line} % ${heads}u) * ${D / 4}u`;
+
+/** Scales the accumulators row by row through workgroup memory. */
+const decayed = (cut: Cut) =>
+  lines(
+    cut.D / 16,
+    (d) => `subgroupMatrixStore<row_major>(&spare, subgroup * ${16 * spareStride}u, y_${d}, ${spareStride}u);
+      workgroupBarrier();
+      {
+        let at = subgroup * ${16 * spareStride}u + own * ${spareStride}u + lane / 16u * 2u;
+        spare[at] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at]) * decay);
+        spare[at + 1u] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at + 1u]) * decay);
+      }
+      workgroupBarrier();
+      y_${d} = subgroupMatrixLoad<${result}, row_major>(&spare, subgroup * ${16 * spareStride}u, ${spareStride}u);
+      workgroupBarrier();`,
+  );
+
+function body(n: Names, shape: AttentionShape, cut: Cut): string {
+  const { keyLines, D } = shape;
+  const [keys, values] = ['k', 'v'].map((name) => tileLoader(cut, name));
+  const at = (tile: string) => `(pair * ${keyLines}u + ${tile}) * ${D / 8}u`;
+  const vectors = laneVectors(cut);
+  const { subgroups, tileLines } = cut;
+  return `${queryPlacement(shape, cut)}
+  let sharpness = words.scale * log2e * ${n.factors}[0] * ${n.factors}[1];
+  ${keys.registers}
+  ${values.registers}
+  ${keys.load(n.k, at('begin'))}
+  ${values.load(n.v, at('begin'))}
+  ${ownedFragments(cut, 'q', n.q, 'stored')}
+  ${accumulators(cut, 'y')}
+  var most = lowest;
+  var sum = 0.0;
+  for (var tile0 = begin; tile0 < end; tile0 += ${tileLines}u) {
+    ${keys.store}
+    ${values.store}
+    workgroupBarrier();
+    if (tile0 + ${tileLines}u < end) {
+      ${keys.load(n.k, at(`tile0 + ${tileLines}u`))}
+      ${values.load(n.v, at(`tile0 + ${tileLines}u`))}
+    }
+    ${scoresToStaging(cut, 'q', 'k_tile', 'staging')}
+    workgroupBarrier();
+    ${readStaging(cut, 'x', 'staging')}
+    ${lines(vectors, (i) => `x${i} *= sharpness;`)}
+    if (${someHidden(shape, cut)}) {
+      ${masked(cut, 'first', 'last', (i) => `x${i} = select(vec4f(lowest), x${i}, seen);`)}
+    }
+    var top = ${largestOf(vectors, (i) => `x${i}`)};
+    ${joined('top', (a, b) => `max(${a}, ${b})`)}
+    let grows = top > most + 12.0;
+    let next = select(most, top, grows);
+    let decay = select(1.0, exp2(most - next), grows);
+    let scales = subgroupAny(grows && most > lowest);
+    if (lane == 0u) { grown[subgroup] = select(0u, 1u, scales); }
+    most = next;
+    /* A row that has seen no key yet. */
+    let shift = select(most - 3.0, 0.0, most <= lowest);
+    ${lines(vectors, (i) => `x${i} = exp2(x${i} - shift);`)}
+    sum = sum * decay + ${sumOf(vectors, (i) => `x${i}`)};
+    ${writeHalves(cut, 'staging', (i) => `x${i}`)}
+    let flags = workgroupUniformLoad(&grown);
+    if ((${range(subgroups)
+      .map((i) => `flags[${i}]`)
+      .join(' | ')}) != 0u) {
+      ${decayed(cut)}
+    }
+    ${gatherTile(cut, 'y', 'staging', 'v_tile')}
+    workgroupBarrier();
+  }
+  ${joined('sum', (a, b) => `(${a} + ${b})`)}
+  let share = 1.0 / sum;
+  ${storeOwned(cut, 'y', 'staging', n.y, queryStart(shape), shape.rows, 'share', ` * ${n.factors}[2]`)}`;
+}
+
+const prelude = (cut: Cut) => `${halvesSource}${fragmentSource}
+var<workgroup> k_tile: array<vec4<u32>, ${tileVectors(cut)}>;
+var<workgroup> v_tile: array<vec4<u32>, ${tileVectors(cut)}>;
+var<workgroup> staging: array<vec4<u32>, ${stagingVectors(cut)}>;
+var<workgroup> spare: array<vec4<u32>, ${ownedLines(cut) * spareStride}>;
+var<workgroup> grown: array<u32, ${cut.subgroups}>;
+`;
+
+export const tensorAttentionBytes = (shape: AttentionShape) => scratchSize(halfWords(shape, kinds));
+
+export function encodeTensorAttention({ inputs, outputs, scratch }: EncodeContext, shape: AttentionShape): Command[] {
+  const pieces = cutScratch(scratch, halfWords(shape, kinds));
+  const [, factors, q, k, v] = pieces;
+  const cut = cutFor(shape);
+  const count = shape.pairs * Math.ceil(shape.rows / ownedLines(cut));
+  return [
+    ...halfCommands(
+      shape,
+      kinds,
+      kinds.map((_, i) => dense(inputs, i)),
+      pieces,
+    ),
+    {
+      bindings: {
+        q: fromScratch(q, 'vec4<u32>'),
+        k: fromScratch(k, 'vec4<u32>'),
+        v: fromScratch(v, 'vec4<u32>'),
+        factors: fromScratch(factors),
+        y: write(dense(outputs, 0), 'vec4<f32>'),
+      },
+      words: { scale: { f32: shape.scale } },
+      enable: subgroupFeatures,
+      ...forEachGroup(count, threadsOf(cut), (n) => body(n, shape, cut), prelude(cut), subgroupParameters),
+    },
+  ];
+}

@@ -1,0 +1,194 @@
+// WGSL of attention on tensor cores: tiles, fragments and what lanes own of them.
+//
+// Thread map: a subgroup of 32 lanes owns 16 lines (query rows or keys) and walks with the others of its workgroup over
+// the lines of the other side in tiles. Its 16 × 16 fragments are opaque, so scores go through `staging`, a row of f32 for
+// each owned line: two lanes share a row, each reads half of it and writes what it made of each 16 numbers as f16 in
+// place, over the first half of them; nobody else reads or writes there before the next barrier. From there they are the
+// left operand of the next product.
+// Rows of tiles and of staging are apart by an odd number of 16-byte banks, so that eight rows at a time do not collide.
+// Workgroup memory: tileLines · (D + 8) · 2 bytes a tile, subgroups · 64 · (tileLines + 4) bytes a staging area.
+
+/** How one kernel cuts its work. */
+export interface Cut {
+  readonly D: number;
+  /** Subgroups of a workgroup, 16 owned lines each. */
+  readonly subgroups: number;
+  /** Lines of the other side at a time, a multiple of 32. */
+  readonly tileLines: number;
+}
+
+const subgroupCounts = [8, 6, 4, 2] as const;
+/** Owned lines of the workgroups that fitting chooses among. */
+export const blockLines = subgroupCounts.map((count) => 16 * count);
+
+/** The cut with the most subgroups up to `most` whose workgroup memory fits: more read a tile less often. */
+export function fitting(D: number, most: number, memory: number, bytes: (cut: Cut) => number): Cut {
+  const cuts = subgroupCounts.map((subgroups) => ({ D, subgroups, tileLines: 32 }));
+  const found = cuts.find((cut) => cut.subgroups <= most && bytes(cut) <= memory);
+  if (!found) throw new Error(`attention: ${memory} bytes of workgroup memory are too few for ${D} dimensions`);
+  return found;
+}
+
+export const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+export const lines = (n: number, of: (i: number) => string) => range(n).map(of).join('\n    ');
+
+export const threadsOf = ({ subgroups }: Cut) => subgroups * 32;
+export const ownedLines = ({ subgroups }: Cut) => subgroups * 16;
+/** 16-byte vectors of a staging row. */
+export const stagingStride = ({ tileLines }: Cut) => tileLines / 4 + 1;
+/** 16-byte vectors of a line, in storage and in a tile. */
+const lineVectors = ({ D }: Cut) => D / 8;
+export const tileStride = (cut: Cut) => lineVectors(cut) + 1;
+export const tileVectors = (cut: Cut) => cut.tileLines * tileStride(cut);
+export const stagingVectors = (cut: Cut) => ownedLines(cut) * stagingStride(cut);
+/** Vectors of four scores that a lane reads of a tile. */
+export const laneVectors = ({ tileLines }: Cut) => tileLines / 8;
+
+/** Where this subgroup and this lane stand: `strip`, `own` (line of the subgroup), `mine` (its staging), `column`. */
+export const placement = (cut: Cut) => `let strip = subgroup * 16u;
+  let own = lane % 16u;
+  let column = lane / 16u * ${cut.tileLines / 2}u;
+  let mine = (strip + own) * ${stagingStride(cut)}u + column / 4u;`;
+
+/** Registers, loads and stores that bring a tile from storage to workgroup memory. */
+export function tileLoader(cut: Cut, name: string) {
+  const vectors = cut.tileLines * lineVectors(cut);
+  const threads = threadsOf(cut);
+  const each = (of: (i: number) => string) =>
+    lines(Math.ceil(vectors / threads), (i) =>
+      (i + 1) * threads > vectors ? `if (thread + ${i * threads}u < ${vectors}u) { ${of(i)} }` : of(i),
+    );
+  return {
+    registers: lines(Math.ceil(vectors / threads), (i) => `var ${name}_${i} = vec4<u32>();`),
+    /** `first`: the tile's first vector in `array`. */
+    load: (array: string, first: string) =>
+      each((i) => `${name}_${i} = ${array}[${first} + thread + ${i * threads}u];`),
+    store: each(
+      (i) =>
+        `${name}_tile[(thread + ${i * threads}u) / ${lineVectors(cut)}u * ${tileStride(cut)}u + (thread + ${i * threads}u) % ${lineVectors(cut)}u] = ${name}_${i};`,
+    ),
+  };
+}
+
+const left = 'subgroup_matrix_left<f16, 16, 16>';
+const right = 'subgroup_matrix_right<f16, 16, 16>';
+export const result = 'subgroup_matrix_result<f32, 16, 16>';
+
+/** The owned lines of an operand as left fragments NAME_k; `first`: the workgroup's first line in storage. */
+export const ownedFragments = (cut: Cut, name: string, array: string, first: string) =>
+  lines(
+    cut.D / 16,
+    (k) =>
+      `let ${name}_${k} = subgroupMatrixLoad<${left}, row_major>(&${array}, (${first} + strip) * ${lineVectors(cut)}u + ${2 * k}u, ${lineVectors(cut)}u);`,
+  );
+
+/** Fragment `j` of the owned rows of staging: its first vector and the distance of rows. */
+const stagingPlace = (cut: Cut, j: number) => `strip * ${stagingStride(cut)}u + ${4 * j}u, ${stagingStride(cut)}u`;
+const stagingTarget = (cut: Cut, staging: string, j: number, value: string) =>
+  `subgroupMatrixStore<row_major>(&${staging}, strip * ${stagingStride(cut)}u + ${4 * j}u, ${value}, ${stagingStride(cut)}u);`;
+
+/** staging = owned · tileᵀ: scores of the owned lines with those of the tile. */
+export function scoresToStaging(cut: Cut, owned: string, tile: string, staging: string): string {
+  const columns = cut.tileLines / 16;
+  return `{
+    ${lines(columns, (j) => `var s${j}: ${result} = ${result}();`)}
+    ${lines(cut.D / 16, (k) =>
+      lines(
+        columns,
+        (j) =>
+          `s${j} = subgroupMatrixMultiplyAccumulate(${owned}_${k}, subgroupMatrixLoad<${right}, col_major>(&${tile}, ${j * 16 * tileStride(cut) + 2 * k}u, ${tileStride(cut)}u), s${j});`,
+      ),
+    )}
+    ${lines(columns, (j) => stagingTarget(cut, staging, j, `s${j}`))}
+  }`;
+}
+
+/** Accumulators NAME_d of the owned lines, zero. */
+export const accumulators = (cut: Cut, name: string) =>
+  lines(cut.D / 16, (d) => `var ${name}_${d}: ${result} = ${result}();`);
+
+/** NAME += weights · tile, the weights being f16 in staging. */
+export const gatherTile = (cut: Cut, name: string, staging: string, tile: string) =>
+  lines(
+    cut.tileLines / 16,
+    (k) => `{
+    let weights = subgroupMatrixLoad<${left}, row_major>(&${staging}, ${stagingPlace(cut, k)});
+    ${lines(
+      cut.D / 16,
+      (d) =>
+        `${name}_${d} = subgroupMatrixMultiplyAccumulate(weights, subgroupMatrixLoad<${right}, row_major>(&${tile}, ${k * 16 * tileStride(cut) + 2 * d}u, ${tileStride(cut)}u), ${name}_${d});`,
+    )}
+  }`,
+  );
+
+/** Declares NAME0 …: the four-vectors of this lane's part of its staging row. */
+export const readStaging = (cut: Cut, name: string, staging: string) =>
+  lines(laneVectors(cut), (i) => `var ${name}${i} = bitcast<vec4f>(${staging}[mine + ${i}u]);`);
+
+/** Writes four-vectors over the place they were made from, as f16. */
+export const writeHalves = (cut: Cut, staging: string, of: (i: number) => string) =>
+  lines(
+    laneVectors(cut) / 4,
+    (b) => `${staging}[mine + ${4 * b}u] = halves(${of(4 * b)}, ${of(4 * b + 1)});
+    ${staging}[mine + ${4 * b + 1}u] = halves(${of(4 * b + 2)}, ${of(4 * b + 3)});`,
+  );
+
+/** Statements `of(i)` where lines of the tile may be out of sight; `seen` says which. `first` and `last` are i32. */
+export const masked = (cut: Cut, first: string, last: string, of: (i: number) => string) =>
+  lines(
+    laneVectors(cut),
+    (i) => `{
+      let line = vec4i(i32(tile0 + column) + ${4 * i}) + vec4i(0, 1, 2, 3);
+      let seen = (line >= vec4i(${first})) & (line <= vec4i(${last}));
+      ${of(i)}
+    }`,
+  );
+
+/** Combines the two halves of a row. */
+export const joined = (name: string, combine: (a: string, b: string) => string) =>
+  `${name} = ${combine(name, `subgroupShuffleXor(${name}, 16u)`)};`;
+
+export const sumOf = (n: number, of: (i: number) => string): string =>
+  `dot(${range(n).map(of).join(' + ')}, vec4f(1.0))`;
+export const largestOf = (n: number, of: (i: number) => string): string => {
+  const all = range(n)
+    .map(of)
+    .reduce((a, b) => `max(${a}, ${b})`);
+  return `largest_component(${all})`;
+};
+
+export const fragmentSource = `
+const lowest = -3.0e38;
+const log2e = 1.4426950408889634;
+fn largest_component(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
+`;
+
+/**
+ * Writes accumulators through staging: an owned line of `target` gets them times `share` of its lane, times `factors`.
+ * `start(line)`: vector of four where a line begins in the target. Staging must be free; it is free afterwards.
+ */
+export const storeOwned = (
+  cut: Cut,
+  name: string,
+  staging: string,
+  target: string,
+  start: (line: string) => string,
+  count: number,
+  share: string,
+  factors: string,
+) =>
+  lines(
+    Math.ceil(cut.D / 32),
+    (p) => `${lines(Math.min(2, cut.D / 16 - 2 * p), (j) => stagingTarget(cut, staging, j, `${name}_${2 * p + j}`))}
+  workgroupBarrier();
+  for (var i = 0u; i < 4u; i++) {
+    let local = i * 4u + lane / 8u;
+    let factor = subgroupShuffle(${share}, local);
+    let line = line0 + strip + local;
+    let d = ${8 * p}u + lane % 8u;
+    if (line < ${count}u && d < ${cut.D / 4}u) {
+      ${target}[${start('line')} + d] = bitcast<vec4f>(${staging}[(strip + local) * ${stagingStride(cut)}u + lane % 8u]) * factor${factors};
+    }
+  }
+  workgroupBarrier();`,
+  );
