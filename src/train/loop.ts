@@ -15,8 +15,9 @@ import { configDigest, type TrainConfig } from './config/config.ts';
 import { type Batches, openBatches } from './data/batches.ts';
 import { exportModel } from './export.ts';
 import { measureMatmulRate } from './matmul-rate.ts';
+import { NoiseProbe, type NoiseReport } from './noise.ts';
 import type { Prepared } from './prepare.ts';
-import type { Phases } from './recipes/phases.ts';
+import type { PhaseRecord, Phases } from './recipes/phases.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import type { RunStart, StepReport, TrainResult, Validation } from './report.ts';
 import { openTrainer, type ResumeOptions, type Start } from './resume.ts';
@@ -29,6 +30,8 @@ export interface TrainOptions extends ResumeOptions {
   readonly onStart?: (start: RunStart) => void;
   readonly onStep?: (report: StepReport) => void;
   readonly onValidation?: (validation: Validation) => void;
+  /** A phase of the recipe begins with a step. */
+  readonly onPhase?: (step: number, phase: number) => void;
   readonly onCheckpoint?: (step: number, path: string) => void;
   /** Something that a person should know. */
   readonly onWarning?: (text: string) => void;
@@ -58,7 +61,12 @@ export async function runTraining(
   try {
     const recorder = await openRecorder(config, folderOf(config), start.step);
     try {
-      return await new Run({ config, prepared, batches, trainer, phases, recorder, options }, start).all();
+      const run = new Run({ config, prepared, batches, trainer, phases, recorder, options }, start);
+      try {
+        return await run.all();
+      } finally {
+        run.dispose();
+      }
     } finally {
       recorder.close();
     }
@@ -89,12 +97,16 @@ class Run {
   #saved: number | undefined;
   #matmulRate = 0;
   #phase: number;
+  /** What decided about phases so far. */
+  #phases: PhaseRecord;
+  #probe: NoiseProbe | undefined;
 
   constructor(parts: Parts, start: Start) {
     this.#parts = parts;
     this.#step = start.step;
     this.#saved = start.step > 0 ? start.step : undefined;
-    this.#phase = parts.phases.at(start.step + 1);
+    this.#phases = start.phases;
+    this.#phase = parts.phases.at(start.step + 1, start.phases);
     this.#losses = start.losses;
     this.#seconds = start.seconds;
   }
@@ -122,15 +134,21 @@ class Run {
     return this.#finish(report, validation);
   }
 
+  dispose(): void {
+    this.#probe?.dispose();
+    this.#probe = undefined;
+  }
+
   async #begin(): Promise<void> {
     const { config, trainer, batches, recorder, options } = this.#parts;
+    await this.#openProbe();
     const { sequences, accumulate, tokens } = config.batch;
     const { backend, types } = trainer.model;
     this.#matmulRate = await measureMatmulRate(backend);
     const start: RunStart = {
       step: this.#step,
       parameters: [...types.values()].reduce((n, { shape }) => n + elementCount(shape), 0),
-      memoryBytes: trainer.byteLength,
+      memoryBytes: trainer.byteLength + (this.#probe?.byteLength ?? 0),
       tokensPerStep: sequences * accumulate * tokens,
       windows: batches.windows,
       matmulRate: this.#matmulRate,
@@ -140,11 +158,12 @@ class Run {
   }
 
   async #takeStep(): Promise<StepReport> {
-    const { config, trainer, batches, recorder, options } = this.#parts;
+    const { config, trainer, batches, phases, recorder, options } = this.#parts;
     const { accumulate, sequences, tokens } = config.batch;
-    const began = performance.now();
     const step = this.#step + 1;
     await this.#enterPhase(step);
+    const noise = await this.#measureNoise(step);
+    const began = performance.now();
     const first = (step - 1) * accumulate;
     let loss = 0;
     for (let index = first; index < first + accumulate; index++) {
@@ -154,14 +173,19 @@ class Run {
     }
     const { norm, squares } = await trainer.gradientNorm();
     if (!Number.isFinite(norm)) throw await this.#broken(step, `the gradient norm is ${norm}`, first, squares);
-    const learningRate = learningRateAt(step, config.steps, config.schedule);
+    const behind = phases.scheduleStart(step, this.#phases);
+    const learningRate = learningRateAt(step - behind, config.steps - behind, config.schedule);
     await trainer.update(step, learningRate, norm);
     const seconds = (performance.now() - began) / 1000;
     this.#step = step;
     this.#seconds += seconds;
     const tokensPerSecond = (sequences * accumulate * tokens) / seconds;
     const matmulShare = (trainer.flops * accumulate) / seconds / this.#matmulRate;
-    const report = { step, loss, gradientNorm: norm, learningRate, tokensPerSecond, matmulShare };
+    const report = {
+      ...{ step, loss, gradientNorm: norm, learningRate, tokensPerSecond, matmulShare },
+      ...(noise && { noiseRatio: noise.ratio }),
+    };
+    if (noise) this.#phases = phases.measured(step, noise.ratio, this.#phases);
     recorder.step(report, this.#seconds);
     options.onStep?.(report);
     this.#watch(report, squares);
@@ -169,12 +193,37 @@ class Run {
   }
 
   async #enterPhase(step: number): Promise<void> {
-    const { phases, trainer, recorder } = this.#parts;
-    const phase = phases.at(step);
+    const { phases, trainer, recorder, options } = this.#parts;
+    const phase = phases.at(step, this.#phases);
     if (phase === this.#phase) return;
     this.#phase = phase;
+    // ratios of another recipe say nothing about this one
+    this.#phases = { ...this.#phases, ratios: [] };
     await trainer.useProducts(phases.products(phase));
+    await this.#openProbe();
     recorder.note({ kind: 'phase', step, phase });
+    options.onPhase?.(step, phase);
+  }
+
+  async #openProbe(): Promise<void> {
+    const { config, trainer, phases } = this.#parts;
+    this.dispose();
+    if (config.recipe.noiseEvery === undefined) return;
+    const { sequences, tokens, recompute } = config.batch;
+    const shape = { batch: sequences, tokens, recompute };
+    this.#probe = await NoiseProbe.open(trainer.model, shape, phases.products(this.#phase));
+  }
+
+  /** The ratio of gradient to rounding noise, before the step changes weights, where it is this step's turn. */
+  async #measureNoise(step: number): Promise<NoiseReport | undefined> {
+    const { config, batches, recorder } = this.#parts;
+    const { accumulate } = config.batch;
+    if (!this.#probe || step % (config.recipe.noiseEvery ?? 1) !== 0) return undefined;
+    const numbers = Array.from({ length: accumulate }, (_, i) => (step - 1) * accumulate + i);
+    const taken = await Promise.all(numbers.map(async (index) => [await batches.get(index), index] as const));
+    const report = await this.#probe.measure(taken);
+    recorder.noise(step, report);
+    return report;
   }
 
   /** Reports a loss that is out of line with those before it. */
@@ -234,6 +283,7 @@ class Run {
       config: configDigest(config),
       tokens: prepared.train.manifest.digest,
       losses: this.#losses,
+      phases: this.#phases,
       seconds: this.#seconds,
     };
     const source = {

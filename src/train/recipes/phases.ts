@@ -1,19 +1,39 @@
 // Which recipe trains which layer when: the config's recipe, its exceptions by layer, its phases.
+//
+// Phase 0 is the recipe itself, phase i the i-th of the list. A phase begins behind its share of the steps, or, where it
+// asks for it, once gradients are no longer far above the noise of their rounding (noise.ts) while the phase before it
+// holds. Only the latter has to be remembered: by the run, and by its checkpoints.
 
 import { userError } from '../../errors.ts';
 import type { DecoderConfig } from '../../models/config.ts';
 import { linearWeights } from '../../models/tensors.ts';
 import type { BatchOptions, RecipeOptions } from '../config/sections.ts';
-import type { LayerProducts } from '../trainer.ts';
 import type { LinearRecipe } from './linear-recipe.ts';
-import { longestBlock, recipeProducts } from './products.ts';
+import { longestBlock, type RecipeProducts, recipeProducts } from './products.ts';
 import { type RecipeName, recipes } from './registry.ts';
+
+/** What a run remembers of its phases. */
+export interface PhaseRecord {
+  /** Ratios of gradient to rounding noise since the phase began, oldest first, at most three. */
+  readonly ratios: readonly number[];
+  /** First steps of the phases that began because of such ratios. */
+  readonly begun: readonly { readonly phase: number; readonly step: number }[];
+}
+
+export const noPhases: PhaseRecord = { ratios: [], begun: [] };
+
+/** Ratios whose mean decides. */
+const averaged = 3;
 
 export interface Phases {
   /** Number of the phase that a step, from 1, belongs to. */
-  at(step: number): number;
+  at(step: number, record: PhaseRecord): number;
+  /** Steps before the one from which the learning rate's schedule counts. */
+  scheduleStart(step: number, record: PhaseRecord): number;
+  /** The record after a ratio was measured at the end of a step; the next phase may begin with the step after it. */
+  measured(step: number, ratio: number, record: PhaseRecord): PhaseRecord;
   /** The linear layers' products in a phase; undefined where all are plain. */
-  products(phase: number): LayerProducts | undefined;
+  products(phase: number): RecipeProducts | undefined;
 }
 
 interface Run {
@@ -36,7 +56,12 @@ export function openPhases(config: DecoderConfig, { recipe, batch, steps, seed }
       expected: 'f32',
       fix: 'leave out recipe, or train a model without experts',
     });
-  const starts = [1, ...recipe.phases.map(({ from }) => Math.floor(from * steps) + 1)];
+  const planned = [
+    1,
+    ...recipe.phases.map(({ from }) => (from === undefined ? undefined : Math.floor(from * steps) + 1)),
+  ];
+  const startOf = (phase: number, { begun }: PhaseRecord) =>
+    Math.min(...[planned[phase], begun.find((b) => b.phase === phase)?.step].map((s) => s ?? Number.POSITIVE_INFINITY));
   const layers = linearWeights(config).map((name) => name.replace(/\.weight$/, ''));
   const rules = recipe.layers.map(({ match, use }) => ({ pattern: new RegExp(match), use }));
   const sizes = [config.hiddenSize, config.mlpSize, config.heads * config.headDim, config.kvHeads * config.headDim];
@@ -44,8 +69,22 @@ export function openPhases(config: DecoderConfig, { recipe, batch, steps, seed }
     all.map((use) => recipes[use]),
     [...sizes, batch.sequences * batch.tokens],
   );
+  const at: Phases['at'] = (step, record) => uses.findLastIndex((_, phase) => startOf(phase, record) <= step);
   return {
-    at: (step) => starts.findLastIndex((start) => start <= step),
+    at,
+    scheduleStart(step, record) {
+      const begun = (phase: number) => startOf(phase, record) <= step;
+      const restarted = recipe.phases.findLastIndex(({ restart }, i) => restart && begun(i + 1)) + 1;
+      return restarted > 0 ? startOf(restarted, record) - 1 : 0;
+    },
+    measured(step, ratio, record) {
+      const ratios = [...record.ratios, ratio].slice(-averaged);
+      const phase = at(step, record);
+      const below = recipe.phases[phase]?.noiseBelow;
+      const mean = ratios.reduce((sum, r) => sum + r, 0) / averaged;
+      if (below === undefined || ratios.length < averaged || mean >= below) return { ...record, ratios };
+      return { ratios: [], begun: [...record.begun, { phase: phase + 1, step: step + 1 }] };
+    },
     products(phase) {
       const nameOf = (layer: string): RecipeName =>
         rules.findLast(({ pattern }) => pattern.test(layer))?.use ?? uses[phase];
