@@ -5,6 +5,7 @@ import { attentionCases, cacheCases, ropeCases } from './cases/attention.ts';
 import { compositeCases } from './cases/composite.ts';
 import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
+import { expertCases } from './cases/experts.ts';
 import { gradientOpCases } from './cases/gradients.ts';
 import { gramCases } from './cases/gram.ts';
 import { kvAttentionCases, kvWriteCases } from './cases/kv.ts';
@@ -14,6 +15,7 @@ import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
 import { fixedScaleCases, hadamardCases, quantizeCases } from './cases/quantize.ts';
 import { normCases, reduceCases } from './cases/reduce.ts';
 import { optimizerCases, roundingCases } from './cases/training.ts';
+import { transposePackedCases } from './cases/transpose-packed.ts';
 import type { OpCase } from './op-case.ts';
 
 /** Every op, awkwardly. */
@@ -34,6 +36,8 @@ export const opCases: readonly OpCase[] = [
   ...quantizeCases,
   ...fixedScaleCases,
   ...hadamardCases,
+  ...transposePackedCases,
+  ...expertCases,
   ...routingCases,
   ...lossCases,
   ...gramCases,

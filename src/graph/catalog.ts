@@ -9,7 +9,7 @@ import { compareLogitsBackwardOp, compareLogitsOp } from './ops/compare-logits.t
 import { crossEntropyBackwardOp, crossEntropyOp } from './ops/cross-entropy.ts';
 import { dgeBackwardOp } from './ops/dge.ts';
 import { embeddingBackwardOp, embeddingOp } from './ops/embedding.ts';
-import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
+import { expertMatmulBackwardOp, expertMatmulOp, expertWeightGradientOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
 import { gramUpdateOp } from './ops/gram.ts';
 import { hadamardOp } from './ops/hadamard.ts';
@@ -24,9 +24,11 @@ import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.t
 import { ropeOp } from './ops/rope.ts';
 import { roundToBf16Op } from './ops/round-state.ts';
 import { softmaxBackwardOp, softmaxOp } from './ops/softmax.ts';
+import { sortByExpertOp } from './ops/sort-by-expert.ts';
 import { swigluBackwardOp, swigluOp } from './ops/swiglu.ts';
 import { targetMaskOp } from './ops/target-mask.ts';
 import { topKBackwardOp, topKOp } from './ops/top-k.ts';
+import { transposePackedOp } from './ops/transpose-packed.ts';
 import { unaryBackwardOp, unaryOp } from './ops/unary.ts';
 
 /** Ops by name. Attribute types differ, so entries are known by their name only. */
@@ -62,9 +64,11 @@ export const opCatalog: ReadonlyMap<
     quantizeOp,
     dequantizeOp,
     selectBitsOp,
+    transposePackedOp,
     hadamardOp,
     topKOp,
     expertMatmulOp,
+    sortByExpertOp,
     crossEntropyOp,
     compareLogitsOp,
     fakeQuantizeOp,
@@ -81,6 +85,7 @@ export const opCatalog: ReadonlyMap<
     attentionBackwardOp,
     topKBackwardOp,
     expertMatmulBackwardOp,
+    expertWeightGradientOp,
     crossEntropyBackwardOp,
     compareLogitsBackwardOp,
     fakeQuantizeBackwardOp,

@@ -29,10 +29,12 @@ import {
   softmaxBackward,
 } from './reduce-backward.ts';
 import { rope } from './rope.ts';
-import { embeddingBackward, expertMatmulBackward, topKBackward } from './scatter.ts';
+import { embeddingBackward, expertMatmulBackward, expertWeightGradient, topKBackward } from './scatter.ts';
 import { softmax } from './softmax.ts';
+import { sortByExpert } from './sort-by-expert.ts';
 import { targetMask } from './target-mask.ts';
 import { topK } from './top-k.ts';
+import { transposePacked } from './transpose-packed.ts';
 
 export const kernels: ReadonlyMap<string, Kernel> = new Map(
   Object.entries({
@@ -63,6 +65,7 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     quantize,
     dequantize,
     selectBits,
+    transposePacked,
     hadamard,
     topK,
     expertMatmul,
@@ -82,6 +85,8 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     attentionBackward,
     topKBackward,
     expertMatmulBackward,
+    expertWeightGradient,
+    sortByExpert,
     crossEntropyBackward,
     compareLogitsBackward,
     fakeQuantizeBackward,

@@ -16,6 +16,7 @@ import {
   targetMaskEncoder,
   unaryBackwardEncoder,
 } from './encoders/elementwise-backward.ts';
+import { expertWeightGradientEncoder, sortByExpertEncoder } from './encoders/experts.ts';
 import { gramUpdateEncoder } from './encoders/gram.ts';
 import { cacheWriteEncoder, kvAttentionEncoder, packChannelsEncoder, ringWriteEncoder } from './encoders/kv.ts';
 import {
@@ -53,6 +54,7 @@ import {
   softmaxBackwardEncoder,
   topKBackwardEncoder,
 } from './encoders/rows-backward.ts';
+import { transposePackedEncoder } from './encoders/transpose-packed.ts';
 import { matmulEncoder } from './matmul.ts';
 import { expertMatmulEncoder } from './matmul-expert.ts';
 
@@ -112,4 +114,7 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['adamw', adamwEncoder],
   ['roundToBf16', roundToBf16Encoder],
   ['selectBits', selectBitsEncoder],
+  ['transposePacked', transposePackedEncoder],
+  ['sortByExpert', sortByExpertEncoder],
+  ['expertWeightGradient', expertWeightGradientEncoder],
 ]);

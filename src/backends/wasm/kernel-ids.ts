@@ -82,3 +82,5 @@ export const sgdMomentumKernel = 241;
 export const adamwKernel = 242;
 export const roundToBf16Kernel = 243;
 export const selectBitsKernel = 244;
+export const transposePackedKernel = 250;
+export const sortByExpertKernel = 251;

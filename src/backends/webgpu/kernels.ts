@@ -63,8 +63,10 @@ import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
 import { rowBackwardKernels } from './kernels/rows-backward.ts';
+import { sortByExpertKernels } from './kernels/sort-by-expert.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
+import { transposePackedKernels } from './kernels/transpose-packed.ts';
 
 export const kernels: KernelTable = {
   ...layoutKernels,
@@ -93,4 +95,6 @@ export const kernels: KernelTable = {
   ...hadamardKernels,
   ...kvWriteKernels,
   ...kvAttentionKernels,
+  ...transposePackedKernels,
+  ...sortByExpertKernels,
 };

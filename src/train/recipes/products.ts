@@ -11,7 +11,8 @@ import type { LayerProducts } from '../trainer.ts';
 import { roundsGradients, withExactBackward } from './exact-backward.ts';
 import type { LayerKey } from './layer-key.ts';
 import type { LinearRecipe, Rotation } from './linear-recipe.ts';
-import { lowPrecisionProduct, type Rounded, streamsPerLayer } from './product.ts';
+import { streamsPerLayer } from './operand.ts';
+import { lowPrecisionProduct, type Rounded } from './product.ts';
 import { blockOf } from './rotation.ts';
 
 /** Operands' streams begin here, apart from those of first weights, which count tensors from 0. */

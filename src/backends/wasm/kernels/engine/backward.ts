@@ -17,6 +17,8 @@ import {
   normBackwardKernel,
   roundToBf16Kernel,
   selectBitsKernel,
+  sortByExpertKernel,
+  transposePackedKernel,
   sgdKernel,
   sgdMomentumKernel,
   softmaxBackwardKernel,
@@ -34,6 +36,8 @@ import { expertInputGradient, expertWeightGradient } from './matmul-expert-backw
 import { addBlocks, maxBackward, normBackward, softmaxBackward } from './norm-backward.ts';
 import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
 import { selectBits } from './select-bits.ts';
+import { sortByExpert } from './sort-by-expert.ts';
+import { transposePacked } from './transpose-packed.ts';
 import { embeddingBackward, targetMask, topKBackward } from './scatter.ts';
 
 export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads: i32): void {
@@ -103,6 +107,12 @@ export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads:
       return;
     case roundToBf16Kernel:
       roundToBf16(args, thread, threads);
+      return;
+    case sortByExpertKernel:
+      sortByExpert(args, thread);
+      return;
+    case transposePackedKernel:
+      transposePacked(args, thread, threads);
       return;
     case selectBitsKernel:
       selectBits(args, thread, threads);
