@@ -4,8 +4,8 @@
 // asks for it, once gradients are no longer far above the noise of their rounding (noise.ts) while the phase before it
 // holds. Only the latter has to be remembered: by the run, and by its checkpoints.
 
-import { userError } from '../../errors.ts';
 import type { DecoderConfig } from '../../models/config.ts';
+import { expertStacks } from '../../models/loaded.ts';
 import { linearWeights } from '../../models/tensors.ts';
 import type { BatchOptions, RecipeOptions } from '../config/sections.ts';
 import type { LinearRecipe } from './linear-recipe.ts';
@@ -43,26 +43,24 @@ interface Run {
   readonly seed: number;
 }
 
-/** Throws a user error for a model whose layers of experts the recipes do not cover. */
+/** The layers that recipes train by their names, of experts the stacks, in the order of the model. */
+export function trainedLayers(config: DecoderConfig): string[] {
+  const stackOf = new Map(
+    [...expertStacks(config)].flatMap(({ stack, members }) => members.map((name) => [name, stack])),
+  );
+  return [...new Set(linearWeights(config).map((name) => stackOf.get(name) ?? name.replace(/\.weight$/, '')))];
+}
+
 export function openPhases(config: DecoderConfig, { recipe, batch, steps, seed }: Run): Phases {
   const uses = [recipe.use, ...recipe.phases.map(({ use }) => use)];
   const all = [...uses, ...recipe.layers.map(({ use }) => use)];
-  if (config.experts && all.some((use) => use !== 'f32'))
-    throw userError({
-      code: 'recipe-experts',
-      op: 'train',
-      problem: 'recipes cover no layers of experts',
-      got: all.find((use) => use !== 'f32'),
-      expected: 'f32',
-      fix: 'leave out recipe, or train a model without experts',
-    });
   const planned = [
     1,
     ...recipe.phases.map(({ from }) => (from === undefined ? undefined : Math.floor(from * steps) + 1)),
   ];
   const startOf = (phase: number, { begun }: PhaseRecord) =>
     Math.min(...[planned[phase], begun.find((b) => b.phase === phase)?.step].map((s) => s ?? Number.POSITIVE_INFINITY));
-  const layers = linearWeights(config).map((name) => name.replace(/\.weight$/, ''));
+  const layers = trainedLayers(config);
   const rules = recipe.layers.map(({ match, use }) => ({ pattern: new RegExp(match), use }));
   const sizes = [config.hiddenSize, config.mlpSize, config.heads * config.headDim, config.kvHeads * config.headDim];
   const longest = longestBlock(

@@ -9,6 +9,7 @@ import { tensorF32 } from '../../tensor/tensor.ts';
 import type { Products } from '../graphs.ts';
 import type { LayerProducts } from '../trainer.ts';
 import { roundsGradients, withExactBackward } from './exact-backward.ts';
+import { expertProduct, noSortedInputs } from './expert-product.ts';
 import type { LayerKey } from './layer-key.ts';
 import type { LinearRecipe, Rotation } from './linear-recipe.ts';
 import { streamsPerLayer } from './operand.ts';
@@ -42,13 +43,17 @@ export function recipeProducts(
     (recipeAt: typeof recipeOf): Products =>
     (g) => {
       const rounded: Rounded = new Map();
+      const sorted = noSortedInputs();
       const inputs = declared(g, layers.length, longest);
       return (layer) => {
         const recipe = recipeAt(layer);
         const number = numbers.get(layer);
         if (!recipe || number === undefined) return undefined;
         const key = keyOf(g, seed, number, inputs);
-        return (x, w) => lowPrecisionProduct(x, w, recipe, key, rounded);
+        return (x, w, experts) =>
+          experts
+            ? expertProduct(g, { x, weight: w, experts }, recipe, key, { sorted, rounded })
+            : lowPrecisionProduct(x, w, recipe, key, rounded);
       };
     };
   const inputs = (batch: number) =>
