@@ -12,6 +12,7 @@ import { kvAttentionCases, kvWriteCases } from './cases/kv.ts';
 import { layoutCases } from './cases/layout.ts';
 import { lossCases, routingCases } from './cases/losses.ts';
 import { matmulCases, packedMatmulCases } from './cases/matmul.ts';
+import { outlierCases } from './cases/outliers.ts';
 import { fixedScaleCases, hadamardCases, quantizeCases } from './cases/quantize.ts';
 import { normCases, reduceCases } from './cases/reduce.ts';
 import { optimizerCases, roundingCases } from './cases/training.ts';
@@ -38,6 +39,7 @@ export const opCases: readonly OpCase[] = [
   ...hadamardCases,
   ...transposePackedCases,
   ...expertCases,
+  ...outlierCases,
   ...routingCases,
   ...lossCases,
   ...gramCases,

@@ -19,6 +19,7 @@ import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.t
 import { matmulOp } from './ops/matmul.ts';
 import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
 import { adamwOp, sgdMomentumOp, sgdOp } from './ops/optimizers.ts';
+import { sparseMatmulOp, splitOutliersOp, spreadSparseOp } from './ops/outliers.ts';
 import { dequantizeOp, quantizeOp, selectBitsOp } from './ops/quantize.ts';
 import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.ts';
 import { ropeOp } from './ops/rope.ts';
@@ -65,6 +66,9 @@ export const opCatalog: ReadonlyMap<
     dequantizeOp,
     selectBitsOp,
     transposePackedOp,
+    splitOutliersOp,
+    sparseMatmulOp,
+    spreadSparseOp,
     hadamardOp,
     topKOp,
     expertMatmulOp,

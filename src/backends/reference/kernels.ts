@@ -18,6 +18,7 @@ import { concat, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
 import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { sparseMatmul, splitOutliers, spreadSparse } from './outliers.ts';
 import { dequantize, quantize, selectBits } from './quantize.ts';
 import { argmax, reduce } from './reduce.ts';
 import {
@@ -66,6 +67,9 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     dequantize,
     selectBits,
     transposePacked,
+    splitOutliers,
+    sparseMatmul,
+    spreadSparse,
     hadamard,
     topK,
     expertMatmul,

@@ -30,6 +30,7 @@ import {
   transposeEncoder,
 } from './encoders/layout.ts';
 import { compareLogitsEncoder, crossEntropyEncoder } from './encoders/losses.ts';
+import { sparseMatmulEncoder, splitOutliersEncoder, spreadSparseEncoder } from './encoders/outliers.ts';
 import {
   attentionBackwardEncoder,
   compareLogitsBackwardEncoder,
@@ -115,6 +116,9 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['roundToBf16', roundToBf16Encoder],
   ['selectBits', selectBitsEncoder],
   ['transposePacked', transposePackedEncoder],
+  ['splitOutliers', splitOutliersEncoder],
+  ['sparseMatmul', sparseMatmulEncoder],
+  ['spreadSparse', spreadSparseEncoder],
   ['sortByExpert', sortByExpertEncoder],
   ['expertWeightGradient', expertWeightGradientEncoder],
 ]);

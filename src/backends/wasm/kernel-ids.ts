@@ -84,3 +84,6 @@ export const roundToBf16Kernel = 243;
 export const selectBitsKernel = 244;
 export const transposePackedKernel = 250;
 export const sortByExpertKernel = 251;
+export const splitOutliersKernel = 252;
+export const sparseMatmulKernel = 253;
+export const spreadSparseKernel = 254;

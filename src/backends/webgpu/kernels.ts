@@ -58,6 +58,7 @@ import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { optimizerKernels } from './kernels/optimizers.ts';
+import { outlierKernels } from './kernels/outliers.ts';
 import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
@@ -96,5 +97,6 @@ export const kernels: KernelTable = {
   ...kvWriteKernels,
   ...kvAttentionKernels,
   ...transposePackedKernels,
+  ...outlierKernels,
   ...sortByExpertKernels,
 };

@@ -18,6 +18,9 @@ import {
   roundToBf16Kernel,
   selectBitsKernel,
   sortByExpertKernel,
+  sparseMatmulKernel,
+  splitOutliersKernel,
+  spreadSparseKernel,
   transposePackedKernel,
   sgdKernel,
   sgdMomentumKernel,
@@ -35,6 +38,7 @@ import { compareLogitsBackward, crossEntropyBackward } from './losses-backward.t
 import { expertInputGradient, expertWeightGradient } from './matmul-expert-backward.ts';
 import { addBlocks, maxBackward, normBackward, softmaxBackward } from './norm-backward.ts';
 import { adamw, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { sparseMatmul, splitOutliers, spreadSparse } from './outliers.ts';
 import { selectBits } from './select-bits.ts';
 import { sortByExpert } from './sort-by-expert.ts';
 import { transposePacked } from './transpose-packed.ts';
@@ -107,6 +111,15 @@ export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads:
       return;
     case roundToBf16Kernel:
       roundToBf16(args, thread, threads);
+      return;
+    case splitOutliersKernel:
+      splitOutliers(args, thread, threads);
+      return;
+    case sparseMatmulKernel:
+      sparseMatmul(args, thread, threads);
+      return;
+    case spreadSparseKernel:
+      spreadSparse(args, thread, threads);
       return;
     case sortByExpertKernel:
       sortByExpert(args, thread);
