@@ -95,6 +95,40 @@ function rounded(v: Matrix, { format, bound }: Operand, operand: number, { seed,
   return { values: matrix(v.rows, v.columns, dequantize(q)), kept };
 }
 
+const sum = (a: Matrix, b: Matrix) => mapped(a, (v, i) => v + b.data[i]);
+
+/** x clamped to the quantiles of its rows, and what was cut off. */
+function cut(x: Matrix, quantile: number | undefined): { clamped: Matrix; residual: Matrix } {
+  if (quantile === undefined) return { clamped: x, residual: mapped(x, () => 0) };
+  const bounds = Array.from({ length: x.rows }, (_, r) => {
+    const sorted = Float64Array.from(rowsOf(x, r, 1).data).sort();
+    const at = (share: number) => sorted[Math.min(Math.floor(share * x.columns), x.columns - 1)];
+    return [at(1 - quantile), at(quantile)];
+  });
+  const clamped = mapped(x, (v, i) => {
+    const [low, high] = bounds[Math.floor(i / x.columns)];
+    return Math.min(Math.max(v, low), high);
+  });
+  return { clamped, residual: mapped(x, (v, i) => v - clamped.data[i]) };
+}
+
+/** min(|2t/d − 1|^(1/k − 1) / k, cap) for E2M1 with one scale a row, t from the level below, d between levels. */
+function dgeSlopes(w: Matrix, { slope }: Operand): Float64Array {
+  const { k, cap } = slope as { k: number; cap: number };
+  const levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
+  return w.data.map((v, i) => {
+    const row = rowsOf(w, Math.floor(i / w.columns), 1).data;
+    const scale = Math.fround(row.reduce((most, x) => Math.max(most, Math.abs(x)), 0) / 6);
+    const z = Math.min(Math.abs(v / scale), 6);
+    const at = Math.max(
+      levels.findIndex((level) => level >= z),
+      1,
+    );
+    const [low, high] = [levels[at - 1], levels[at]];
+    return Math.min(Math.abs((2 * (z - low)) / (high - low) - 1) ** (1 / k - 1) / k, cap);
+  });
+}
+
 /** How operands are multiplied: one weight, or one of several for each row. */
 export interface Products {
   /** x, w → y */
@@ -126,7 +160,8 @@ export function recipeFormulas(
   };
   const { forward, gradInput, gradWeight } = recipe;
   const [tx, tw] = [turn(x, forward.a, forward.rotation), turn(w, forward.b, forward.rotation)];
-  const [qx, qw] = [rounded(tx, forward.a, 0, draws), rounded(tw, forward.b, 1, draws)];
+  const { clamped, residual } = cut(tx, forward.a.outliers);
+  const [qx, qw] = [rounded(clamped, forward.a, 0, draws), rounded(tw, forward.b, 1, draws)];
   const backward = (p: LinearRecipe['gradInput'], a: Matrix, b: Matrix, first: number, times: typeof product) => {
     const qa = rounded(turn(a, p.a, p.rotation), p.a, first, draws);
     const qb = rounded(turn(b, p.b, p.rotation), p.b, first + 1, draws);
@@ -144,11 +179,19 @@ export function recipeFormulas(
       true,
     );
   const wT = kind.transposedWeight(from(gradInput.b, tw, qw.values));
-  const xT = transposed(from(gradWeight.b, tx, qx.values));
+  const xT = transposed(from(gradWeight.b, clamped, qx.values));
+  const rest = kind.gradWeight(transposed(e), transposed(residual));
+  const slopes = forward.b.slope ? dgeSlopes(tw, forward.b) : undefined;
   return {
-    y: kind.forward(qx.values, qw.values),
+    y: sum(kind.forward(qx.values, qw.values), kind.forward(residual, tw)),
     gx: back(backward(gradInput, e, wT, 2, kind.gradInput), qx.kept),
-    gw: back(backward(gradWeight, transposed(e), xT, 4, kind.gradWeight), qw.kept),
+    gw: sum(
+      back(
+        mapped(backward(gradWeight, transposed(e), xT, 4, kind.gradWeight), (v, i) => v * (slopes?.[i] ?? 1)),
+        qw.kept,
+      ),
+      rotated(rest, forward.rotation, draws, true),
+    ),
   };
 }
 

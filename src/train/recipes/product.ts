@@ -12,18 +12,27 @@
 import { parseFormat } from '../../formats/registry.ts';
 import { straightThrough, withGradient } from '../../graph/gradient-rules.ts';
 import type { GradientRule, Value } from '../../graph/graph.ts';
+import { add } from '../../graph/ops/arithmetic.ts';
+import { type SparseRows, splitOutliers } from '../../graph/ops/outliers.ts';
 import { quantize, quantizeWithBits, selectBits } from '../../graph/ops/quantize.ts';
 import { isTransposable, transposePacked } from '../../graph/ops/transpose-packed.ts';
+import { dge } from '../../graph/rounding-rules.ts';
 import { forwardCodes, hasTransposedCodes, savedValues } from './backward-operand.ts';
 import type { LayerKey } from './layer-key.ts';
-import type { LinearRecipe, ProductRecipe } from './linear-recipe.ts';
+import type { LinearRecipe, Operand, ProductRecipe } from './linear-recipe.ts';
 import { finished, isRandom, type OperandName, randomOf, rounded, turn } from './operand.ts';
 import { asRows, oneMatrix, type ProductKind, swap } from './product-kind.ts';
 
-/** Values that are rounded already, by what they were made of: layers that share an input round it once. */
-export type Rounded = Map<Value, Map<string, Value>>;
+/** An operand of the forward product: codes, or values in f32; of x with outliers, those besides. */
+interface ForwardOperand {
+  readonly value: Value;
+  readonly outliers?: SparseRows;
+}
 
-/** x [T, k], w [n, k] → [T, n]. `rounded` remembers inputs over the layers of a graph. */
+/** Inputs that are rounded already, by what they were made of: layers that share an input round it once. */
+export type Rounded = Map<Value, Map<string, ForwardOperand>>;
+
+/** x [T, k], w [n, k] → [T, n]. `known` remembers inputs over the layers of a graph. */
 export function lowPrecisionProduct(
   x: Value,
   w: Value,
@@ -33,32 +42,41 @@ export function lowPrecisionProduct(
   kind: ProductKind = oneMatrix,
 ): Value {
   const { forward } = recipe;
-  const make = () => forwardOperand(x, forward, 'a', key);
+  const make = () => forwardOperand(turn(x, forward.a, forward.rotation, key), forward.a, key, 'x');
   // with signs of its own each layer turns x in another way
   const shared = forward.rotation?.signs !== 'random';
   const a = shared ? remembered(known, x, JSON.stringify(forward), make) : make();
-  const b = forwardOperand(w, forward, 'b', key);
-  const y = withGradient(kind.forward(a, b), backward(recipe, key, kind));
-  return finished(asRows(y), forward, key);
+  const turned = turn(w, forward.b, forward.rotation, key);
+  const b = forwardOperand(turned, forward.b, key, 'w');
+  const y = asRows(withGradient(kind.forward(a.value, b.value), backward(recipe, key, kind)));
+  return finished(a.outliers ? add(y, kind.residual(a.outliers, turned)) : y, forward, key);
 }
 
-function remembered(rounded: Rounded, x: Value, name: string, make: () => Value): Value {
-  const known = rounded.get(x) ?? new Map<string, Value>();
+function remembered(rounded: Rounded, x: Value, name: string, make: () => ForwardOperand): ForwardOperand {
+  const known = rounded.get(x) ?? new Map<string, ForwardOperand>();
   rounded.set(x, known);
   const value = known.get(name) ?? make();
   known.set(name, value);
   return value;
 }
 
-function forwardOperand(v: Value, product: ProductRecipe, side: 'a' | 'b', key: LayerKey): Value {
-  const operand = product[side];
-  const turned = turn(v, operand, product.rotation, key);
-  if (operand.format === 'f32') return turned;
-  const random = randomOf(operand, key, side === 'a' ? 'x' : 'w');
+function forwardOperand(turned: Value, operand: Operand, key: LayerKey, name: 'x' | 'w'): ForwardOperand {
+  const { outliers, bound, slope } = operand;
+  if (outliers !== undefined) {
+    const { clamped, residual } = splitOutliers(turned, outliers);
+    const inner = forwardOperand(withGradient(clamped, passAll), { ...operand, outliers: undefined }, key, name);
+    return { ...inner, outliers: residual };
+  }
+  if (operand.format === 'f32') return { value: turned };
+  const random = randomOf(operand, key, name);
   const format = parseFormat(operand.format);
-  if (operand.bound === undefined) return withGradient(quantize(turned, format, random), straightThrough);
-  return withGradient(quantizeWithBits(turned, format, operand.bound, random).packed, passMarked);
+  if (bound !== undefined)
+    return { value: withGradient(quantizeWithBits(turned, format, bound, random).packed, passMarked) };
+  return { value: withGradient(quantize(turned, format, random), slope ? dge(slope) : straightThrough) };
 }
+
+/** The gradient of the clamped part is that of the whole. */
+const passAll: GradientRule = (_, [g]) => (g ? [g] : []);
 
 /** Gradients pass where the bit of a value is 1. */
 const passMarked: GradientRule = ({ outputs: [, bits] }, [g]) => (g ? [selectBits(g, bits)] : []);

@@ -98,3 +98,16 @@ it('rounding loses what its bits say: errors of y and gx by recipe', async () =>
     expect(q).toBeLessThan(0.25);
   }
 });
+
+it('outliers kept apart lower the error of y, the more the more of them', async () => {
+  const { data } = formulas(recipes.f32).y;
+  const errors: number[] = [];
+  for (const outliers of [undefined, 0.99, 0.97, 0.94]) {
+    const { forward } = recipes['fp4-dge-occ'];
+    const a = { ...forward.a, outliers };
+    const { y } = await step({ ...recipes['fp4-dge-occ'], forward: { ...forward, a } });
+    errors.push(data.reduce((sum, v, i) => sum + (v - y[i]) ** 2, 0));
+  }
+  for (let i = 1; i < errors.length; i++) expect(errors[i]).toBeLessThan(errors[i - 1]);
+  expect(errors[3]).toBeLessThan(errors[0] / 2);
+});
