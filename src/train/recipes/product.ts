@@ -13,7 +13,7 @@ import { parseFormat } from '../../formats/registry.ts';
 import { straightThrough, withGradient } from '../../graph/gradient-rules.ts';
 import type { GradientRule, Value } from '../../graph/graph.ts';
 import { add } from '../../graph/ops/arithmetic.ts';
-import { type SparseRows, splitOutliers } from '../../graph/ops/outliers.ts';
+import { outlierPlaces, type SparseRows, splitOutliers } from '../../graph/ops/outliers.ts';
 import { quantize, quantizeWithBits, selectBits } from '../../graph/ops/quantize.ts';
 import { isTransposable, transposePacked } from '../../graph/ops/transpose-packed.ts';
 import { dge } from '../../graph/rounding-rules.ts';
@@ -62,7 +62,8 @@ function remembered(rounded: Rounded, x: Value, name: string, make: () => Forwar
 
 function forwardOperand(turned: Value, operand: Operand, key: LayerKey, name: 'x' | 'w'): ForwardOperand {
   const { outliers, bound, slope } = operand;
-  if (outliers !== undefined) {
+  // rows of few values have none beyond their quantiles
+  if (outliers !== undefined && outlierPlaces(turned.type.shape[1], outliers).most > 0) {
     const { clamped, residual } = splitOutliers(turned, outliers);
     const inner = forwardOperand(withGradient(clamped, passAll), { ...operand, outliers: undefined }, key, name);
     return { ...inner, outliers: residual };

@@ -13,7 +13,7 @@ import type { LinearRecipe } from './linear-recipe.ts';
 import { longestBlock, recipeProducts } from './products.ts';
 import { recipes } from './registry.ts';
 
-const [T, k, n] = [64, 96, 64];
+const [T, k, n] = [64, 128, 64];
 /** One of each kind: compiling kernels takes a software GPU seconds. */
 const names = [
   ...(['bf16', 'mxfp8', 'int8', 'quartet', 'quartet-2-h32', 'fp4-all-the-way'] as const),
