@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tinyConfigs, tinyModel } from '../../test/fixtures/models/tiny-models.ts';
 import { readBuffer } from '../backends/read-buffer.ts';
 import { createWasmBackend, type WasmBackend } from '../backends/wasm/backend.ts';
+import { parseConfig } from '../models/config.ts';
 import { readLog } from '../track/run-log.ts';
 import { type ConfigOverrides, createConfig } from './config/config.ts';
 import { recipeFields } from './config/sections.ts';
@@ -126,8 +128,8 @@ describe('the ratio', () => {
 describe('phases', () => {
   const open = (phases: unknown, steps = 100) => {
     const { recipe, batch } = configOf({ use: 'fp4-all-the-way', noiseEvery: 1, phases } as never);
-    const sizes = { family: 'llama', layers: 1, hiddenSize: 32, mlpSize: 64, heads: 2, headDim: 16, kvHeads: 2 };
-    return openPhases({ ...sizes, experts: undefined } as never, { recipe, batch, steps, seed: 0 });
+    const [trait] = Object.keys(tinyConfigs);
+    return openPhases(parseConfig(tinyModel(tinyConfigs[trait], 1).config), { recipe, batch, steps, seed: 0 });
   };
   const recordAfter = (phases: ReturnType<typeof open>, ratios: number[], first = 1) =>
     ratios.reduce<PhaseRecord>((record, ratio, i) => phases.measured(first + i, ratio, record), noPhases);

@@ -6,11 +6,12 @@
 
 import type { DecoderConfig } from '../../models/config.ts';
 import { expertStacks } from '../../models/loaded.ts';
-import { linearWeights } from '../../models/tensors.ts';
+import { expectedTensors, linearWeights } from '../../models/tensors.ts';
 import type { BatchOptions, RecipeOptions } from '../config/sections.ts';
 import type { LinearRecipe } from './linear-recipe.ts';
 import { longestBlock, type RecipeProducts, recipeProducts } from './products.ts';
 import { type RecipeName, recipes } from './registry.ts';
+import { checkSizes } from './sizes.ts';
 
 /** What a run remembers of its phases. */
 export interface PhaseRecord {
@@ -51,6 +52,18 @@ export function trainedLayers(config: DecoderConfig): string[] {
   return [...new Set(linearWeights(config).map((name) => stackOf.get(name) ?? name.replace(/\.weight$/, '')))];
 }
 
+/** The shape of a layer's weight by its name: of a stack, that of one expert. */
+function layerShapes(config: DecoderConfig): (layer: string) => { shape: readonly number[]; routed: boolean } {
+  const tensors = expectedTensors(config);
+  const stacks = new Map([...expertStacks(config)].map(({ stack, members }) => [stack, members[0]]));
+  return (layer) => {
+    const shape = tensors.get(stacks.get(layer) ?? `${layer}.weight`)?.shape;
+    if (!shape) throw new Error(`recipes: ${layer} is no layer of the model`);
+    return { shape, routed: stacks.has(layer) };
+  };
+}
+
+/** Throws a user error for a recipe whose blocks do not fit a layer that it trains. */
 export function openPhases(config: DecoderConfig, { recipe, batch, steps, seed }: Run): Phases {
   const uses = [recipe.use, ...recipe.phases.map(({ use }) => use)];
   const all = [...uses, ...recipe.layers.map(({ use }) => use)];
@@ -67,6 +80,15 @@ export function openPhases(config: DecoderConfig, { recipe, batch, steps, seed }
     all.map((use) => recipes[use]),
     [...sizes, batch.sequences * batch.tokens],
   );
+  const nameAt = (layer: string, phase: number): RecipeName =>
+    rules.findLast(({ pattern }) => pattern.test(layer))?.use ?? uses[phase];
+  const shapes = layerShapes(config);
+  for (const phase of uses.keys())
+    for (const layer of layers) {
+      const { shape, routed } = shapes(layer);
+      const sizes = { outer: shape[0], inner: shape[1], rows: routed ? undefined : batch.sequences * batch.tokens };
+      checkSizes(nameAt(layer, phase), recipes[nameAt(layer, phase)], layer, sizes);
+    }
   const at: Phases['at'] = (step, record) => uses.findLastIndex((_, phase) => startOf(phase, record) <= step);
   return {
     at,
@@ -84,8 +106,7 @@ export function openPhases(config: DecoderConfig, { recipe, batch, steps, seed }
       return { ratios: [], begun: [...record.begun, { phase: phase + 1, step: step + 1 }] };
     },
     products(phase) {
-      const nameOf = (layer: string): RecipeName =>
-        rules.findLast(({ pattern }) => pattern.test(layer))?.use ?? uses[phase];
+      const nameOf = (layer: string) => nameAt(layer, phase);
       if (layers.every((layer) => nameOf(layer) === 'f32')) return undefined;
       const recipeOf = (layer: string): LinearRecipe | undefined => {
         const name = nameOf(layer);
