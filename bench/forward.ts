@@ -2,8 +2,8 @@
 //
 // Weights are random (init.ts); the linear layers of the blocks are rounded to MXFP4 ahead of time and their inputs in
 // every pass, embedding and head stay f32 on both sides. A pass computes the loss of every position of the batch. The
-// contenders take turns, after one turn each to warm up, and the figure of each is its fastest turn, because other work
-// on the machine only ever slows a turn down. Checked in the run: the mean loss of the MXFP4 model against the same
+// contenders take turns, after one turn each to warm up; rates are those of the fastest turn, since other work on the
+// machine only ever slows a turn down, the ratio is the median over the pairs of neighbouring turns. Checked in the run: the mean loss of the MXFP4 model against the same
 // model with its rounded weights and inputs multiplied in f32.
 //
 // `npm run bench -- forward [--quick]`.
@@ -36,10 +36,45 @@ interface Shape {
   vocabSize: number;
 }
 
-const shapes: readonly Shape[] = [
-  { name: 'qwen3-6m', layers: 7, hiddenSize: 256, heads: 4, kvHeads: 2, headDim: 80, mlpSize: 704, vocabSize: 2048 },
-  { name: '30m', layers: 6, hiddenSize: 640, heads: 5, kvHeads: 5, headDim: 128, mlpSize: 1792, vocabSize: 4096 },
-  { name: '100m', layers: 8, hiddenSize: 1024, heads: 8, kvHeads: 8, headDim: 128, mlpSize: 2816, vocabSize: 8192 },
+interface Model extends Shape {
+  /** B × T to measure. */
+  windows: readonly (readonly [number, number])[];
+}
+
+const shapes: readonly Model[] = [
+  {
+    ...{
+      name: 'qwen3-6m',
+      layers: 7,
+      hiddenSize: 256,
+      heads: 4,
+      kvHeads: 2,
+      headDim: 80,
+      mlpSize: 704,
+      vocabSize: 2048,
+    },
+    windows: [
+      [4, 256],
+      [16, 64],
+    ],
+  },
+  {
+    ...{ name: '30m', layers: 6, hiddenSize: 640, heads: 5, kvHeads: 5, headDim: 128, mlpSize: 1792, vocabSize: 4096 },
+    windows: [[4, 256]],
+  },
+  {
+    ...{
+      name: '100m',
+      layers: 8,
+      hiddenSize: 1024,
+      heads: 8,
+      kvHeads: 8,
+      headDim: 128,
+      mlpSize: 2816,
+      vocabSize: 8192,
+    },
+    windows: [[1, 512]],
+  },
 ];
 const format = parseFormat('mxfp4');
 
@@ -51,12 +86,13 @@ export interface ForwardRow {
   /** Tokens a second. */
   f32: number;
   mxfp4: number;
+  /** Median over the pairs of turns. */
   ratio: number;
   /** Mean loss on packed operands minus that of the same values in f32. */
   difference: number;
 }
 
-function modelOf({ name: _, ...sizes }: Shape, tokens: number): Promise<ModelWeights> {
+function modelOf({ name: _, windows: __, ...sizes }: Model, tokens: number): Promise<ModelWeights> {
   const { model } = createConfig({
     model: { family: 'qwen3', ...sizes, tokenizer: 'none', tiedEmbeddings: true },
     data: { train: 'none' },
@@ -79,7 +115,12 @@ const rounded = (weights: ModelWeights, pack: boolean) =>
 const productOfValues = () => (x: Value, w: Value) =>
   matmul(dequantizeOp(quantizeOp(x, format)), w, { transposeB: true });
 
-async function open(backend: WasmBackend, weights: ModelWeights, more: Partial<DecoderOptions>, at: [number, number]) {
+async function open(
+  backend: WasmBackend,
+  weights: ModelWeights,
+  more: Partial<DecoderOptions>,
+  at: readonly [number, number],
+) {
   const model: LoadedDecoder = await loadDecoder(weights, backend);
   const [batch, tokens] = at;
   const graph = buildDecoder(model.config, model.types, { batch, tokens, mode: 'nll', ...more });
@@ -107,33 +148,37 @@ async function open(backend: WasmBackend, weights: ModelWeights, more: Partial<D
   };
 }
 
-async function measure(shape: Shape, threads: number, at: [number, number], turns: number): Promise<ForwardRow> {
+async function measure(
+  shape: Model,
+  threads: number,
+  at: readonly [number, number],
+  turns: number,
+): Promise<ForwardRow> {
   const backend = await createWasmBackend({ threads });
   const weights = await modelOf(shape, at[1]);
   const activation = () => ({ format });
   const plain = await open(backend, weights, {}, at);
   const packed = await open(backend, await rounded(weights, true), { activation }, at);
   const values = await open(backend, await rounded(weights, false), { product: productOfValues }, at);
-  const best = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-  for (let turn = 0; turn <= turns; turn++)
-    for (const [i, contender] of [plain, packed].entries()) {
-      const time = contender.turn();
-      if (turn > 0) best[i] = Math.min(best[i], time);
-    }
+  for (const contender of [plain, packed]) contender.turn();
+  const times = Array.from({ length: turns }, () => [plain.turn(), packed.turn()]);
+  const best = [0, 1].map((i) => Math.min(...times.map((pair) => pair[i])));
+  const ratios = times.map(([a, b]) => a / b).sort((a, b) => a - b);
   values.turn();
   const difference = (await packed.loss()) - (await values.loss());
   if (!(Math.abs(difference) < 1e-4)) throw new Error(`${shape.name}: packed and f32 losses differ by ${difference}`);
   for (const contender of [plain, packed, values]) contender.dispose();
   backend.dispose();
   const [f32, mxfp4] = best.map((time) => (1000 * at[0] * at[1]) / time);
-  return { model: shape.name, threads, tokens: at.join(' × '), f32, mxfp4, ratio: mxfp4 / f32, difference };
+  return { model: shape.name, threads, tokens: at.join(' × '), f32, mxfp4, ratio: ratios[turns >> 1], difference };
 }
 
 export async function run({ quick }: BenchOptions): Promise<ForwardRow[]> {
   const rows: ForwardRow[] = [];
-  for (const shape of quick ? shapes.slice(0, 1) : shapes)
+  const cases = shapes.flatMap((shape) => shape.windows.map((at) => [shape, at] as const));
+  for (const [shape, at] of quick ? cases.slice(0, 1) : cases)
     for (const threads of new Set([1, availableParallelism()]))
-      rows.push(await measure(shape, threads, shape.hiddenSize > 900 ? [1, 512] : [4, 256], quick ? 3 : 9));
+      rows.push(await measure(shape, threads, at, quick ? 3 : 15));
   console.error(
     renderTable(
       ['model', 'threads', 'B × T', 'f32 tok/s', 'mxfp4 tok/s', 'ratio', 'Δ loss'].map((title, i) => ({
