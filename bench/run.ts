@@ -16,6 +16,7 @@ const suites: Record<string, () => Promise<{ run(options: BenchOptions): Promise
   rtn: () => import('./round-to-nearest.ts'),
   model: () => import('./quantize-model.ts'),
   eval: () => import('./eval.ts'),
+  forward: () => import('./forward.ts'),
 };
 
 const { values, positionals } = parseArgs({

@@ -95,6 +95,7 @@ async function train(
 ): Promise<TrainResult> {
   let progress: Progress | undefined;
   let perStep = 0;
+  const stepLine = stepLines();
   const result = await runTraining(config, prepared, backend, {
     ...{ signal: session.signal, resume, fresh },
     onStart: (start) => {
@@ -112,6 +113,8 @@ async function train(
     onStep: (step) => progress?.advance(perStep, stepLine(step)),
     onValidation: ({ step, nll, perplexity }) =>
       session.note(`  validation   step ${step}  loss ${nll.toFixed(4)}  perplexity ${perplexity.toFixed(3)}`),
+    onPhase: (step, phase) =>
+      session.note(`  phase        from step ${step}: ${config.recipe.phases[phase - 1]?.use ?? config.recipe.use}`),
     onCheckpoint: (step, file) => session.note(`  checkpoint   step ${step}  ${file}`),
     onWarning: (text) => session.warn(`  note         ${text}`),
   });
@@ -119,8 +122,14 @@ async function train(
   return result;
 }
 
-const stepLine = ({ step, loss, matmulShare }: StepReport) =>
-  `step ${step}  loss ${loss.toFixed(4)}  ${(100 * matmulShare).toFixed(0)} % of f32 products`;
+/** Describes steps; the last gradient-to-noise ratio stays until there is another. */
+function stepLines(): (report: StepReport) => string {
+  let noise = '';
+  return ({ step, loss, matmulShare, noiseRatio }) => {
+    if (noiseRatio !== undefined) noise = `  gradient/noise ${noiseRatio.toFixed(2)}`;
+    return `step ${step}  loss ${loss.toFixed(4)}  ${(100 * matmulShare).toFixed(0)} % of f32 products${noise}`;
+  };
+}
 
 async function report(session: Session, result: TrainResult): Promise<void> {
   const { loss, validation, seconds, model, log } = result;

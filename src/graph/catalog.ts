@@ -9,7 +9,7 @@ import { compareLogitsBackwardOp, compareLogitsOp } from './ops/compare-logits.t
 import { crossEntropyBackwardOp, crossEntropyOp } from './ops/cross-entropy.ts';
 import { dgeBackwardOp } from './ops/dge.ts';
 import { embeddingBackwardOp, embeddingOp } from './ops/embedding.ts';
-import { expertMatmulBackwardOp, expertMatmulOp } from './ops/expert-matmul.ts';
+import { expertMatmulBackwardOp, expertMatmulOp, expertWeightGradientOp } from './ops/expert-matmul.ts';
 import { fakeQuantizeBackwardOp, fakeQuantizeOp } from './ops/fake-quantize.ts';
 import { gramUpdateOp } from './ops/gram.ts';
 import { hadamardOp } from './ops/hadamard.ts';
@@ -20,15 +20,18 @@ import { concatOp, padOp, reshapeOp, sliceOp, transposeOp } from './ops/layout.t
 import { matmulOp } from './ops/matmul.ts';
 import { layerNormBackwardOp, layerNormOp, rmsNormBackwardOp, rmsNormOp } from './ops/norm.ts';
 import { adamwOp, sgdMomentumOp, sgdOp } from './ops/optimizers.ts';
+import { sparseMatmulOp, splitOutliersOp, spreadSparseOp } from './ops/outliers.ts';
 import { dequantizeOp, quantizeOp, selectBitsOp } from './ops/quantize.ts';
 import { argmaxOp, broadcastToOp, maxBackwardOp, reduceOp } from './ops/reduce.ts';
 import { ropeOp } from './ops/rope.ts';
 import { roundToBf16Op } from './ops/round-state.ts';
 import { softmaxBackwardOp, softmaxOp } from './ops/softmax.ts';
+import { sortByExpertOp } from './ops/sort-by-expert.ts';
 import { sumSquaresOp } from './ops/sum-squares.ts';
 import { swigluBackwardOp, swigluOp } from './ops/swiglu.ts';
 import { targetMaskOp } from './ops/target-mask.ts';
 import { topKBackwardOp, topKOp } from './ops/top-k.ts';
+import { transposePackedOp } from './ops/transpose-packed.ts';
 import { unaryBackwardOp, unaryOp } from './ops/unary.ts';
 
 /** Ops by name. Attribute types differ, so entries are known by their name only. */
@@ -64,9 +67,14 @@ export const opCatalog: ReadonlyMap<
     quantizeOp,
     dequantizeOp,
     selectBitsOp,
+    transposePackedOp,
+    splitOutliersOp,
+    sparseMatmulOp,
+    spreadSparseOp,
     hadamardOp,
     topKOp,
     expertMatmulOp,
+    sortByExpertOp,
     crossEntropyOp,
     compareLogitsOp,
     fakeQuantizeOp,
@@ -83,6 +91,7 @@ export const opCatalog: ReadonlyMap<
     attentionBackwardOp,
     topKBackwardOp,
     expertMatmulBackwardOp,
+    expertWeightGradientOp,
     crossEntropyBackwardOp,
     compareLogitsBackwardOp,
     fakeQuantizeBackwardOp,

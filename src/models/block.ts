@@ -73,7 +73,7 @@ export interface BlockOptions {
   activation?: ActivationOf;
   /** How keys and values are quantized; as the model's own file says when absent. */
   kv?: KvChoice;
-  /** The product of a linear layer by its name, in place of the plain one; experts have none. */
+  /** The product of a linear layer by its name, in place of the plain one; of experts, that of their stack. */
   product?: (layer: string) => LinearParams['product'];
 }
 
@@ -100,6 +100,7 @@ export function openBlock(source: ParamSource, config: DecoderConfig, layer: num
     tensorScales: has(`${at}.experts.${part}.scales`) ? param(`${at}.experts.${part}.scales`) : undefined,
     rotation: inputRotation(config.runtime, `${at}.experts.${part}`),
     activation: activation(`${at}.experts.${part}`),
+    product: options.product?.(`${at}.experts.${part}`),
   });
   return {
     shape: {

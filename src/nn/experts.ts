@@ -18,7 +18,7 @@ import { swiglu } from '../graph/ops/swiglu.ts';
 import { topK } from '../graph/ops/top-k.ts';
 import { sigmoid } from '../graph/ops/unary.ts';
 import type { Rotation } from './hadamard.ts';
-import { type Activation, type LinearParams, linear, quantizeInput, rotatedInput } from './linear.ts';
+import { type Activation, type LinearParams, linear, type Product, quantizeInput, rotatedInput } from './linear.ts';
 import { gatedMlp, type MlpParams } from './mlp.ts';
 
 /** The same matrix of all experts. */
@@ -30,6 +30,8 @@ export interface ExpertParams {
   /** Applied to the input, before it is quantized. */
   readonly rotation?: Rotation;
   readonly activation?: Activation;
+  /** In place of the plain product and of `activation`: low-precision training. */
+  readonly product?: Product;
 }
 
 /** An expert that every token takes, behind a gate [1, C]. */
@@ -89,6 +91,7 @@ export function sharedExpert(x: Value, y: Value, { gate }: Pick<SharedExpertPara
 /** x [N, K] or [N, k, K] through each token's experts [N, k] → [N, k, M]. */
 function expertLinear(x: Value, p: ExpertParams, experts: Value): Value {
   const turned = rotatedInput(x, p);
+  if (p.product) return p.product(turned, p.weight, experts);
   const input = p.activation ? quantizeInput(turned, p.activation, false) : turned;
   const y = expertMatmul(input, p.weight, experts);
   return p.tensorScales ? mul(y, embedding(p.tensorScales, experts)) : y;

@@ -19,6 +19,12 @@ export interface Activation {
   readonly fixed?: FixedScale;
 }
 
+/**
+ * x [..., K], weight [N, K] → [..., N]. Of experts: x [N, K] or [N, k, K], weight [E, M, K], the experts i32 [N, k] of
+ * each row → [N, k, M].
+ */
+export type Product = (x: Value, weight: Value, experts?: Value) => Value;
+
 export interface LinearParams {
   /** [N, K] */
   readonly weight: Value;
@@ -28,8 +34,8 @@ export interface LinearParams {
   readonly rotation?: Rotation;
   /** What the input is quantized to; absent: it is not. */
   readonly activation?: Activation;
-  /** x [..., K], weight [N, K] → [..., N], in place of the plain product and of `activation`: low-precision training. */
-  readonly product?: (x: Value, weight: Value) => Value;
+  /** In place of the plain product and of `activation`: low-precision training. */
+  readonly product?: Product;
 }
 
 /** x [..., K] → [..., N]. */

@@ -50,6 +50,12 @@ describe('checkpoints', () => {
     }
   });
 
+  it('remember ratios and phases', async () => {
+    const phases = { ratios: [2.5, 1.9], begun: [{ phase: 1, step: 7 }] };
+    await saveCheckpoint(folder, { ...record(9), phases }, sourceOf(1), 3);
+    expect((await loadCheckpoint(folder, 9)).record).toEqual({ ...record(9), phases });
+  });
+
   it('are the last n, and older ones stay until the new one is there', async () => {
     expect(await listCheckpoints(join(folder, 'none'))).toEqual([]);
     for (const step of [1, 2, 3, 4]) await save(step, 2);
@@ -88,6 +94,15 @@ describe('a damaged checkpoint is named, and an older one offered', () => {
     [
       'record',
       () => writeFileSync(join(folder, 'step-00000003/checkpoint.json'), '{"kind":"subbyte checkpoint"}'),
+      /checkpoint\.json is not what a run wrote/,
+    ],
+    [
+      'phases that are none',
+      () => {
+        const file = join(folder, 'step-00000003/checkpoint.json');
+        const stored = JSON.parse(readFileSync(file, 'utf8'));
+        writeFileSync(file, JSON.stringify({ ...stored, phases: { ratios: ['high'], begun: [] } }));
+      },
       /checkpoint\.json is not what a run wrote/,
     ],
     [

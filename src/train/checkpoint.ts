@@ -16,6 +16,7 @@ import { openSafetensors } from '../io/safetensors.ts';
 import { writeSafetensors } from '../io/safetensors-writer.ts';
 import { elementCount, type Shape } from '../tensor/shape.ts';
 import { type Tensor, tensorF32 } from '../tensor/tensor.ts';
+import type { PhaseRecord } from './recipes/phases.ts';
 
 /** What a checkpoint says besides its numbers. */
 export interface CheckpointRecord {
@@ -27,6 +28,8 @@ export interface CheckpointRecord {
   readonly tokens: string;
   /** Losses of the last steps, oldest first, for the watch over spikes. */
   readonly losses: readonly number[];
+  /** Ratios and phases so far (recipes/phases.ts); absent: none. */
+  readonly phases?: PhaseRecord;
   /** Seconds of training so far, over all runs. */
   readonly seconds: number;
 }
@@ -166,8 +169,8 @@ async function verify(path: string, step: number): Promise<CheckpointRecord> {
     throw damaged(stateFile, `${stateFile} has another size`, { got: bytes, expected: stored.bytes });
   if ((await digestOf(join(path, stateFile))) !== stored.sha256)
     throw damaged(stateFile, `${stateFile} has another SHA-256 than when it was written`);
-  const { config, tokens, losses, seconds } = stored;
-  return { step, config, tokens, losses, seconds };
+  const { config, tokens, losses, phases, seconds } = stored;
+  return { step, config, tokens, losses, phases, seconds };
 }
 
 function parseRecord(text: string): Stored | undefined {
@@ -185,8 +188,19 @@ function parseRecord(text: string): Stored | undefined {
     numbers.every((n) => typeof n === 'number') &&
     texts.every((t) => typeof t === 'string') &&
     Array.isArray(value.losses) &&
-    value.losses.every((loss) => typeof loss === 'number');
+    value.losses.every((loss) => typeof loss === 'number') &&
+    (value.phases === undefined || isPhaseRecord(value.phases));
   return fits ? (value as Stored) : undefined;
+}
+
+function isPhaseRecord(value: Partial<PhaseRecord> | null): boolean {
+  const { ratios, begun } = value ?? {};
+  return (
+    Array.isArray(ratios) &&
+    ratios.every((ratio) => typeof ratio === 'number') &&
+    Array.isArray(begun) &&
+    begun.every((b: Partial<PhaseRecord['begun'][number]>) => [b.phase, b.step].every(Number.isInteger))
+  );
 }
 
 async function readStates(file: string, take: (name: string, tensor: Tensor) => Promise<void>): Promise<void> {

@@ -15,8 +15,9 @@ import { configDigest, type TrainConfig } from './config/config.ts';
 import { type Batch, type Batches, openBatches } from './data/batches.ts';
 import { exportModel } from './export.ts';
 import { measureMatmulRate } from './matmul-rate.ts';
+import { NoiseProbe, type NoiseReport } from './noise.ts';
 import type { Prepared } from './prepare.ts';
-import type { Phases } from './recipes/phases.ts';
+import type { PhaseRecord, Phases } from './recipes/phases.ts';
 import { openRecorder, type Recorder } from './recorder.ts';
 import type { RunStart, StepReport, TrainResult, Validation } from './report.ts';
 import { openTrainer, type ResumeOptions, type Start } from './resume.ts';
@@ -29,6 +30,8 @@ export interface TrainOptions extends ResumeOptions {
   readonly onStart?: (start: RunStart) => void;
   readonly onStep?: (report: StepReport) => void;
   readonly onValidation?: (validation: Validation) => void;
+  /** A phase of the recipe begins with a step. */
+  readonly onPhase?: (step: number, phase: number) => void;
   readonly onCheckpoint?: (step: number, path: string) => void;
   /** Something that a person should know. */
   readonly onWarning?: (text: string) => void;
@@ -58,7 +61,12 @@ export async function runTraining(
   try {
     const recorder = await openRecorder(config, folderOf(config), start.step);
     try {
-      return await new Run({ config, prepared, batches, trainer, phases, recorder, options }, start).all();
+      const run = new Run({ config, prepared, batches, trainer, phases, recorder, options }, start);
+      try {
+        return await run.all();
+      } finally {
+        run.dispose();
+      }
     } finally {
       recorder.close();
     }
@@ -85,6 +93,8 @@ interface Started {
   readonly step: number;
   readonly learningRate: number;
   readonly began: number;
+  /** Measured before the step, where it was its turn. */
+  readonly noise: NoiseReport | undefined;
   readonly result: Promise<StepResult>;
 }
 
@@ -101,12 +111,16 @@ class Run {
   #ahead: Started | undefined;
   /** When the last step ended. */
   #ended = 0;
+  /** What decided about phases so far. */
+  #phases: PhaseRecord;
+  #probe: NoiseProbe | undefined;
 
   constructor(parts: Parts, start: Start) {
     this.#parts = parts;
     this.#step = start.step;
     this.#saved = start.step > 0 ? start.step : undefined;
-    this.#phase = parts.phases.at(start.step + 1);
+    this.#phases = start.phases;
+    this.#phase = parts.phases.at(start.step + 1, start.phases);
     this.#losses = start.losses;
     this.#seconds = start.seconds;
   }
@@ -135,15 +149,21 @@ class Run {
     return this.#finish(report, validation);
   }
 
+  dispose(): void {
+    this.#probe?.dispose();
+    this.#probe = undefined;
+  }
+
   async #begin(): Promise<void> {
     const { config, trainer, batches, recorder, options } = this.#parts;
+    await this.#openProbe();
     const { sequences, accumulate, tokens } = config.batch;
     const { backend, types } = trainer.model;
     this.#matmulRate = await measureMatmulRate(backend);
     const start: RunStart = {
       step: this.#step,
       parameters: [...types.values()].reduce((n, { shape }) => n + elementCount(shape), 0),
-      memoryBytes: trainer.byteLength,
+      memoryBytes: trainer.byteLength + (this.#probe?.byteLength ?? 0),
       tokensPerStep: sequences * accumulate * tokens,
       windows: batches.windows,
       matmulRate: this.#matmulRate,
@@ -153,11 +173,11 @@ class Run {
   }
 
   async #takeStep(): Promise<StepReport> {
-    const { config, trainer, recorder, options } = this.#parts;
+    const { config, trainer, phases, recorder, options } = this.#parts;
     const { accumulate, sequences, tokens } = config.batch;
-    const { step, learningRate, began, result } = this.#ahead ?? (await this.#start(this.#step + 1));
+    const { step, learningRate, noise, began, result } = this.#ahead ?? (await this.#start(this.#step + 1));
     this.#ahead = undefined;
-    if (this.#mayFollow(step)) this.#ahead = await this.#start(step + 1);
+    if (!noise && this.#mayFollow(step)) this.#ahead = await this.#start(step + 1);
     const { losses, norm, squares } = await result;
     const loss = losses.reduce((sum, part) => sum + part / accumulate, 0);
     const at = losses.findIndex((part) => !Number.isFinite(part));
@@ -171,7 +191,11 @@ class Run {
     this.#seconds += seconds;
     const tokensPerSecond = (sequences * accumulate * tokens) / seconds;
     const matmulShare = (trainer.flops * accumulate) / seconds / this.#matmulRate;
-    const report = { step, loss, gradientNorm: norm, learningRate, tokensPerSecond, matmulShare };
+    const report = {
+      ...{ step, loss, gradientNorm: norm, learningRate, tokensPerSecond, matmulShare },
+      ...(noise && { noiseRatio: noise.ratio }),
+    };
+    if (noise) this.#phases = phases.measured(step, noise.ratio, this.#phases);
     recorder.step(report, this.#seconds);
     options.onStep?.(report);
     this.#watch(report, squares);
@@ -180,29 +204,33 @@ class Run {
 
   /** Begins a step; its result is waited for later. */
   async #start(step: number): Promise<Started> {
-    const { config, trainer, batches } = this.#parts;
+    const { config, trainer, batches, phases } = this.#parts;
     const { accumulate } = config.batch;
-    const began = performance.now();
     await this.#enterPhase(step);
+    const noise = await this.#measureNoise(step);
+    const began = performance.now();
     const parts: Batch[] = [];
     for (let i = 0; i < accumulate; i++) parts.push(await batches.get((step - 1) * accumulate + i));
-    const learningRate = learningRateAt(step, config.steps, config.schedule);
+    const behind = phases.scheduleStart(step, this.#phases);
+    const learningRate = learningRateAt(step - behind, config.steps - behind, config.schedule);
     const result = trainer.step(step, parts, learningRate);
     // heard of when it is waited for
     result.catch(() => {});
-    return { step, learningRate, began, result };
+    return { step, learningRate, noise, began, result };
   }
 
   /** Whether the step behind `step` may begin before it has ended: nothing looks at the weights in between. */
   #mayFollow(step: number): boolean {
     const { config, trainer, phases, options } = this.#parts;
     const { evaluateEvery, saveEvery } = config.output;
+    const measures = this.#probe && (step + 1) % (config.recipe.noiseEvery ?? 1) === 0;
     return (
+      !measures &&
       trainer.startsAhead &&
       step < config.steps &&
       step % evaluateEvery !== 0 &&
       step % saveEvery !== 0 &&
-      phases.at(step + 1) === this.#phase &&
+      phases.at(step + 1, this.#phases) === this.#phase &&
       !options.signal?.aborted
     );
   }
@@ -218,12 +246,37 @@ class Run {
   }
 
   async #enterPhase(step: number): Promise<void> {
-    const { phases, trainer, recorder } = this.#parts;
-    const phase = phases.at(step);
+    const { phases, trainer, recorder, options } = this.#parts;
+    const phase = phases.at(step, this.#phases);
     if (phase === this.#phase) return;
     this.#phase = phase;
+    // ratios of another recipe say nothing about this one
+    this.#phases = { ...this.#phases, ratios: [] };
     await trainer.useProducts(phases.products(phase));
+    await this.#openProbe();
     recorder.note({ kind: 'phase', step, phase });
+    options.onPhase?.(step, phase);
+  }
+
+  async #openProbe(): Promise<void> {
+    const { config, trainer, phases } = this.#parts;
+    this.dispose();
+    if (config.recipe.noiseEvery === undefined) return;
+    const { sequences, tokens, recompute } = config.batch;
+    const shape = { batch: sequences, tokens, recompute };
+    this.#probe = await NoiseProbe.open(trainer.model, shape, phases.products(this.#phase));
+  }
+
+  /** The ratio of gradient to rounding noise, before the step changes weights, where it is this step's turn. */
+  async #measureNoise(step: number): Promise<NoiseReport | undefined> {
+    const { config, batches, recorder } = this.#parts;
+    const { accumulate } = config.batch;
+    if (!this.#probe || step % (config.recipe.noiseEvery ?? 1) !== 0) return undefined;
+    const numbers = Array.from({ length: accumulate }, (_, i) => (step - 1) * accumulate + i);
+    const taken = await Promise.all(numbers.map(async (index) => [await batches.get(index), index] as const));
+    const report = await this.#probe.measure(taken);
+    recorder.noise(step, report);
+    return report;
   }
 
   /** Reports a loss that is out of line with those before it. */
@@ -283,6 +336,7 @@ class Run {
       config: configDigest(config),
       tokens: prepared.train.manifest.digest,
       losses: this.#losses,
+      phases: this.#phases,
       seconds: this.#seconds,
     };
     const source = {

@@ -7,12 +7,14 @@ import { makeFolder } from '../io/make-folder.ts';
 import { type LogEntry, openRunLog } from '../track/run-log.ts';
 import { openEvents } from '../track/tensorboard.ts';
 import { printConfig, type TrainConfig } from './config/config.ts';
+import type { NoiseReport } from './noise.ts';
 import type { RunStart, StepReport, Validation } from './report.ts';
 
 export interface Recorder {
   readonly path: string;
   start(start: RunStart, device: string): void;
   step(report: StepReport, seconds: number): void;
+  noise(step: number, found: NoiseReport): void;
   validation(found: Validation): void;
   note(entry: LogEntry): void;
   close(): void;
@@ -39,6 +41,10 @@ export async function openRecorder(config: TrainConfig, folder: string, step: nu
         'train/tokens_per_second': report.tokensPerSecond,
         'train/matmul_share': report.matmulShare,
       });
+    },
+    noise: (step, { ratio, lowest }) => {
+      log.write({ kind: 'noise', step, ratio, lowest });
+      events?.scalars(step, { 'train/noise_ratio': ratio, 'train/noise_ratio_lowest': lowest.ratio });
     },
     validation: (found) => {
       log.write({ kind: 'validation', ...found });

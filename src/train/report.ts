@@ -25,6 +25,8 @@ export interface StepReport {
   readonly tokensPerSecond: number;
   /** Operations of the step a second, as a share of the measured rate of f32 matrix products. */
   readonly matmulShare: number;
+  /** ‖g‖ over the norm of its rounding noise (noise.ts), in the steps that measure it. */
+  readonly noiseRatio?: number;
 }
 
 export interface Validation {

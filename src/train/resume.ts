@@ -10,7 +10,7 @@ import { printShape, sameShape } from '../tensor/shape.ts';
 import { checkpointPath, type LoadedCheckpoint, listCheckpoints, loadCheckpoint } from './checkpoint.ts';
 import { configDigest, type TrainConfig } from './config/config.ts';
 import type { Prepared } from './prepare.ts';
-import { openPhases, type Phases } from './recipes/phases.ts';
+import { noPhases, openPhases, type PhaseRecord, type Phases } from './recipes/phases.ts';
 import { loadTrainable } from './step.ts';
 import { Trainer, type TrainerOptions } from './trainer.ts';
 
@@ -18,6 +18,7 @@ export interface Start {
   /** Updates done. */
   readonly step: number;
   readonly losses: readonly number[];
+  readonly phases: PhaseRecord;
   readonly seconds: number;
 }
 
@@ -47,16 +48,17 @@ export async function openTrainer(
   let model = await loadTrainable(prepared.weights, backend, { signal });
   try {
     if (!checkpoint) {
-      const trainer = await Trainer.open(model, trainerOptions(config, model, phases, 1));
-      return { trainer, start: { step: 0, losses: [], seconds: 0 }, phases };
+      const trainer = await Trainer.open(model, trainerOptions(config, model, phases, phases.at(1, noPhases)));
+      return { trainer, start: { step: 0, losses: [], phases: noPhases, seconds: 0 }, phases };
     }
     const restored = await restore(model, checkpoint);
     model = restored.model;
     // steps after this one are taken again
     for (const later of steps.filter((s) => s > checkpoint.record.step))
       await rm(checkpointPath(folder, later), { recursive: true, force: true });
-    const options = trainerOptions(config, model, phases, checkpoint.record.step + 1);
-    return { trainer: await Trainer.open(model, options, restored.moments), start: checkpoint.record, phases };
+    const start = { ...checkpoint.record, phases: checkpoint.record.phases ?? noPhases };
+    const options = trainerOptions(config, model, phases, phases.at(start.step + 1, start.phases));
+    return { trainer: await Trainer.open(model, options, restored.moments), start, phases };
   } catch (error) {
     model.dispose();
     throw error;
@@ -101,13 +103,13 @@ async function restore(
   return { model: { ...model, buffers, dispose }, moments };
 }
 
-function trainerOptions(config: TrainConfig, { types }: LoadedDecoder, phases: Phases, step: number): TrainerOptions {
+function trainerOptions(config: TrainConfig, { types }: LoadedDecoder, phases: Phases, phase: number): TrainerOptions {
   const { batch, optimizer } = config;
   const decays = (name: string) =>
     (types.get(name)?.shape.length ?? 0) >= 2 &&
     (optimizer.decayEmbeddings || !/^(model\.embed_tokens|lm_head)\.weight$/.test(name));
   const bf16Seed = optimizer.masterWeights === 'bf16' ? config.seeds.rounding : undefined;
-  const products = phases.products(phases.at(step));
+  const products = phases.products(phase);
   return { ...batch, optimizer: optimizerOf(config), clipNorm: optimizer.clipNorm, decays, bf16Seed, products };
 }
 

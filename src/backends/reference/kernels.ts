@@ -18,6 +18,7 @@ import { concat, reshape, slice, transpose } from './layout.ts';
 import { matmul } from './matmul.ts';
 import { layerNorm, rmsNorm } from './norm.ts';
 import { adamw, holdUpdates, roundToBf16, sgd, sgdMomentum, sumSquares } from './optimizers.ts';
+import { sparseMatmul, splitOutliers, spreadSparse } from './outliers.ts';
 import { dequantize, quantize, selectBits } from './quantize.ts';
 import { argmax, reduce } from './reduce.ts';
 import {
@@ -29,10 +30,12 @@ import {
   softmaxBackward,
 } from './reduce-backward.ts';
 import { rope } from './rope.ts';
-import { embeddingBackward, expertMatmulBackward, topKBackward } from './scatter.ts';
+import { embeddingBackward, expertMatmulBackward, expertWeightGradient, topKBackward } from './scatter.ts';
 import { softmax } from './softmax.ts';
+import { sortByExpert } from './sort-by-expert.ts';
 import { targetMask } from './target-mask.ts';
 import { topK } from './top-k.ts';
+import { transposePacked } from './transpose-packed.ts';
 
 export const kernels: ReadonlyMap<string, Kernel> = new Map(
   Object.entries({
@@ -63,6 +66,10 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     quantize,
     dequantize,
     selectBits,
+    transposePacked,
+    splitOutliers,
+    sparseMatmul,
+    spreadSparse,
     hadamard,
     topK,
     expertMatmul,
@@ -82,6 +89,8 @@ export const kernels: ReadonlyMap<string, Kernel> = new Map(
     attentionBackward,
     topKBackward,
     expertMatmulBackward,
+    expertWeightGradient,
+    sortByExpert,
     crossEntropyBackward,
     compareLogitsBackward,
     fakeQuantizeBackward,

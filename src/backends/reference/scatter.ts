@@ -1,7 +1,7 @@
 // Gradients of look-ups: embedding, topK and expertMatmul. Sums are gathered in float64 and rounded once.
 
 import type { EmbeddingBackwardAttributes } from '../../graph/ops/embedding.ts';
-import type { ExpertGradientAttributes } from '../../graph/ops/expert-matmul.ts';
+import type { ExpertGradientAttributes, ExpertWeightGradientAttributes } from '../../graph/ops/expert-matmul.ts';
 import type { TopKBackwardAttributes } from '../../graph/ops/top-k.ts';
 import { checkIndex, doubles, type Kernel, numbers, target } from './kernel.ts';
 
@@ -48,4 +48,22 @@ export const expertMatmulBackward: Kernel<ExpertGradientAttributes> = (
   });
   target(dx).set(inputSums);
   if (weightGradient) target(dweight).set(weightSums);
+};
+
+export const expertWeightGradient: Kernel<ExpertWeightGradientAttributes> = (
+  [x, dy, indices],
+  [dweight],
+  { experts },
+) => {
+  const [input, incoming, expert] = [doubles(x), doubles(dy), numbers(indices)];
+  const [, M, K] = dweight.shape;
+  const slots = indices.shape[1];
+  const sums = new Float64Array(experts * M * K);
+  expert.forEach((e, i) => {
+    checkIndex('expertWeightGradient', `expert index at position ${i}`, e, 0, experts - 1);
+    const from = (x.shape.length === 3 ? i : Math.floor(i / slots)) * K;
+    for (let m = 0; m < M; m++)
+      for (let j = 0; j < K; j++) sums[(e * M + m) * K + j] += incoming[i * M + m] * input[from + j];
+  });
+  target(dweight).set(sums);
 };

@@ -16,6 +16,7 @@ import {
   targetMaskEncoder,
   unaryBackwardEncoder,
 } from './encoders/elementwise-backward.ts';
+import { expertWeightGradientEncoder, sortByExpertEncoder } from './encoders/experts.ts';
 import { gramUpdateEncoder } from './encoders/gram.ts';
 import { cacheWriteEncoder, kvAttentionEncoder, packChannelsEncoder, ringWriteEncoder } from './encoders/kv.ts';
 import {
@@ -29,6 +30,7 @@ import {
   transposeEncoder,
 } from './encoders/layout.ts';
 import { compareLogitsEncoder, crossEntropyEncoder } from './encoders/losses.ts';
+import { sparseMatmulEncoder, splitOutliersEncoder, spreadSparseEncoder } from './encoders/outliers.ts';
 import {
   attentionBackwardEncoder,
   compareLogitsBackwardEncoder,
@@ -54,6 +56,7 @@ import {
   topKBackwardEncoder,
 } from './encoders/rows-backward.ts';
 import { holdUpdatesEncoder, sumSquaresEncoder } from './encoders/step.ts';
+import { transposePackedEncoder } from './encoders/transpose-packed.ts';
 import { matmulEncoder } from './matmul.ts';
 import { expertMatmulEncoder } from './matmul-expert.ts';
 
@@ -115,4 +118,10 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['selectBits', selectBitsEncoder],
   ['sumSquares', sumSquaresEncoder],
   ['holdUpdates', holdUpdatesEncoder],
+  ['transposePacked', transposePackedEncoder],
+  ['splitOutliers', splitOutliersEncoder],
+  ['sparseMatmul', sparseMatmulEncoder],
+  ['spreadSparse', spreadSparseEncoder],
+  ['sortByExpert', sortByExpertEncoder],
+  ['expertWeightGradient', expertWeightGradientEncoder],
 ]);

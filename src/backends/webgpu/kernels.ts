@@ -63,6 +63,7 @@ import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
 import { matmulKernels } from './kernels/matmul.ts';
 import { optimizerKernels } from './kernels/optimizers.ts';
+import { outlierKernels } from './kernels/outliers.ts';
 import { quantizeKernels } from './kernels/quantize.ts';
 import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
@@ -70,9 +71,11 @@ import { roundStateKernels } from './kernels/round-state.ts';
 import { rowKernels } from './kernels/rows.ts';
 import { rowBackwardKernels } from './kernels/rows-backward.ts';
 import { selectBitsKernels } from './kernels/select-bits.ts';
+import { sortByExpertKernels } from './kernels/sort-by-expert.ts';
 import { stepKernels } from './kernels/step.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
+import { transposePackedKernels } from './kernels/transpose-packed.ts';
 
 export const kernels: KernelTable = {
   ...layoutKernels,
@@ -104,6 +107,9 @@ export const kernels: KernelTable = {
   ...hadamardKernels,
   ...kvWriteKernels,
   ...kvAttentionKernels,
+  ...transposePackedKernels,
+  ...outlierKernels,
+  ...sortByExpertKernels,
 };
 
 /** The kernel of a node; ops of this backend's own are not in the table. */

@@ -3,7 +3,7 @@
 //   y[n, j] = weight[indices[n, j]] · x[n]      for x [N, K]      (the same input for all k slots)
 //   y[n, j] = weight[indices[n, j]] · x[n, j]   for x [N, k, K]   (an input for each slot)
 
-import { printShape } from '../../tensor/shape.ts';
+import { elementCount, printShape } from '../../tensor/shape.ts';
 import { applyOp } from '../apply.ts';
 import { denseOrPackedShape, denseShape, expectShape, indexShape, shapeError } from '../check.ts';
 import type { OpDefinition, Value } from '../graph.ts';
@@ -60,6 +60,34 @@ export const expertMatmulBackwardOp: OpDefinition<ExpertGradientAttributes> = {
     return (weightGradient ? 4 : 2) * N * k * M * K;
   },
 };
+
+export interface ExpertWeightGradientAttributes {
+  /** E */
+  experts: number;
+}
+
+/** Inputs x, dy, indices: the second output of expertMatmulBackward alone. */
+export const expertWeightGradientOp: OpDefinition<ExpertWeightGradientAttributes> = {
+  name: 'expertWeightGradient',
+  noGradient: 'second derivatives of expertMatmul are not supported',
+  infer([x, dy, indices], { experts }) {
+    const xShape = denseShape('expertWeightGradient', 'x', x, [2]);
+    const [N, k] = indexShape('expertWeightGradient', 'indices', indices, 2);
+    const found = denseShape('expertWeightGradient', 'dy', dy, 3);
+    expectShape('expertWeightGradient', 'dy', found, [N, k, found[2]], 'match N and k of indices');
+    const K = xShape[xShape.length - 1];
+    const expected = xShape.length === 2 ? [N, K] : [N, k, K];
+    expectShape('expertWeightGradient', 'x', xShape, expected, 'match N and k of indices');
+    return [f32([experts, found[2], K])];
+  },
+  flops([x, dy, indices]) {
+    return 2 * elementCount(indices.shape) * dy.shape[2] * x.shape[x.shape.length - 1];
+  },
+};
+
+/** x [N, K] or [N, k, K], dy [N, k, M], indices i32 [N, k] → Σ dy ⊗ x over the slots of each expert, [E, M, K]. */
+export const expertWeightGradient = (x: Value, dy: Value, indices: Value, experts: number): Value =>
+  applyOp(expertWeightGradientOp, [x, dy, indices], { experts })[0];
 
 /** x [N, K] or [N, k, K], weight [E, M, K] (dense or packed), indices i32 [N, k] → [N, k, M]. */
 export function expertMatmul(x: Value, weight: Value, indices: Value): Value {

@@ -129,7 +129,7 @@ function complete(base: Given, changes: ConfigOverrides): TrainConfig {
 }
 
 /** What single fields cannot say. */
-function check({ model, data, optimizer, schedule }: TrainConfig, place: Place): void {
+function check({ model, data, optimizer, schedule, recipe }: TrainConfig, place: Place): void {
   const at = (section: string, key: string) => inside(inside(place, section), key);
   if (!data.train) throw wrongValue(at('data', 'train'), undefined, 'a text to train on');
   if (model.from === undefined) {
@@ -152,6 +152,12 @@ function check({ model, data, optimizer, schedule }: TrainConfig, place: Place):
       problem: 'schedule.warmup and schedule.decay are more than all steps together',
       got: schedule.warmup + schedule.decay,
       expected: 'at most 1',
+    });
+  const waits = recipe.phases.findIndex(({ noiseBelow }) => noiseBelow !== undefined);
+  if (waits >= 0 && recipe.noiseEvery === undefined)
+    throw wrongAt(at('recipe', 'noiseEvery'), {
+      problem: `recipe.phases[${waits}].noiseBelow waits for a ratio that is not measured`,
+      fix: 'set recipe.noiseEvery, 100 for example',
     });
   if (optimizer.nesterov && (optimizer.kind !== 'sgd' || optimizer.momentum === 0))
     throw wrongAt(at('optimizer', 'nesterov'), {

@@ -14,7 +14,7 @@ import {
   type Values,
   wholeField,
 } from '../../settings/fields.ts';
-import { inside, type Place, wrongValue } from '../../settings/place.ts';
+import { inside, type Place, printPath, wrongAt, wrongValue } from '../../settings/place.ts';
 import { type RecipeName, recipeNames } from '../recipes/registry.ts';
 
 const size = (doc: string, most = 2 ** 24) => optional(wholeField(1, { least: 1, most }, doc));
@@ -112,9 +112,12 @@ export interface LayerRule {
   readonly use: RecipeName;
 }
 
-/** What trains the layers from a share of the steps on. */
+/** What trains the layers once a share of the steps is done, or gradients have sunk into their rounding noise. */
 export interface PhaseRule {
-  readonly from: number;
+  readonly from?: number;
+  readonly noiseBelow?: number;
+  /** The learning rate's schedule starts over and lasts the steps that remain. */
+  readonly restart?: boolean;
   readonly use: RecipeName;
 }
 
@@ -153,39 +156,54 @@ const layerRules: Field<readonly LayerRule[]> = {
     ),
 };
 
+const phaseKeys = ['from', 'noiseBelow', 'restart', 'use'] as const;
+const phaseStart = share(0, '');
+const phaseNoise = numberField(Math.sqrt(3), { least: 0, most: 1e6, above: true }, '');
+const phaseRestart = flagField(false, '');
+
 const phaseRules: Field<readonly PhaseRule[]> = {
-  doc: 'later phases: from this share of the steps on another recipe holds for layers without exception',
+  doc: 'later phases, which change the recipe of layers without exception: from this share of the steps on, or once the mean of the last three gradient-to-noise ratios is below noiseBelow, whichever is first; restart: the learning rate starts over',
   fallback: [],
   schema: {
     type: 'array',
     maxItems: mostRules,
     items: {
       type: 'object',
-      properties: { from: { type: 'number', minimum: 0, maximum: 1 }, use: { enum: recipeNames } },
-      required: ['from', 'use'],
+      properties: {
+        from: phaseStart.schema,
+        noiseBelow: phaseNoise.schema,
+        restart: phaseRestart.schema,
+        use: { enum: recipeNames },
+      },
+      required: ['use'],
+      anyOf: [{ required: ['from'] }, { required: ['noiseBelow'] }],
       additionalProperties: false,
     },
   },
   read: (value, place) => {
-    const start = share(0, '');
-    const rules = readRules(
-      value,
-      place,
-      ({ from, use }, at) => ({
-        from: start.read(from, inside(at, 'from')),
-        use: recipeName('').read(use, inside(at, 'use')),
-      }),
-      ['from', 'use'],
-    );
-    const wrong = rules.findIndex((rule, i) => i > 0 && rule.from <= rules[i - 1].from);
-    if (wrong < 0) return rules;
-    throw wrongValue(
-      inside(inside(place, wrong), 'from'),
-      rules[wrong].from,
-      'a later start than that of the phase before',
-    );
+    const rules = readRules(value, place, readPhase, phaseKeys);
+    let latest = -1;
+    for (const [i, { from = latest }] of rules.entries()) {
+      if (rules[i].from !== undefined && from <= latest)
+        throw wrongValue(inside(inside(place, i), 'from'), from, 'a later start than that of the phase before');
+      latest = from;
+    }
+    return rules;
   },
 };
+
+function readPhase(given: Readonly<Record<string, unknown>>, at: Place): PhaseRule {
+  if (given.from === undefined && given.noiseBelow === undefined)
+    throw wrongAt(at, { problem: `${printPath(at)} says not when it begins`, fix: 'give from, noiseBelow or both' });
+  const read = <T>(key: (typeof phaseKeys)[number], field: Field<T>) =>
+    given[key] === undefined ? {} : { [key]: field.read(given[key], inside(at, key)) };
+  return {
+    ...read('from', phaseStart),
+    ...read('noiseBelow', phaseNoise),
+    ...read('restart', phaseRestart),
+    use: recipeName('').read(given.use, inside(at, 'use')),
+  };
+}
 
 function readRules<T>(
   value: unknown,
@@ -202,6 +220,9 @@ export const recipeFields = {
   use: recipeName('how the linear layers are computed, forward and backward'),
   layers: layerRules,
   phases: phaseRules,
+  noiseEvery: optional(
+    wholeField(100, { least: 1, most: 1e9 }, 'steps between measurements of the gradient-to-noise ratio; absent: none'),
+  ),
 } satisfies Fields;
 
 export const seedFields = {

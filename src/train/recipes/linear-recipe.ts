@@ -10,6 +10,7 @@
 // and are turned back once, after the mask (Castro et al. 2025, arXiv:2505.14669, algorithm 1).
 
 import type { Value } from '../../graph/graph.ts';
+import type { DgeAttributes } from '../../graph/ops/dge.ts';
 
 /** A block Hadamard transform, orthonormal, in Sylvester order. */
 export interface Rotation {
@@ -30,6 +31,13 @@ export interface Operand {
   readonly from?: 'exact' | 'forward';
   /** Factor on the rounded values; 1 when absent. */
   readonly correction?: number;
+  /**
+   * Of x in the forward product, α: values beyond the 1 − α and α quantiles of their row are clamped before rounding. What
+   * is cut off multiplies w, unrounded, as sparse rows, and is part of x in the weight gradient too. Gradients pass.
+   */
+  readonly outliers?: number;
+  /** Of w in the forward product: gradients are multiplied by the slope of a smooth staircase (graph/ops/dge.ts). */
+  readonly slope?: DgeAttributes;
   /** A rotation along the operand's other dimension, which is undone in the product. */
   readonly outer?: Rotation;
 }

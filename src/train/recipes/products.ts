@@ -8,14 +8,24 @@ import { f32, i32 } from '../../graph/value-type.ts';
 import { tensorF32 } from '../../tensor/tensor.ts';
 import type { Products } from '../graphs.ts';
 import type { LayerProducts } from '../trainer.ts';
+import { roundsGradients, withExactBackward } from './exact-backward.ts';
+import { expertProduct, noSortedInputs } from './expert-product.ts';
 import type { LayerKey } from './layer-key.ts';
 import type { LinearRecipe, Rotation } from './linear-recipe.ts';
-import { lowPrecisionProduct, type Rounded, streamsPerLayer } from './product.ts';
+import { streamsPerLayer } from './operand.ts';
+import { lowPrecisionProduct, type Rounded } from './product.ts';
 import { blockOf } from './rotation.ts';
 
 /** Operands' streams begin here, apart from those of first weights, which count tensors from 0. */
 const firstStream = 0x10000000;
 const signStream = 0x51000000;
+
+export interface RecipeProducts extends LayerProducts {
+  /** The same with backward products that round nothing (exact-backward.ts), over the same inputs. */
+  readonly exactBackward: Products;
+  /** Layers whose recipe rounds operands of the backward products. */
+  readonly noisy: readonly string[];
+}
 
 /**
  * Products by the recipe of each layer; layers without one are plain. `layers` are the names of all linear layers in the
@@ -27,25 +37,39 @@ export function recipeProducts(
   layers: readonly string[],
   recipeOf: (layer: string) => LinearRecipe | undefined,
   { seed, longest }: { seed: number; longest: number },
-): LayerProducts {
+): RecipeProducts {
   const numbers = new Map(layers.map((layer, i) => [layer, i]));
-  const products: Products = (g) => {
-    const rounded: Rounded = new Map();
-    const inputs = declared(g, layers.length, longest);
-    return (layer) => {
-      const recipe = recipeOf(layer);
-      const number = numbers.get(layer);
-      if (!recipe || number === undefined) return undefined;
-      const key = keyOf(g, seed, number, inputs);
-      return (x, w) => lowPrecisionProduct(x, w, recipe, key, rounded);
+  const productsBy =
+    (recipeAt: typeof recipeOf): Products =>
+    (g) => {
+      const rounded: Rounded = new Map();
+      const sorted = noSortedInputs();
+      const inputs = declared(g, layers.length, longest);
+      return (layer) => {
+        const recipe = recipeAt(layer);
+        const number = numbers.get(layer);
+        if (!recipe || number === undefined) return undefined;
+        const key = keyOf(g, seed, number, inputs);
+        return (x, w, experts) =>
+          experts
+            ? expertProduct(g, { x, weight: w, experts }, recipe, key, { sorted, rounded })
+            : lowPrecisionProduct(x, w, recipe, key, rounded);
+      };
     };
-  };
   const inputs = (batch: number) =>
     new Map<string, Float32Array | Int32Array>([
       ['roundingStep', Int32Array.of(batch)],
       ['signs', drawSigns(layers.length * longest, seed, batch)],
     ]);
-  return { products, inputs };
+  const exact = (layer: string) => {
+    const recipe = recipeOf(layer);
+    return recipe && withExactBackward(recipe);
+  };
+  const noisy = layers.filter((layer) => {
+    const recipe = recipeOf(layer);
+    return recipe !== undefined && roundsGradients(recipe);
+  });
+  return { products: productsBy(recipeOf), exactBackward: productsBy(exact), noisy, inputs };
 }
 
 /** Inputs that are declared when the first layer asks. */

@@ -3,6 +3,7 @@
 import type { LinearRecipe } from './linear-recipe.ts';
 import { plain } from './linear-recipe.ts';
 import { bf16 } from './systems/bf16.ts';
+import { dgeOcc } from './systems/dge-occ.ts';
 import { fp8Tensor, fp8Tiles, int8, mxfp6, mxfp8 } from './systems/eight-bit.ts';
 import { halo0, halo1, halo2 } from './systems/halo.ts';
 import { fp4AllTheWay, fp4FineTuning, nvidia } from './systems/nvfp4.ts';
@@ -46,6 +47,7 @@ export const recipes = {
   'quartet-2': quartet2,
   'quartet-2-h32': quartet2Short,
   'backward-eden': backwardEden,
+  'fp4-dge-occ': dgeOcc,
   'halo-0': halo0,
   'halo-1': halo1,
   'halo-2': halo2,

@@ -242,9 +242,12 @@ function encodeSpec(
   return tensorLevels(spec) === 1 ? [maximum, quantize] : [quantize];
 }
 
-/** Whether the SIMD kernels do it all. */
+/** Whether the SIMD kernels do it all, and nothing faster is there. */
 const byRows = (node: Node, spec: QuantSpec, cols: number) =>
-  node.outputs.length === 1 && chosenKind(spec) === 0 && hasQuantizeKernel(spec, cols);
+  node.outputs.length === 1 &&
+  chosenKind(spec) === 0 &&
+  hasQuantizeKernel(spec, cols) &&
+  !(isTrainingMxfp4(spec, cols) && spec.rounding === 'nearest-even' && !spec.scale.tensorScale);
 
 function attributesOf(node: Node): QuantizeAttributes {
   const attributes = node.attributes as unknown as QuantizeAttributes;

@@ -24,6 +24,7 @@ const traits = (tensorCores: GpuTraits['tensorCores'], workgroupBytes = 49_152):
   subgroupMinSize: 32,
   subgroupMaxSize: 32,
   subgroupMatrices: [],
+  storageBuffers: 10,
   tensorCores,
 });
 

@@ -50,7 +50,7 @@ interface Operands {
 }
 
 /** The row of x that a slot reads: its own, or that of its k slots. */
-const rowOf = ({ x, indices }: Operands, slot: string) =>
+const rowOf = ({ x, indices }: Pick<Operands, 'x' | 'indices'>, slot: string) =>
   x.shape.length === 3 ? slot : `(${slot} / ${indices.shape[1]}u)`;
 
 function slotBySlot(operands: Operands, y: DenseOperand): Command {
@@ -160,7 +160,12 @@ function addSlots(shares: MemoryRange, dx: DenseOperand, slots: number): Command
   };
 }
 
-function weightTiles(operands: Operands, routes: Routes, dy: DenseOperand, dweight: DenseOperand): Command {
+function weightTiles(
+  operands: Pick<Operands, 'x' | 'indices'>,
+  routes: Routes,
+  dy: DenseOperand,
+  dweight: DenseOperand,
+): Command {
   const { x } = operands;
   const [E, M, K] = dweight.shape;
   const [across, down] = [tilesOf(K), tilesOf(M)];
@@ -214,4 +219,16 @@ const expertMatmulBackward: OpKernel = {
   },
 };
 
-export const expertKernels: KernelTable = { expertMatmul, expertMatmulBackward };
+const expertWeightGradient: OpKernel = {
+  scratchBytes: ({ inputs: [, , indices], outputs: [dweight] }) =>
+    scratchSize(routeWords(elementCount(indices.type.shape), dweight.type.shape[0])),
+  encode({ inputs, outputs, scratch }) {
+    const [x, dy, indices] = [0, 1, 2].map((i) => dense(inputs, i));
+    const dweight = dense(outputs, 0);
+    const [offsets, order] = cutScratch(scratch, routeWords(elementCount(indices.shape), dweight.shape[0]));
+    const routes = { offsets, order };
+    return [sortRoutes(indices, dweight.shape[0], routes), weightTiles({ x, indices }, routes, dy, dweight)];
+  },
+};
+
+export const expertKernels: KernelTable = { expertMatmul, expertMatmulBackward, expertWeightGradient };

@@ -86,7 +86,7 @@ function scoresOfLines(q: usize, qp: usize, rows: i32, tile: usize, kp: usize, k
   }
   for (let j = 0; j < keys; j += 8)
     packLines8(tile + <usize>j * headBytes, headBytes, min(8, keys - j), size, kp + ((<usize>(j * size)) << 2));
-  scoresPacked(qp, rows, kp, keys, size, p);
+  scoresPacked(qp, rows, kp, keys, size, p, keys, 1);
 }
 
 /** O += P V for a block of values that lie as lines of D floats. */
@@ -99,7 +99,7 @@ function addValues(p: usize, rows: i32, tile: usize, vp: usize, keys: i32, size:
   }
   for (let d = 0; d < size; d += 8)
     packAcross(at(tile, d), headBytes, min(8, size - d), 8, keys, vp + ((<usize>(d * keys)) << 2));
-  valuesPacked(p, rows, vp, keys, size, o, line8, panel);
+  valuesPacked(p, rows, vp, keys, size, o, line8, panel, keys, 1);
 }
 
 /** How many keys of a block from s on lie before `end`; none among the sinks. */
@@ -194,7 +194,7 @@ export function kvAttention(args: usize, thread: i32, threads: i32): void {
           if (few) scoresAcross(q, line8, rows, tile, size, p);
           else {
             for (let j = 0; j < keys; j += 8) packAcross(at(tile, j), lineBytes, 8, 8, size, kp + ((<usize>(j * size)) << 2));
-            scoresPacked(qp, rows, kp, keys, size, p);
+            scoresPacked(qp, rows, kp, keys, size, p, keys, 1);
           }
         } else {
           decodeTokens(keySource, (b * capacity + s) * groups + g, groups, someKeys, keys, size, tile);

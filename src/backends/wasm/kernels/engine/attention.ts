@@ -101,13 +101,33 @@ export function valuesInPlace(p: usize, rows: i32, v: usize, vBytes: usize, keys
   }
 }
 
-/** P = Q Kᵀ for a block; rows are rounded up to 6, keys to 8 (their lines exist). */
-export function scoresPacked(q: usize, rows: i32, k: usize, keys: i32, size: i32, p: usize): void {
+/** How many of `keys` the six rows from m on see together, when row 0 sees `seen` and `share` rows see one more. */
+// @ts-ignore: decorator
+@inline
+function panelKeys(m: i32, keys: i32, seen: i32, share: i32): i32 {
+  return max(0, min(keys, seen + (m - (m % 6) + 5) / share));
+}
+
+/**
+ * P = Q Kᵀ for a block; rows are rounded up to 6, keys to 8 (their lines exist). Panels stop at the last key that one of
+ * their rows sees (panelKeys); with `seen` = keys all go to the end.
+ */
+export function scoresPacked(
+  q: usize,
+  rows: i32,
+  k: usize,
+  keys: i32,
+  size: i32,
+  p: usize,
+  seen: i32,
+  share: i32,
+): void {
   const panelQ = <usize>size * 24;
   const panelK = <usize>size * 32;
   for (let m = 0; m < rows; m += 6) {
     let from = k;
-    for (let s = 0; s < keys; s += 8) {
+    const end = panelKeys(m, keys, seen, share);
+    for (let s = 0; s < end; s += 8) {
       tileF32(size, q, from, at(p + <usize>m * lineBytes, s), lineBytes, false);
       from += panelK;
     }
@@ -115,14 +135,27 @@ export function scoresPacked(q: usize, rows: i32, k: usize, keys: i32, size: i32
   }
 }
 
-/** O += P V for a block; `panel` holds six rows of P. */
-export function valuesPacked(p: usize, rows: i32, v: usize, keys: i32, size: i32, o: usize, oBytes: usize, panel: usize): void {
+/** O += P V for a block; `panel` holds six rows of P. Panels stop as in scoresPacked. */
+export function valuesPacked(
+  p: usize,
+  rows: i32,
+  v: usize,
+  keys: i32,
+  size: i32,
+  o: usize,
+  oBytes: usize,
+  panel: usize,
+  seen: i32,
+  share: i32,
+): void {
   const panelV = <usize>keys << 5;
   for (let m = 0; m < rows; m += 6) {
-    packLines6(p + <usize>m * lineBytes, lineBytes, 6, keys, panel);
+    const depth = panelKeys(m, keys, seen, share);
+    if (depth == 0) continue;
+    packLines6(p + <usize>m * lineBytes, lineBytes, 6, depth, panel);
     let from = v;
     for (let d = 0; d < size; d += 8) {
-      tileF32(keys, panel, from, at(o + <usize>m * oBytes, d), oBytes, true);
+      tileF32(depth, panel, from, at(o + <usize>m * oBytes, d), oBytes, true);
       from += panelV;
     }
   }
@@ -287,24 +320,27 @@ export function attention(args: usize, thread: i32, threads: i32): void {
       const keys = min(blockKeys, keyEnd - s);
       const k = address(args, 1) + <usize>(b * allKeys + s) * keyBytes + <usize>g * headBytes;
       const v = address(args, 2) + <usize>(b * allKeys + s) * keyBytes + <usize>g * headBytes;
+      // rows of a position begin anew in the block: the first may have fewer than the others
+      const seen = causal ? firstPosition + 1 - s + (firstRow % share > 0 ? 1 : 0) : keys;
       if (inPlace) scoresInPlace(q, line8, rows, k, keyBytes, keys, size, p);
       else {
         for (let j = 0; j < keys; j += 8)
           packLines8(k + <usize>j * keyBytes, keyBytes, min(8, keys - j), size, kp + ((<usize>(j * size)) << 2));
-        scoresPacked(qp, rows, kp, keys, size, p);
+        scoresPacked(qp, rows, kp, keys, size, p, seen, share);
       }
       for (let m = 0; m < rows; m++) {
         const position = start + (firstRow + m) / share;
         const high = causal ? min(keys, position + 1 - s) : keys;
         const low = window > 0 ? min(max(0, position - window + 1 - s), keys) : 0;
         const line = p + <usize>m * lineBytes;
-        softmaxStep(line, low, max(0, high), keys, stats + (<usize>m << 3), o + <usize>m * line8, line8);
+        const width = inPlace ? keys : panelKeys(m, keys, seen, share);
+        if (width > 0) softmaxStep(line, min(low, width), max(0, high), width, stats + (<usize>m << 3), o + <usize>m * line8, line8);
       }
       if (inPlace) valuesInPlace(p, rows, v, keyBytes, keys, size, o, line8);
       else {
         for (let d = 0; d < size; d += 8)
           packAcross(at(v, d), keyBytes, min(8, size - d), 8, keys, vp + ((<usize>(d * keys)) << 2));
-        valuesPacked(p, rows, vp, keys, size, o, line8, panel);
+        valuesPacked(p, rows, vp, keys, size, o, line8, panel, seen, share);
       }
     }
 

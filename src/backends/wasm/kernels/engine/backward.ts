@@ -18,6 +18,11 @@ import {
   normBackwardKernel,
   roundToBf16Kernel,
   selectBitsKernel,
+  sortByExpertKernel,
+  sparseMatmulKernel,
+  splitOutliersKernel,
+  spreadSparseKernel,
+  transposePackedKernel,
   sgdKernel,
   sgdMomentumKernel,
   softmaxBackwardKernel,
@@ -34,7 +39,10 @@ import { compareLogitsBackward, crossEntropyBackward } from './losses-backward.t
 import { expertInputGradient, expertWeightGradient } from './matmul-expert-backward.ts';
 import { addBlocks, maxBackward, normBackward, softmaxBackward } from './norm-backward.ts';
 import { adamw, holdUpdates, roundToBf16, sgd, sgdMomentum } from './optimizers.ts';
+import { sparseMatmul, splitOutliers, spreadSparse } from './outliers.ts';
 import { selectBits } from './select-bits.ts';
+import { sortByExpert } from './sort-by-expert.ts';
+import { transposePacked } from './transpose-packed.ts';
 import { embeddingBackward, targetMask, topKBackward } from './scatter.ts';
 
 export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads: i32): void {
@@ -104,6 +112,21 @@ export function dispatchBackward(kernel: i32, args: usize, thread: i32, threads:
       return;
     case roundToBf16Kernel:
       roundToBf16(args, thread, threads);
+      return;
+    case splitOutliersKernel:
+      splitOutliers(args, thread, threads);
+      return;
+    case sparseMatmulKernel:
+      sparseMatmul(args, thread, threads);
+      return;
+    case spreadSparseKernel:
+      spreadSparse(args, thread, threads);
+      return;
+    case sortByExpertKernel:
+      sortByExpert(args, thread);
+      return;
+    case transposePackedKernel:
+      transposePacked(args, thread, threads);
       return;
     case selectBitsKernel:
       selectBits(args, thread, threads);

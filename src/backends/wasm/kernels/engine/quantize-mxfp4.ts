@@ -6,6 +6,11 @@
 // brackets are found by exact quotients there. Groups whose scales are so small that products would leave the normal
 // range go the other kernel's way: they are marked and `quantizeSpec`'s functions redo them.
 //
+// Nearest even under power-of-two scales alone needs no comparisons. With z = |x| / scale, a product by a power of two:
+//   z < 1   the number of halves is the low bits of z + 2^22, whose last place is 1/2;
+//   z ≥ 1   rounding the mantissa to one bit leaves exponent and mantissa bit as the code, 2 (e − 127) + m + 2;
+// and 7 is the largest code. Lanes are narrowed to bytes and bytes to pairs of nibbles, a group at a time.
+//
 // Words: x, rows, columns, codes, scales, tensor scale (address), rule, rounding, seed, stream, step (address or 0), bits
 // (address or 0), bound, 4/3 or 1 as f32, scratch of the threads (256 bytes each), then from word 16 on the words of
 // quantizeSpec.
@@ -20,6 +25,7 @@ import { bitsOfEight } from './random-lanes';
 
 const scaleE8m0: i32 = 3;
 const ruleQuest: i32 = 8;
+const nearestEven: i32 = 0;
 const halfToZero: i32 = 3;
 const stochastic: i32 = 5;
 const redo: i32 = 16;
@@ -108,6 +114,37 @@ function gapOf(n: v128): v128 {
   return i32x4.add(i32x4.splat(0x3f000000), i32x4.add(wide, wider)); // 0.5, 1 from level 2 on, 2 from level 4 on
 }
 
+// @ts-ignore: decorator
+@inline
+function evenCodes(x: usize, inverse: v128): v128 {
+  const v = v128.load(x);
+  const z = f32x4.mul(v128.and(v, i32x4.splat(0x7fffffff)), inverse);
+  const halves = i32x4.sub(f32x4.add(z, f32x4.splat(4194304)), i32x4.splat(0x4a800000));
+  const odd = v128.and(i32x4.shr_u(z, 22), i32x4.splat(1));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(z, i32x4.splat(0x1fffff)), odd), 22);
+  const n = i32x4.min_s(i32x4.sub(rounded, i32x4.splat(252)), i32x4.splat(7));
+  const code = v128.bitselect(halves, n, f32x4.lt(z, f32x4.splat(1)));
+  return v128.or(code, v128.and(i32x4.shr_u(v, 28), i32x4.splat(8)));
+}
+
+/** Sixteen codes as bytes of two, each in a lane of 16 bits. */
+// @ts-ignore: decorator
+@inline
+function sixteenCodes(x: usize, inverse: v128): v128 {
+  const low = i16x8.narrow_i32x4_s(evenCodes(x, inverse), evenCodes(x + 16, inverse));
+  const high = i16x8.narrow_i32x4_s(evenCodes(x + 32, inverse), evenCodes(x + 48, inverse));
+  const bytes = i8x16.narrow_i16x8_u(low, high);
+  return v128.and(v128.or(bytes, i16x8.shr_u(bytes, 4)), i16x8.splat(0xff));
+}
+
+/** Codes of a group to nearest even; `inverse`: 1 / scale. */
+// @ts-ignore: decorator
+@inline
+function encodeEven(x: usize, inverse: f32, to: usize): void {
+  const all = f32x4.splat(inverse);
+  v128.store(to, i8x16.narrow_i16x8_u(sixteenCodes(x, all), sixteenCodes(x + 64, all)));
+}
+
 export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
   const x = address(args, 0);
   const rows = word(args, 1);
@@ -126,6 +163,7 @@ export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
   const random = scratch + 32;
   if (thread == 0) store<f32>(address(args, 5), unit);
   fillThresholds(scratch, unit, rounding);
+  const even = rounding == nearestEven && unit == 1;
   const groups = columns >> 5;
   const sign = i32x4.splat(0x80000000);
   const end = shareEnd(rows, 1, thread, threads);
@@ -147,6 +185,12 @@ export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
       if (code < lowestCode) {
         redoGroup(args + (redo << 2), from, r, g << 5, index, unit, to, random, step);
         if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
+        continue;
+      }
+      // the inverse of 2^127 would be subnormal
+      if (even && code < 254) {
+        encodeEven(from, reinterpret<f32>((254 - code) << 23), to);
+        if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * bound));
         continue;
       }
       const scale = f32x4.splat(decode(code));
