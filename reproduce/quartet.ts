@@ -4,7 +4,7 @@
 
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { SubbyteError } from '../src/errors.ts';
+import type { Backend } from '../src/backends/backend.ts';
 import { fileError } from '../src/io/file-errors.ts';
 import { makeFolder } from '../src/io/make-folder.ts';
 import type { Claim, Correction, Report, Reproduction, ReproductionContext } from '../src/report/reproduction.ts';
@@ -28,41 +28,50 @@ const reproduction: Reproduction = {
     await makeFolder(folder);
     const config = settings.configOf(settings.runs[0], folder);
     const text = await openStudyText(options, config, path.join(folder, 'tokens'), signal);
+    let opened: Promise<Backend> | undefined;
+    const device = () => {
+      opened ??= context.openBackend();
+      return opened;
+    };
     try {
-      const measured = await measureOnce(context, settings);
+      const measured = await measureOnce(context, settings, device);
       const study = await runStudy({
-        ...{ settings, text, folder, signal, minutes: options.timeLimit },
-        openBackend: context.openBackend,
+        ...{ settings, text, folder, device, signal, minutes: options.timeLimit },
         onProgress: (fraction, what) => onProgress?.(testShare + (1 - testShare) * fraction, what),
       });
       return report(settings, text, measured, study);
     } finally {
       await text.close();
+      await opened?.then(
+        (backend) => backend.dispose(),
+        () => undefined,
+      );
     }
   },
 };
 
 /** The tests without training: of an earlier call with the same settings, or now. */
-async function measureOnce(context: ReproductionContext, settings: Settings): Promise<Measured> {
+async function measureOnce(
+  context: ReproductionContext,
+  settings: Settings,
+  device: () => Promise<Backend>,
+): Promise<Measured> {
   const { seed, signal, folder, onProgress } = context;
   const file = path.join(folder, 'tests.json');
   const key = JSON.stringify({ version: 1, seed, ...settings.tests });
   const known = await readFile(file, 'utf8').then(JSON.parse, () => undefined);
   if (known?.key === key) return known.measured as Measured;
-  const backend = await context.openBackend();
+  const measured = await measure(await device(), {
+    ...{ sizes: settings.tests, seed, signal },
+    onProgress: (fraction, what) => onProgress?.(testShare * fraction, what),
+  });
   try {
-    const measured = await measure(backend, {
-      ...{ sizes: settings.tests, seed, signal },
-      onProgress: (fraction, what) => onProgress?.(testShare * fraction, what),
-    });
     await writeFile(`${file}.partial`, JSON.stringify({ key, measured }));
     await rename(`${file}.partial`, file);
-    return measured;
   } catch (cause) {
-    throw cause instanceof SubbyteError || signal?.aborted ? cause : fileError('write', file, cause);
-  } finally {
-    backend.dispose();
+    throw fileError('write', file, cause);
   }
+  return measured;
 }
 
 function report(settings: Settings, text: StudyText, measured: Measured, study: Study): Report {
@@ -87,7 +96,7 @@ function report(settings: Settings, text: StudyText, measured: Measured, study: 
 }
 
 function protocol(settings: Settings, text: StudyText, { finished, parameters, tokensPerStep }: Study): string {
-  const { model, batch, optimizer, schedule } = settings.configOf(settings.runs[0], '');
+  const { model, batch, optimizer, schedule } = settings.configOf(settings.runs[0], 'any');
   const tokens = settings.steps * tokensPerStep;
   const epochs = tokens / text.train.tokens;
   const count = (n: number) => n.toLocaleString('en');
@@ -95,7 +104,7 @@ function protocol(settings: Settings, text: StudyText, { finished, parameters, t
   const seeds = [...new Set(settings.runs.map((run) => run.seed))];
   const optimizers = optimizer.kind === 'adamw' ? `AdamW (${optimizer.beta1}, ${optimizer.beta2})` : 'SGD';
   return [
-    `Scale ${settings.name}: ${model.family}, ${model.layers} blocks of width ${model.hiddenSize}, ${count(parameters)} parameters in linear layers, ${text.vocabSize} tokens in the vocabulary.`,
+    `Scale ${settings.name}: ${model.family}, width ${model.hiddenSize}, blocks: ${model.layers}, ${count(parameters)} parameters in linear layers, ${text.vocabSize} tokens in the vocabulary.`,
     `Text: ${text.description}.`,
     `${settings.steps} steps of ${batch.sequences * batch.accumulate} × ${batch.tokens} tokens, ${count(tokens)} in all: ${(tokens / parameters).toPrecision(2)} a parameter (the paper: 25 to 800), ${epochs.toPrecision(2)} epochs; short trainings have ${settings.shortSteps} steps.`,
     `${optimizers}, weight decay ${optimizer.weightDecay}, gradient norm at most ${optimizer.clipNorm}, peak learning rate ${schedule.learningRate}, ${schedule.kind}, warm-up over ${100 * schedule.warmup} % of the steps.`,

@@ -22,7 +22,8 @@ export interface StudyContext {
   readonly settings: Settings;
   readonly text: StudyText;
   readonly folder: string;
-  openBackend(): Promise<Backend>;
+  /** Opened when the first training needs it; the caller closes it. */
+  device(): Promise<Backend>;
   readonly signal?: AbortSignal;
   /** Since the start of the process. */
   readonly minutes?: number;
@@ -51,17 +52,22 @@ export async function runStudy(context: StudyContext): Promise<Study> {
   const clock = timeLimit(minutes, signal);
   const total = settings.runs.reduce((sum, run) => sum + run.steps, 0);
   let done = [...finished.values()].reduce((sum, run) => sum + run.steps, 0);
-  let backend: Backend | undefined;
   try {
     for (const [key, run] of keys) {
       if (finished.has(key)) continue;
       if (clock.isUp()) break;
-      backend ??= await context.openBackend();
       const label = `${run.scheme}-${run.seed}-${key}`;
       const what = `${run.scheme}, seed ${run.seed}`;
       const before = done;
       const onStep = (step: number) => onProgress((before + step) / total, what);
-      const result = await train(context, run, path.join(folder, 'runs', label), backend, clock.signal, onStep);
+      const result = await train(
+        context,
+        run,
+        path.join(folder, 'runs', label),
+        await context.device(),
+        clock.signal,
+        onStep,
+      );
       if (!result) break;
       const line = { key, ...run, ...result };
       await appendFinished(file, line);
@@ -71,7 +77,6 @@ export async function runStudy(context: StudyContext): Promise<Study> {
     }
   } finally {
     clock.stop();
-    backend?.dispose();
   }
   const { parameters, tokensPerStep } = await sizes(settings, text);
   return { finished: [...finished.values()], left: settings.runs.length - finished.size, parameters, tokensPerStep };
