@@ -72,20 +72,28 @@ export function orderingClaims(long: Losses, short: Losses): Claim[] {
   ].flatMap((claim) => claim ?? []);
 }
 
-function worseClaim(claim: string, losses: Losses, bad: RecipeName, good: RecipeName, least: number) {
+function worseClaim(
+  claim: string,
+  losses: Losses,
+  bad: RecipeName,
+  good: RecipeName,
+  least: number,
+): Claim | undefined {
   const expected = least === 0 ? 'above 0' : `above ${least}`;
+  if (losses.of(bad).length === 0 || losses.of(good).length === 0) return undefined;
   const [lost, kept] = [losses.diverged(bad), losses.diverged(good)];
   if (lost + kept > 0)
     return {
       claim,
       expected,
       found: `diverged: ${lost} of ${losses.of(bad).length} and ${kept} of ${losses.of(good).length}`,
-      verdict: lost > kept ? ('holds' as const) : ('does not hold' as const),
+      verdict: lost > kept ? 'holds' : lost === kept ? 'within noise' : 'does not hold',
       note: `trainings of ${bad} and of ${good} whose loss stopped being finite`,
     };
   return claimOf(claim, expected, losses.gap(bad, good), (found) => isAbove(found, least));
 }
 
+/** Undefined where no seed has all the trainings that the values come from. */
 function claimOf(
   claim: string,
   expected: string,

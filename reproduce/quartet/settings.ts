@@ -54,14 +54,14 @@ export const scales: Readonly<Record<string, Scale>> = {
     schemes,
     tokenizer: 'bytes',
     config: {
-      model: { ...model, layers: 1, hiddenSize: 128, heads: 4, mlpSize: 352 },
-      batch: { sequences: 16, tokens: 32 },
+      model: { ...model, layers: 1, hiddenSize: 64, heads: 2, mlpSize: 192 },
+      batch: { sequences: 32, tokens: 32 },
       optimizer,
       schedule: { ...cosine, learningRate: 4e-3 },
-      steps: 160,
+      steps: 280,
       output: { evaluateTokens: 16_384, saveEvery: 1_000_000 },
     },
-    tests: { values: 2 ** 18, roundings: 256, passes: 64, windows: 4, draws: 2 },
+    tests: { values: 2 ** 20, roundings: 256, passes: 64, windows: 4, draws: 2 },
   },
   h100: {
     seeds: 3,
