@@ -120,7 +120,7 @@ export function numericSections({ gaussian, averaged, product, bias, depths }: M
     title: 'How much of a gradient is left on its way down',
     subtitle: 'backward products rounded, forward in f32; bands: 90 % over windows',
     x: { title: 'projections below the loss' },
-    y: { title: 'alignment ⟨g_q, g⟩ / ⟨g, g⟩' },
+    y: { title: 'alignment with the f32 gradient' },
     series: names.map((name) => {
       const found = depths[name].map(({ alignment }) => interval(alignment));
       return {

@@ -18,6 +18,7 @@ export const schemes = [
   'backward-pma',
   'backward-quest',
   'quartet',
+  'quartet-nearest',
 ] as const satisfies readonly RecipeName[];
 
 /** Schemes whose distance is compared between short and long trainings. */
@@ -65,7 +66,7 @@ export const scales: Readonly<Record<string, Scale>> = {
   },
   h100: {
     seeds: 3,
-    schemes: [...schemes, 'quartet-nearest', 'quartet-signs-last'],
+    schemes: [...schemes, 'quartet-signs-last'],
     tokenizer: 'shipped',
     config: {
       model: { ...model, layers: 6, hiddenSize: 256, heads: 4, mlpSize: 768 },
