@@ -17,7 +17,7 @@ export default defineConfig([
   // The experiments of `subbyte reproduce`, in dist/reproduce; what they import of src is the files above.
   {
     ...common,
-    entry: ['reproduce/*-*.ts'],
+    entry: ['reproduce/*.ts', '!reproduce/data.ts'],
     outDir: 'dist/reproduce',
     dts: false,
     clean: false,

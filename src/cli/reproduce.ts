@@ -1,13 +1,15 @@
 // subbyte reproduce: checks the claims of a published system and writes a report. The experiments are the files of
-// reproduce/, one a system.
+// reproduce/, one a system. Those that train go on where they were stopped.
 
 import path from 'node:path';
 import { Option } from 'commander';
 import { userError } from '../errors.ts';
-import type { Report, Reproduction, Verdict } from '../report/reproduction.ts';
+import type { Report, Reproduction, StudyOptions, Verdict } from '../report/reproduction.ts';
 import { writeReport } from '../report/write.ts';
-import type { CommandDefinition } from './command.ts';
+import { type CommandDefinition, parseCount, parseList, parseNumber, parseRepeated } from './command.ts';
+import { checkDevice, openBackend } from './device.ts';
 import type { Session } from './session.ts';
+import { readEntries } from './set-option.ts';
 import { renderTable } from './table.ts';
 
 const known = {
@@ -15,27 +17,79 @@ const known = {
   'qat-law': 'the law of quantization-aware training: published numbers, recovery from noisy runs',
   'fp-law': 'the law of floating-point training: critical data, layouts, cost-optimal bits, recovery',
   'int-vs-fp': 'integer against float formats: crossovers, Monte Carlo QSNR, a real model, symmetric clipping',
+  quartet: 'Quartet and its parts: trainings of every scheme, errors and biases of rounding, gradients by depth',
 };
+
+/** Those that train models and take the options of a study. */
+const studies: readonly string[] = ['quartet'];
 
 const definition: CommandDefinition = {
   name: 'reproduce',
   summary: 'check what a paper claims, and write a report with plots',
   arguments: [['[names...]', `what to reproduce: ${Object.keys(known).join(', ')} (default: list them)`]],
-  options: [new Option('--out <folder>', 'where reports go, a folder each').default('out/reproduce')],
-  examples: ['subbyte reproduce', 'subbyte reproduce quartet-law', 'subbyte reproduce qat-law fp-law --out reports'],
+  options: [
+    new Option('--out <folder>', 'where reports go, a folder each').default('out/reproduce'),
+    new Option('--scale <name>', 'quartet: tiny (minutes on a CPU) or h100 (a GPU; resumes over several calls)'),
+    new Option('--device <name>', 'quartet: wasm (the default), webgpu, webgpu:N or reference').argParser(checkDevice),
+    new Option(
+      '--data <texts>',
+      'quartet: training texts, or one .tokens file (default: the sample that ships)',
+    ).argParser(parseList),
+    new Option('--validation <texts>', 'quartet: held-out texts (default: the end of --data)').argParser(parseList),
+    new Option('--tokenizer <model>', 'quartet: bytes, or a model folder or hub id'),
+    new Option('--seeds <n>', 'quartet: trainings of each scheme').argParser(parseCount),
+    new Option('--schemes <names>', 'quartet: recipes to train, besides bf16').argParser(parseList),
+    new Option('--set <entry=value>', "quartet: another value in the training config: 'steps=400'").argParser(
+      parseRepeated,
+    ),
+    new Option('--time-limit <minutes>', 'quartet: stop training after this time, keep what is done').argParser(
+      parseNumber,
+    ),
+  ],
+  examples: [
+    'subbyte reproduce',
+    'subbyte reproduce quartet-law',
+    'subbyte reproduce qat-law fp-law --out reports',
+    'subbyte reproduce quartet --scale tiny',
+    'subbyte reproduce quartet --scale h100 --device webgpu --data train.txt.xz --time-limit 9',
+  ],
   async run(session, names, raw) {
-    const { out } = raw as { out: string };
+    const { out, device, set, ...options } = raw as unknown as CommandOptions;
     if (names.length === 0) {
       session.print(renderTable([{ title: 'name' }, { title: 'what is checked' }], Object.entries(known)));
       session.result({ reproductions: Object.entries(known).map(([name, summary]) => ({ name, summary })) });
       return;
     }
     for (const name of names) checkName(name);
+    checkStudy(names, { device, set, ...options });
+    const study = { ...options, ...(set && { changes: readEntries(set) }) };
+    const backend = () => openBackend(session, device ?? 'wasm');
     const results = [];
-    for (const name of names) results.push(await reproduce(session, name, path.join(out, name)));
+    for (const name of names) results.push(await reproduce(session, name, path.join(out, name), study, backend));
     session.result({ reports: results });
   },
 };
+
+interface CommandOptions extends Omit<StudyOptions, 'changes'> {
+  readonly out: string;
+  readonly device?: string;
+  readonly set?: readonly string[];
+}
+
+/** Options of a study are for names that are one. */
+function checkStudy(names: readonly string[], options: Omit<CommandOptions, 'out'>): void {
+  const other = names.find((name) => !studies.includes(name));
+  const given = Object.entries(options).find(([, value]) => value !== undefined)?.[0];
+  if (other === undefined || given === undefined) return;
+  throw userError({
+    code: 'not-a-study',
+    op: 'reproduce',
+    problem: `--${given.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is for reproductions that train`,
+    got: JSON.stringify(other),
+    expected: studies.join(', '),
+    fix: `run ${other} by itself`,
+  });
+}
 
 function checkName(name: string): void {
   if (name in known) return;
@@ -55,7 +109,13 @@ async function load(name: string): Promise<Reproduction> {
   return ((await import(file.href)) as { default: Reproduction }).default;
 }
 
-async function reproduce(session: Session, name: string, folder: string) {
+async function reproduce(
+  session: Session,
+  name: string,
+  folder: string,
+  options: StudyOptions,
+  openDevice: () => ReturnType<typeof openBackend>,
+) {
   const reproduction = await load(name);
   const progress = session.progress(name, 100, '%');
   let done = 0;
@@ -66,6 +126,9 @@ async function reproduce(session: Session, name: string, folder: string) {
       progress.advance(100 * fraction - done, what);
       done = 100 * fraction;
     },
+    folder,
+    options,
+    openBackend: openDevice,
   });
   const seconds = progress.done();
   const files = await writeReport('reproduce', report, folder);
@@ -92,6 +155,7 @@ function print(session: Session, report: Report, files: readonly string[]): void
   );
   for (const { printed, instead } of report.corrections)
     session.print(`printed wrongly: ${printed}\n        instead: ${instead}`);
+  if (report.unfinished) session.print(`not finished: ${report.unfinished}`);
   session.print(`report: ${files[0]} (${files.length - 1} plot files)\n`);
 }
 

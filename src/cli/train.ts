@@ -1,8 +1,6 @@
 // subbyte train: trains a model as a config says, resumes what was stopped, leaves a model that other commands open.
 
 import { Option } from 'commander';
-import { parse } from 'yaml';
-import { userError } from '../errors.ts';
 import { type ConfigOverrides, loadConfig, printConfig, type TrainConfig } from '../train/config/config.ts';
 import { runTraining } from '../train/loop.ts';
 import { type Prepared, prepareRun } from '../train/prepare.ts';
@@ -11,6 +9,7 @@ import { type CommandDefinition, parseCount, parseRepeated } from './command.ts'
 import { checkDevice, openBackend, parseDevice } from './device.ts';
 import { humanBytes, humanCount, humanTime, type Progress } from './progress.ts';
 import type { Session } from './session.ts';
+import { readEntries } from './set-option.ts';
 import { writeLossCurve } from './train-curve.ts';
 
 interface TrainCommandOptions {
@@ -148,37 +147,12 @@ async function report(session: Session, result: TrainResult): Promise<void> {
 
 /** What the command line says over the config. */
 function overridesOf({ out, steps, device, set = [] }: TrainCommandOptions, seed?: number): ConfigOverrides {
-  const overrides: Record<string, unknown> = {
+  return readEntries(set, {
     ...(steps !== undefined && { steps }),
     ...(device !== undefined && { device: parseDevice(device).name }),
     ...(out !== undefined && { output: { folder: out } }),
     ...(seed !== undefined && { seeds: { init: seed, data: seed, rounding: seed } }),
-  };
-  for (const text of set) {
-    const [, name = '', value = ''] = /^([a-z]\w*(?:\.[a-z]\w*)*)=(.*)$/is.exec(text) ?? [];
-    if (name === '')
-      throw userError({
-        code: 'set-syntax',
-        op: 'options',
-        problem: '--set takes an entry and a value',
-        got: JSON.stringify(text.slice(0, 80)),
-        fix: "write --set 'schedule.learningRate=1e-3'",
-      });
-    const keys = name.split('.');
-    let at = overrides;
-    for (const key of keys.slice(0, -1)) at = (at[key] ??= {}) as Record<string, unknown>;
-    at[keys[keys.length - 1]] = readValue(value);
-  }
-  return overrides as ConfigOverrides;
-}
-
-/** A value as in a config file; text that is no YAML is that text. */
-function readValue(text: string): unknown {
-  try {
-    return parse(text);
-  } catch {
-    return text;
-  }
+  }) as ConfigOverrides;
 }
 
 export default definition;

@@ -19,7 +19,7 @@ export function claimTable({ claims }: Pick<Report, 'claims'>): Table {
 
 /** The whole report; plots are looked for beside it as `<name>.svg`. */
 export function reportMarkdown(report: Report): string {
-  const { title, paper, protocol, corrections, sections } = report;
+  const { title, paper, protocol, corrections, sections, unfinished } = report;
   const wrong = corrections.map(
     (c) => `- **Printed:** ${c.printed}\n  **Instead:** ${c.instead}\n  **How we know:** ${c.evidence}`,
   );
@@ -27,6 +27,7 @@ export function reportMarkdown(report: Report): string {
     `# ${title}`,
     paper,
     `**Protocol.** ${protocol}`,
+    ...(unfinished ? [`**Not finished.** ${unfinished}`] : []),
     ...(report.claims.length > 0 ? ['## Claims', markdownTable(claimTable(report))] : []),
     ...(wrong.length > 0 ? ['## What is printed wrongly', wrong.join('\n')] : []),
     ...sections.map(sectionMarkdown),

@@ -1,6 +1,7 @@
 // What a reproduction hands back: claims of a paper beside what was found, corrections of the paper with their evidence,
 // tables and plots. Data only; markdown.ts writes it, the command line prints it.
 
+import type { Backend } from '../backends/backend.ts';
 import type { PlotSpec } from '../plot/plot.ts';
 
 /**
@@ -47,6 +48,25 @@ export interface Report {
   claims: Claim[];
   corrections: Correction[];
   sections: Section[];
+  /** What is left to do where a study was stopped before its end, as a sentence. */
+  unfinished?: string;
+}
+
+/** What a person asks of a reproduction that trains models; it checks the values itself. */
+export interface StudyOptions {
+  /** Name of its settings; the smallest by default. */
+  readonly scale?: string;
+  /** Texts, or a token file; the sample that ships when absent. */
+  readonly data?: readonly string[];
+  readonly validation?: readonly string[];
+  readonly tokenizer?: string;
+  /** How many seeds, from the context's on. */
+  readonly seeds?: number;
+  readonly schemes?: readonly string[];
+  /** Entries of the training config in place of the scale's. */
+  readonly changes?: Readonly<Record<string, unknown>>;
+  /** Minutes since the start of the process after which no step begins. */
+  readonly timeLimit?: number;
 }
 
 export interface ReproductionContext {
@@ -54,6 +74,11 @@ export interface ReproductionContext {
   signal?: AbortSignal;
   /** Work done, of 1 in all. */
   onProgress?(fraction: number, what: string): void;
+  /** Where the report goes; what a study has done is kept there too. */
+  folder: string;
+  options: StudyOptions;
+  /** The device that was asked for; the caller closes it. */
+  openBackend(): Promise<Backend>;
 }
 
 /** One file of `reproduce/` exports one of these as its default. */

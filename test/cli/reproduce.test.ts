@@ -66,9 +66,50 @@ describe('reproduce', () => {
 
   it('lists what there is, and names it for a wrong name before any work', async () => {
     const list = await subbyte(['reproduce', '--json']);
-    expect(JSON.parse(list.stdout).reproductions.map((r: { name: string }) => r.name)).toEqual(Object.keys(must));
+    expect(JSON.parse(list.stdout).reproductions.map((r: { name: string }) => r.name)).toEqual([
+      ...Object.keys(must),
+      'quartet',
+    ]);
     const wrong = await subbyte(['reproduce', 'fp-law', 'qat', '--json']);
     expect(wrong.code).toBe(1);
     expect(JSON.parse(wrong.stdout).error).toMatchObject({ code: 'unknown-reproduction', got: '"qat"' });
+  });
+
+  it('quartet: stops at a time limit, goes on, and reports what holds', { timeout: 240_000 }, async () => {
+    await inTemporaryFolder(async (folder) => {
+      const args = ['reproduce', 'quartet', '--out', folder, '--json', '--seeds', '2', '--set', 'steps=8'];
+      const study = [...args, '--schemes', 'quartet,backward-sr,backward-rtn'];
+      const stopped = await subbyte([...study, '--time-limit', '0']);
+      expect(stopped.code).toBe(0);
+      const [before] = JSON.parse(stopped.stdout).reports as (Result & { unfinished?: string })[];
+      expect(before.unfinished).toBe('0 of 12 trainings are done; run the same command again to go on');
+      const run = await subbyte(study);
+      expect(run.stderr).toBe('');
+      const [result] = JSON.parse(run.stdout).reports as (Result & { unfinished?: string })[];
+      expect(result.unfinished).toBeUndefined();
+      // 8 steps order nothing; what needs no training must hold
+      expect(before.claims.filter((c) => c.verdict !== 'holds')).toEqual([]);
+      expect(before.claims.length).toBeGreaterThan(20);
+      expect(result.claims.slice(-before.claims.length)).toEqual(before.claims);
+      for (const claim of [/^all losses stay finite/, /^2. backward: RTN/, /^3. backward: SR catches up/])
+        expect(
+          result.claims.some((c) => claim.test(c.claim)),
+          String(claim),
+        ).toBe(true);
+      const report = await readFile(path.join(folder, 'quartet/report.md'), 'utf8');
+      expect(report).not.toMatch(/NaN|undefined|Not finished/);
+      const pictures = [...report.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)].map((m) => m[1]);
+      expect(pictures).toEqual(['gaps.svg', 'rounding-bias.svg', 'gradient-bias.svg', 'depth.svg']);
+      for (const picture of pictures) await access(path.join(folder, 'quartet', picture));
+    });
+  });
+
+  it('refuses the options of a study for what trains nothing', async () => {
+    const { code, stdout } = await subbyte(['reproduce', 'fp-law', '--time-limit', '3', '--json']);
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout).error).toMatchObject({
+      code: 'not-a-study',
+      problem: expect.stringContaining('--time-limit'),
+    });
   });
 });

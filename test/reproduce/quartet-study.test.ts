@@ -1,0 +1,158 @@
+// The trainings of the Quartet study: what stops and goes on is what was never stopped, and what they say of an ordering.
+
+import { appendFile, readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type FinishedRun, readFinished } from '../../reproduce/quartet/finished.ts';
+import { Losses, orderingClaims } from '../../reproduce/quartet/orderings.ts';
+import { readSettings } from '../../reproduce/quartet/settings.ts';
+import { runStudy } from '../../reproduce/quartet/study.ts';
+import { openStudyText } from '../../reproduce/quartet/texts.ts';
+import type { Backend } from '../../src/backends/backend.ts';
+import { createWasmBackend } from '../../src/backends/wasm/backend.ts';
+import { SubbyteError } from '../../src/errors.ts';
+import type { StudyOptions } from '../../src/report/reproduction.ts';
+import type { RecipeName } from '../../src/train/recipes/registry.ts';
+import { inTemporaryFolder } from '../cli/run-cli.ts';
+
+let wasm: Backend;
+beforeAll(async () => {
+  wasm = await createWasmBackend({ threads: 1 });
+});
+afterAll(() => wasm.dispose());
+
+const options: StudyOptions = {
+  seeds: 1,
+  schemes: ['quartet'],
+  changes: {
+    steps: 6,
+    model: { layers: 1, hiddenSize: 32, heads: 1, mlpSize: 32 },
+    batch: { sequences: 2, tokens: 16 },
+  },
+};
+
+async function study(
+  folder: string,
+  more: StudyOptions & { signal?: AbortSignal; minutes?: number; onProgress?: (fraction: number) => void } = {},
+) {
+  const { signal, minutes, onProgress = () => {}, ...changed } = more;
+  const all = { ...options, ...changed };
+  const settings = readSettings(all, 0);
+  const text = await openStudyText(all, settings.configOf(settings.runs[0], folder), path.join(folder, 'tokens'));
+  try {
+    return await runStudy({ settings, text, folder, device: async () => wasm, signal, minutes, onProgress });
+  } finally {
+    await text.close();
+  }
+}
+
+const losses = (runs: readonly FinishedRun[]) => runs.map((run) => [run.scheme, run.seed, run.loss, run.curve]);
+
+describe('the study', () => {
+  it('goes on where a training was stopped, and ends as if it had not been', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const [whole, stopped] = ['whole', 'stopped'].map((name) => path.join(folder, name));
+      const expected = await study(whole);
+      expect(expected.left).toBe(0);
+      expect(losses(expected.finished).map(([scheme]) => scheme)).toEqual(['bf16', 'quartet']);
+
+      const control = new AbortController();
+      const onProgress = (fraction: number) => {
+        // in the third step of the second training
+        if (fraction > 0.7) control.abort(new SubbyteError('interrupted', { code: 'x', op: 'x', problem: 'x' }));
+      };
+      await expect(study(stopped, { signal: control.signal, onProgress })).rejects.toMatchObject({
+        kind: 'interrupted',
+        details: { fix: expect.stringContaining('again') },
+      });
+      expect(await readdir(path.join(stopped, 'runs'))).toHaveLength(1);
+      const fractions: number[] = [];
+      const resumed = await study(stopped, { onProgress: (fraction) => fractions.push(fraction) });
+      expect(losses(resumed.finished)).toEqual(losses(expected.finished));
+      expect(fractions.length).toBeLessThan(6);
+      expect(await readdir(path.join(stopped, 'runs'))).toEqual([]);
+    });
+  });
+
+  it('begins nothing when the time is up, keeps lines of other settings, and skips a broken one', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const file = path.join(folder, 'runs.jsonl');
+      expect(await study(folder, { minutes: 0 })).toMatchObject({ finished: [], left: 2 });
+      const first = await study(folder);
+      await appendFile(file, '{"key":"half');
+      const longer = await study(folder, { schemes: ['f32'], seeds: 2 });
+      expect(longer.left).toBe(0);
+      expect(longer.finished.map((run) => [run.scheme, run.seed])).toEqual([
+        ['bf16', 0],
+        ['f32', 0],
+        ['bf16', 1],
+        ['f32', 1],
+      ]);
+      expect(await readFinished(file)).toHaveLength(5);
+      const before = await readFile(file, 'utf8');
+      expect(losses((await study(folder)).finished)).toEqual(losses(first.finished));
+      expect(await readFile(file, 'utf8')).toBe(before);
+    });
+  });
+
+  it('takes token files that were carried along for the texts that they were made of', async () => {
+    await inTemporaryFolder(async (folder) => {
+      await study(folder);
+      const tokens = path.join(folder, 'tokens');
+      const [held, train] = (await readdir(tokens)).filter((name) => name.endsWith('.tokens')).sort();
+      const carried = { data: [path.join(tokens, train)], validation: [path.join(tokens, held)] };
+      expect((await study(folder, { ...carried, minutes: 0 })).left).toBe(0);
+      const alone = await study(folder, { data: carried.data, minutes: 0 });
+      expect(alone.left).toBe(2);
+    });
+  });
+});
+
+function run(scheme: RecipeName, seed: number, loss: number | null): FinishedRun {
+  const rest = { key: `${scheme} ${seed}`, steps: 10, tokens: 1, seconds: 1, memoryBytes: 1, device: '', curve: [] };
+  return { scheme, seed, loss, ...rest };
+}
+
+describe('orderings', () => {
+  const claims = (runs: FinishedRun[]) => {
+    const found = orderingClaims(new Losses(runs, 10), new Losses(runs, 2));
+    return new Map(found.map((claim) => [claim.claim, claim]));
+  };
+  const rtnBeatsSr = '1. forward: RTN absmax loses less than SR';
+
+  it('are paired by seed: a spread that schemes share does not hide a difference', () => {
+    const seeds = [3, 2, 1];
+    const clear = claims(
+      seeds.flatMap((loss, seed) => [
+        run('forward-rtn', seed, loss),
+        run('forward-sr', seed, loss + 0.05 + 0.001 * seed),
+      ]),
+    );
+    expect(clear.get(rtnBeatsSr)).toMatchObject({ verdict: 'holds', found: '0.0510' });
+    const vague = claims(
+      seeds.flatMap((loss, seed) => [run('forward-rtn', seed, loss), run('forward-sr', seed, 2 + 0.01 * seed)]),
+    );
+    expect(vague.get(rtnBeatsSr)?.verdict).toBe('within noise');
+  });
+
+  it('count a training that diverged as the worse one, and say nothing of schemes that were not trained', () => {
+    const found = claims(
+      [0, 1].flatMap((seed) => [run('forward-rtn', seed, 2), run('forward-sr', seed, seed === 0 ? null : 2)]),
+    );
+    expect(found.get(rtnBeatsSr)).toMatchObject({ verdict: 'holds', found: 'diverged: 1 of 2 and 0 of 2' });
+    expect([...found.keys()].every((claim) => claim.startsWith('1. forward'))).toBe(true);
+  });
+});
+
+describe('settings', () => {
+  it.each<[StudyOptions, RegExp]>([
+    [{ scale: 'huge' }, /--scale .*"huge", expected tiny or h100/],
+    [{ schemes: ['quartt'] }, /--schemes .*"quartt".*quartet/],
+    [{ seeds: 0 }, /--seeds .*from 1 to 1000/],
+    [{ changes: { recipe: { use: 'f32' } } }, /--set .*recipe/],
+    [{ changes: { steps: 0 } }, /steps is wrong/],
+    [{ changes: { model: { width: 3 } } }, /width/],
+  ])('%j is refused', (wrong, message) => {
+    expect(() => readSettings(wrong, 0)).toThrow(message);
+  });
+});
