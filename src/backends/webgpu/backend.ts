@@ -14,6 +14,8 @@ import { type DeviceParts, WebgpuExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
+import { cutRows, SplitBuffer, sliceTensor } from './split-buffer.ts';
+import { splitWeights } from './split-graph.ts';
 
 export interface WebgpuOptions extends DeviceOptions {
   /** Bytes that all buffers together may take; as much as the device has when absent. */
@@ -60,16 +62,18 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       return parts.pipelines.size;
     },
     async upload(tensor: AnyTensor): Promise<Buffer> {
-      const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
+      const type = typeOfTensor(tensor);
+      const pieces = cutRows(type, bufferBytes);
+      if (!pieces) return uploadWhole(tensor, parts);
+      const buffers: Buffer[] = [];
+      const split = new SplitBuffer(type, pieces, buffers);
       try {
-        await orLoss('upload', gpu, () => upload(tensor, buffer.bufferIn(memory), memory));
-        const lost = gpu.lost && (await gpu.lossError('upload'));
-        if (lost) throw lost;
+        for (const piece of pieces) buffers.push(await uploadWhole(sliceTensor(tensor, piece), parts));
       } catch (error) {
-        buffer.dispose();
+        split.dispose();
         throw error;
       }
-      return buffer;
+      return split;
     },
     allocate(type: ValueType): Buffer {
       return new WebgpuBuffer(memory, type);
@@ -78,12 +82,26 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       checkKernels(graph, 'webgpu', (op) => op in kernels);
       checkSupport(graph, gpu);
       checkBindings(graph, bindings);
-      return orLoss('compile', gpu, () => WebgpuExecutable.compile(graph, bindings, parts));
+      const split = splitWeights(graph, bindings, bufferBytes);
+      return orLoss('compile', gpu, () => WebgpuExecutable.compile(split.graph, split.bindings, parts));
     },
     dispose() {
       device.destroy();
     },
   };
+}
+
+async function uploadWhole(tensor: AnyTensor, { gpu, memory }: DeviceParts): Promise<Buffer> {
+  const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
+  try {
+    await orLoss('upload', gpu, () => upload(tensor, buffer.bufferIn(memory), memory));
+    const lost = gpu.lost && (await gpu.lossError('upload'));
+    if (lost) throw lost;
+  } catch (error) {
+    buffer.dispose();
+    throw error;
+  }
+  return buffer;
 }
 
 /** Writes a tensor's bytes, and waits until the memory is known to be there. */

@@ -63,6 +63,7 @@ import { reduceKernels } from './kernels/reduce.ts';
 import { ropeKernels } from './kernels/rope.ts';
 import { rowKernels } from './kernels/rows.ts';
 import { rowBackwardKernels } from './kernels/rows-backward.ts';
+import { splitKernels } from './kernels/split.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
 
@@ -93,4 +94,5 @@ export const kernels: KernelTable = {
   ...hadamardKernels,
   ...kvWriteKernels,
   ...kvAttentionKernels,
+  ...splitKernels,
 };
