@@ -1,6 +1,6 @@
 // Matrix products through WebGPU against @jax-js/jax and ONNX Runtime Web, in one process on one adapter.
 //
-//   node bench/webgpu-peers.ts [--sizes 1024,2048,4096] [--json] [--only REGEX] [--batch N] [--no-robustness]
+//   npm run bench -- webgpu-peers [--sizes 1024,2048,4096] [--json] [--only REGEX] [--batch N] [--no-robustness]
 //
 // Everybody multiplies x [M, K] and w [N, K] with the same values: M = N = K, and one row of x for generation. The clock
 // of the host is read around batches of queued products; contenders take turns and the fastest batch of each counts.
@@ -9,13 +9,13 @@
 // Install the peers with `npm ci` in bench/. A machine without a registry needs of them only jax-js's dist/*.js and
 // onnxruntime-web's ort.jspi.bundle.min.mjs and ort-wasm-simd-threaded.jspi.{mjs,wasm}: 18 MB.
 
-import { parseArgs } from 'node:util';
 import { isSoftware } from '../src/backends/webgpu/adapters.ts';
 import { renderTable } from '../src/cli/table.ts';
 import type { Quantized } from '../src/formats/format.ts';
 import { dequantize, quantize } from '../src/formats/quantize.ts';
 import { parseFormat } from '../src/formats/registry.ts';
 import { qtensor, tensorF32 } from '../src/tensor/tensor.ts';
+import type { BenchOptions } from './run.ts';
 import { type Contender, jaxProduct, ortMatMul, ortNBits, type Product, subbyteProduct } from './webgpu-contenders.ts';
 import { installWebgpu } from './webgpu-shim.ts';
 
@@ -41,35 +41,34 @@ interface PeerFigure {
   readonly missing?: string;
 }
 
-const { values: options } = parseArgs({
-  allowNegative: true,
-  options: {
-    sizes: { type: 'string', default: '1024,2048,4096' },
-    only: { type: 'string', default: '' },
-    json: { type: 'boolean', default: false },
-    robustness: { type: 'boolean', default: true },
-    batch: { type: 'string' },
-  },
-});
-const gpu = await installWebgpu({ robustness: options.robustness });
-const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-if (!adapter) throw new Error('webgpu-peers: no graphics adapter');
-const software = isSoftware(adapter.info);
-const { info } = adapter;
-console.error(
-  `${info.description || info.device} (${info.vendor} ${info.architecture}), robustness ${options.robustness ? 'on' : 'off'}, Node ${process.versions.node}`,
-);
-const figures: PeerFigure[] = [];
-for (const size of options.sizes.split(',').map(Number)) {
-  figures.push(...(await compare('f32', denseEntries, size, size)));
-  figures.push(...(await compare('f16', halfEntries, size, size)));
-  figures.push(...(await compare('4-bit weights', fourBitEntries, size, size)));
-  figures.push(...(await compare('4-bit weights', fourBitEntries, 1, size)));
+export async function run({ quick, gpu: options }: BenchOptions) {
+  const robustness = options.robustness ?? true;
+  const gpu = await installWebgpu({ robustness });
+  const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) throw new Error('webgpu-peers: no graphics adapter');
+  const { info } = adapter;
+  const card = `${info.description || info.device} (${info.vendor} ${info.architecture})`;
+  console.error(`${card}, robustness ${robustness ? 'on' : 'off'}`);
+  const software = isSoftware(info);
+  const sizes = options.sizes ?? (quick ? '128' : '1024,2048,4096');
+  const figures: PeerFigure[] = [];
+  for (const size of sizes.split(',').map(Number))
+    for (const [kind, entries, rows] of [
+      ['f32', denseEntries, size],
+      ['f16', halfEntries, size],
+      ['4-bit weights', fourBitEntries, size],
+      ['4-bit weights', fourBitEntries, 1],
+    ] as const) {
+      const batch = Number(options.batch ?? (software ? 1 : rows === 1 ? 64 : 8));
+      const x = operand(rows * size, 1);
+      const product = { M: rows, N: size, K: size, x, w: operand(size * size, 2), batch };
+      const wanted = entries(product).filter(({ name }) => new RegExp(options.only ?? '').test(name));
+      figures.push(...(await compare(kind, wanted, product, software ? 0 : 2000)));
+    }
+  print(figures);
+  if (figures.some(({ missing }) => missing?.startsWith('wrong'))) process.exitCode = 1;
+  return { card, robustness, figures };
 }
-print(figures);
-if (options.json) console.log(JSON.stringify({ adapter: info.description, robustness: options.robustness, figures }));
-const wrong = figures.filter(({ missing }) => missing?.startsWith('wrong'));
-process.exit(wrong.length > 0 ? 1 : 0);
 
 /** Multiples of 1/64 from -1 to 1: f16 holds them exactly. */
 function operand(count: number, seed: number): Float32Array {
@@ -150,16 +149,10 @@ function reasonOf(error: unknown): string {
   return (text.match(/Status Message: \S+ \w+ (.*)/)?.[1] ?? text).split('\n')[0].slice(0, 160);
 }
 
-async function compare(
-  kind: string,
-  entriesOf: (product: Product) => Entry[],
-  M: number,
-  size: number,
-): Promise<PeerFigure[]> {
-  const batch = Number(options.batch ?? (software ? 1 : M === 1 ? 64 : 8));
-  const product: Product = { M, N: size, K: size, x: operand(M * size, 1), w: operand(size * size, 2), batch };
-  const shape = `${M} × ${size} × ${size}`;
-  const entries = entriesOf(product).filter(({ name }) => new RegExp(options.only).test(name));
+/** Times the entries by turns for `busy` milliseconds, and checks their results. */
+async function compare(kind: string, entries: readonly Entry[], product: Product, busy: number): Promise<PeerFigure[]> {
+  const { M, N, K, batch } = product;
+  const shape = `${M} × ${N} × ${K}`;
   const running: { entry: Entry; contender: Contender; best: number }[] = [];
   const missing: PeerFigure[] = [];
   for (const entry of entries) {
@@ -172,7 +165,7 @@ async function compare(
     }
   }
   const start = performance.now();
-  for (let turn = 0; turn < 3 || (!software && turn < 500 && performance.now() - start < 2000); turn++)
+  for (let turn = 0; turn < 3 || (turn < 500 && performance.now() - start < busy); turn++)
     for (const one of running) {
       const before = performance.now();
       await one.contender.run();
@@ -188,7 +181,7 @@ async function compare(
       shape,
       contender: entry.name,
       milliseconds: best,
-      teraflops: (2 * M * size * size) / best / 1e9,
+      teraflops: (2 * M * N * K) / best / 1e9,
       overBestPeer: Math.min(...peers) / best,
       error,
       ...(error < entry.tolerance ? {} : { missing: `wrong: error ${error.toExponential(1)}` }),
