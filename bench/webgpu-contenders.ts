@@ -6,11 +6,14 @@
 // of the others, and Node 24 has the integration.
 
 import { createWebgpuBackend } from '../src/backends/webgpu/backend.ts';
+import { bufferUsage } from '../src/backends/webgpu/constants.ts';
+import { subgroupMatmul } from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
 import { matmul } from '../src/graph/ops/matmul.ts';
 import { trace } from '../src/graph/trace.ts';
 import { f32, typeOfTensor } from '../src/graph/value-type.ts';
 import { type AnyTensor, tensorF32 } from '../src/tensor/tensor.ts';
 import { type OnnxNode, type OnnxTensor, oneNodeModel } from './onnx-model.ts';
+import { readBytes } from './webgpu-ladder.ts';
 
 /** x [M, K] and w [N, K], both in f32 with values that f16 holds exactly. */
 export interface Product {
@@ -54,6 +57,48 @@ export async function subbyteProduct(name: string, { M, K, x, batch }: Product, 
       for (const buffer of params.values()) buffer.dispose();
       backend.dispose();
     },
+  };
+}
+
+const lines = { storage: 'f16', contiguous: 'k' } as const;
+const tile = { blockM: 128, blockN: 128, blockK: 32, subgroupsM: 2, subgroupsN: 2, buffers: 1, group: 0 } as const;
+
+/** subbyte's kernel on subgroup matrices by itself: f16 operands, f32 result. Throws where the adapter has none. */
+export async function tensorCoreProduct({ M, N, K, x, w, batch }: Product): Promise<Contender> {
+  const backend = await createWebgpuBackend();
+  const { device, subgroupMatrices } = backend.gpu;
+  if (!subgroupMatrices.some((m) => m.componentType === 'f16' && m.resultComponentType === 'f32' && m.M === 16)) {
+    backend.dispose();
+    throw new Error('no f16 subgroup matrices of 16 × 16');
+  }
+  const { code, workgroups } = subgroupMatmul({ M, N, K, a: lines, b: lines, tile });
+  const usage = bufferUsage.storage | bufferUsage.copyTarget | bufferUsage.copySource;
+  const make = (bytes: number) => device.createBuffer({ size: bytes, usage });
+  const buffers = [x, w].map((values) => {
+    const data = float16(values);
+    const buffer = make(data.byteLength);
+    device.queue.writeBuffer(buffer, 0, data);
+    return buffer;
+  });
+  buffers.push(make(4 * M * N));
+  const module = device.createShaderModule({ code });
+  const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module } });
+  const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
+  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+  return {
+    name: 'subbyte f16 × f16, tensor cores',
+    async run() {
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      for (let i = 0; i < batch; i++) pass.dispatchWorkgroups(...workgroups);
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      await device.queue.onSubmittedWorkDone();
+    },
+    read: async () => new Float32Array(await readBytes(device, buffers[2], 4 * M * N)),
+    dispose: () => backend.dispose(),
   };
 }
 

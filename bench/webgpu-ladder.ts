@@ -239,7 +239,8 @@ async function timeText(backend: WebgpuBackend, job: Job, kernel: Text, busy: nu
   }
 }
 
-async function readBytes(device: GPUDevice, buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+/** A copy of the first bytes of a buffer. */
+export async function readBytes(device: GPUDevice, buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
   const target = device.createBuffer({ size: bytes, usage: bufferUsage.copyTarget | bufferUsage.mapRead });
   const encoder = device.createCommandEncoder();
   encoder.copyBufferToBuffer(buffer, 0, target, 0, bytes);

@@ -1,6 +1,6 @@
 // Matrix products through WebGPU against @jax-js/jax and ONNX Runtime Web, in one process on one adapter.
 //
-//   npm run bench -- webgpu-peers [--sizes 1024,2048,4096] [--json] [--only REGEX] [--batch N] [--no-robustness]
+//   npm run bench -- webgpu-peers [--sizes 1024,2048,4096] [--json] [--only REGEX] [--batch N] [--backend null] [--no-robustness]
 //
 // Everybody multiplies x [M, K] and w [N, K] with the same values: M = N = K, and one row of x for generation. The clock
 // of the host is read around batches of queued products; contenders take turns and the fastest batch of each counts.
@@ -16,7 +16,15 @@ import { dequantize, quantize } from '../src/formats/quantize.ts';
 import { parseFormat } from '../src/formats/registry.ts';
 import { qtensor, tensorF32 } from '../src/tensor/tensor.ts';
 import type { BenchOptions } from './run.ts';
-import { type Contender, jaxProduct, ortMatMul, ortNBits, type Product, subbyteProduct } from './webgpu-contenders.ts';
+import {
+  type Contender,
+  jaxProduct,
+  ortMatMul,
+  ortNBits,
+  type Product,
+  subbyteProduct,
+  tensorCoreProduct,
+} from './webgpu-contenders.ts';
 import { installWebgpu } from './webgpu-shim.ts';
 
 interface Entry {
@@ -43,7 +51,8 @@ interface PeerFigure {
 
 export async function run({ quick, gpu: options }: BenchOptions) {
   const robustness = options.robustness ?? true;
-  const gpu = await installWebgpu({ robustness });
+  const dry = options.backend === 'null';
+  const gpu = await installWebgpu({ robustness, backend: options.backend });
   const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) throw new Error('webgpu-peers: no graphics adapter');
   const { info } = adapter;
@@ -63,7 +72,8 @@ export async function run({ quick, gpu: options }: BenchOptions) {
       const x = operand(rows * size, 1);
       const product = { M: rows, N: size, K: size, x, w: operand(size * size, 2), batch };
       const wanted = entries(product).filter(({ name }) => new RegExp(options.only ?? '').test(name));
-      figures.push(...(await compare(kind, wanted, product, software ? 0 : 2000)));
+      const busy = dry ? undefined : software ? 0 : 2000;
+      figures.push(...(await compare(kind, wanted, product, busy)));
     }
   print(figures);
   if (figures.some(({ missing }) => missing?.startsWith('wrong'))) process.exitCode = 1;
@@ -93,8 +103,8 @@ function denseEntries(product: Product): Entry[] {
 function halfEntries(product: Product): Entry[] {
   const { N, K, w } = product;
   const weight = qtensor([N, K], quantize(w, N, K, parseFormat('f16')));
-  // results in f16: half a step of its mantissa, at several times the root of K
-  const common = { w, tolerance: 1e-2 };
+  // results, and with some the sums on the way, in f16
+  const common = { w, tolerance: 0.1 };
   return [
     {
       name: 'subbyte f16 weights',
@@ -102,6 +112,7 @@ function halfEntries(product: Product): Entry[] {
       w,
       tolerance: 1e-4,
     },
+    { name: 'subbyte f16 × f16, tensor cores', open: () => tensorCoreProduct(product), w, tolerance: 1e-4 },
     { name: 'jax-js f16', open: () => jaxProduct('f16', product), ...common },
     { name: 'onnxruntime-web MatMul f16', open: () => ortMatMul('f16', product), ...common },
   ];
@@ -129,7 +140,7 @@ function fourBitEntries(product: Product): Entry[] {
     ...(['f32', 'f16'] as const).flatMap((type) =>
       [false, true].map((int8): Entry => {
         const name = `onnxruntime-web MatMulNBits ${type}${int8 ? ', int8 activations' : ''}`;
-        const tolerance = int8 ? 0.1 : type === 'f16' ? 2e-2 : 1e-3;
+        const tolerance = int8 || type === 'f16' ? 0.1 : 1e-3;
         return { name, open: () => ortNBits(type, product, weight, int8), w: values, tolerance };
       }),
     ),
@@ -149,8 +160,13 @@ function reasonOf(error: unknown): string {
   return (text.match(/Status Message: \S+ \w+ (.*)/)?.[1] ?? text).split('\n')[0].slice(0, 160);
 }
 
-/** Times the entries by turns for `busy` milliseconds, and checks their results. */
-async function compare(kind: string, entries: readonly Entry[], product: Product, busy: number): Promise<PeerFigure[]> {
+/** Times the entries by turns for `busy` milliseconds, and checks their results; without it they only run. */
+async function compare(
+  kind: string,
+  entries: readonly Entry[],
+  product: Product,
+  busy: number | undefined,
+): Promise<PeerFigure[]> {
   const { M, N, K, batch } = product;
   const shape = `${M} × ${N} × ${K}`;
   const running: { entry: Entry; contender: Contender; best: number }[] = [];
@@ -163,6 +179,10 @@ async function compare(kind: string, entries: readonly Entry[], product: Product
     } catch (error) {
       missing.push({ kind, shape, contender: entry.name, missing: reasonOf(error) });
     }
+  }
+  if (busy === undefined) {
+    for (const { contender } of running) contender.dispose();
+    return [...running.map(({ entry }) => ({ kind, shape, contender: entry.name })), ...missing];
   }
   const start = performance.now();
   for (let turn = 0; turn < 3 || (turn < 500 && performance.now() - start < busy); turn++)
