@@ -1,8 +1,8 @@
 // Weights larger than a binding: cut along their first axis into pieces that kernels can bind.
 //
 // Devices bind 128 MiB at a time unless they say otherwise (the default limit of WebGPU), less than many an embedding
-// table. Pieces are whole rows, or whole experts of a stack, in multiples of 64 where so many fit, so that tiles stay
-// whole; rows that share a scale stay together. split-graph.ts rewrites the graphs that read them.
+// table. Pieces are whole rows, or whole experts of a stack, in multiples of 1024 or 64 where so many fit, so that tiles
+// and spans of kernels stay whole; rows that share a scale stay together. split-graph.ts rewrites the graphs that read them.
 // It does not do: activations and states, which stay errors (buffer.ts).
 
 import { partBytes } from '../../formats/empty.ts';
@@ -19,8 +19,8 @@ export interface Piece {
   readonly count: number;
 }
 
-/** Tiles of kernels are this long, or divide it. */
-const evenRows = 64;
+/** Spans of crossEntropy, then tiles of kernels, are this long or divide it. */
+const evenRows = [1024, 64, 1];
 
 export const pieceType = (type: ValueType, { count }: Piece): ValueType => ({
   ...type,
@@ -40,7 +40,7 @@ export function cutRows(type: ValueType, limit: number): readonly Piece[] | unde
     if (fits(middle)) low = middle;
     else high = middle;
   }
-  const step = low >= evenRows * unit ? evenRows * unit : unit;
+  const step = evenRows.map((rows) => rows * unit).find((rows) => rows <= low)!;
   const most = Math.floor(low / step) * step;
   return Array.from({ length: Math.ceil(total / most) }, (_, i) => ({
     first: i * most,

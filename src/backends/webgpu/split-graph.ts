@@ -5,8 +5,9 @@
 //   crossEntropy    maximum and sum of exponentials for each piece, joined for each row
 //   expertMatmul    a product for each piece, of which the slots of its experts are kept
 //
-// Results have the bits of the whole weight, save for the two that sum over the split axis in another order: x · W and
-// crossEntropy. Products with experts cost as many times more as there are pieces. Other ops refuse with a sentence.
+// Results have the bits of the whole weight, save for x · W, which sums over the split axis in another order. (So does
+// crossEntropy where a piece is shorter than its spans, 1024 rows at most.) Products with experts cost as many times more
+// as there are pieces. Other ops refuse with a sentence.
 
 import { deviceError, type SubbyteError } from '../../errors.ts';
 import { appendValue } from '../../graph/apply.ts';
@@ -19,7 +20,7 @@ import { trace } from '../../graph/trace.ts';
 import { printType } from '../../graph/value-type.ts';
 import type { Bindings, Buffer } from '../backend.ts';
 import { checkSize, storedBytes } from './buffer.ts';
-import { spansOf } from './kernels/cross-entropy.ts';
+import { spanOf } from './kernels/cross-entropy.ts';
 import { type Piece, pieceType, SplitBuffer } from './split-buffer.ts';
 import {
   crossEntropyJoinOp,
@@ -77,11 +78,10 @@ const rewrites: Readonly<Record<string, Rewrite>> = {
   crossEntropy({ inputs: [, weight] }, [hidden, split, targets], append) {
     if (isSplit(hidden) || !isSplit(split) || isSplit(targets)) return undefined;
     const [total] = weight.type.shape;
-    const parts = split.pieces.map((piece, i) => {
-      const { spans } = spansOf(hidden.type.shape[0], piece.count);
-      const attributes = { ...attributesOf(piece, total), spans };
-      return append(crossEntropyPieceOp, [hidden, split.values[i], targets], attributes);
-    });
+    const span = spanOf(hidden.type.shape[0], total);
+    const parts = split.pieces.map((piece, i) =>
+      append(crossEntropyPieceOp, [hidden, split.values[i], targets], { ...attributesOf(piece, total), span }),
+    );
     return append(crossEntropyJoinOp, [targets, append(concatOp, parts, { axis: 1 })], { total });
   },
 

@@ -29,14 +29,14 @@ export const embeddingNextOp: OpDefinition<PieceAttributes> = {
 export const partialNumbers = 3;
 
 export interface CrossEntropyPieceAttributes extends PieceAttributes {
-  /** Spans of the vocabulary in this piece. */
-  readonly spans: number;
+  /** Words of a span of the vocabulary. */
+  readonly span: number;
 }
 
-/** hidden [N, C], weight piece [v, C], targets i32 [N] → [N, 3 · spans]. */
+/** hidden [N, C], weight piece [v, C], targets i32 [N] → [N, 3 · ⌈v / span⌉]. */
 export const crossEntropyPieceOp: OpDefinition<CrossEntropyPieceAttributes> = {
   name: 'crossEntropy/piece',
-  infer: ([hidden], { spans }) => [f32([hidden.shape[0], partialNumbers * spans])],
+  infer: ([hidden, weight], { span }) => [f32([hidden.shape[0], partialNumbers * Math.ceil(weight.shape[0] / span)])],
 };
 
 /** targets i32 [N], what all pieces left [N, 3 · spans] → nll [N]. */

@@ -90,15 +90,6 @@ const sameBits = [
   weightCase('tied', [V, 64], 'q8_0', { ids }, (weight, input) =>
     matmul(embedding(weight, input('ids', [6])), weight, { transposeB: true }),
   ),
-];
-
-const sumOrder = [
-  weightCase('matmul x · W', [V, 64], undefined, { x: gaussian(2, [3, V]) }, (w, input) =>
-    matmul(input('x', [3, V]), w),
-  ),
-  weightCase('matmul xᵀ · W', [V, 64], undefined, { x: gaussian(2, [V, 3]) }, (w, input) =>
-    matmul(input('x', [V, 3]), w, { transposeA: true }),
-  ),
   ...[undefined, 'mxfp4'].map((format) =>
     weightCase(
       'crossEntropy',
@@ -107,6 +98,15 @@ const sumOrder = [
       { hidden: gaussian(2, [7, 64]), targets: Int32Array.of(0, V - 1, -1, 64, 200, -100, 7) },
       (w, input) => crossEntropy(input('hidden', [7, 64]), w, input('targets', [7])),
     ),
+  ),
+];
+
+const sumOrder = [
+  weightCase('matmul x · W', [V, 64], undefined, { x: gaussian(2, [3, V]) }, (w, input) =>
+    matmul(input('x', [3, V]), w),
+  ),
+  weightCase('matmul xᵀ · W', [V, 64], undefined, { x: gaussian(2, [V, 3]) }, (w, input) =>
+    matmul(input('x', [V, 3]), w, { transposeA: true }),
   ),
 ];
 

@@ -3,9 +3,9 @@
 // A workgroup of 256 threads takes 64 rows of hidden and a span of the vocabulary, 64 words at a time: the logits of a
 // tile stay in registers (wgsl/tile.ts), and each thread carries on maximum, sum of exponentials and the logit of the
 // target for its four rows and every sixteenth word. The 16 threads of a row are combined at the end of the span (4 KB
-// more of workgroup memory), the spans of a row by a second dispatch, one thread a row. Spans are as many as give 512
-// workgroups, so that a few rows fill the GPU too. A packed weight is decoded on the way. A weight may be
-// bound in pieces, one at a time. No features.
+// more of workgroup memory), the spans of a row by a second dispatch, one thread a row. Spans are short enough to give
+// 512 workgroups, so that a few rows fill the GPU too, and at most 1024 words, so that sums do not depend on whether the
+// weight is bound whole or in pieces, one at a time. A packed weight is decoded on the way. No features.
 
 import { targetError } from '../../data-error-codes.ts';
 import { forEachGroup, forEachItem } from '../entry.ts';
@@ -27,12 +27,14 @@ import { tileProduct, tileSide, tileSource, tilesOf, tileThreads } from '../wgsl
 import { weightElement, weightSource } from '../wgsl/weight.ts';
 
 const wantedWorkgroups = 512;
+/** Longest span; pieces of a weight (split-buffer.ts) are multiples of it where they can be. */
+export const longestSpan = 16 * tileSide;
 
-/** How a vocabulary, or a piece of one, is cut for N rows of hidden: spans of whole tiles. */
-export function spansOf(N: number, V: number) {
-  const most = Math.ceil(wantedWorkgroups / tilesOf(N));
-  const span = Math.ceil(tilesOf(V) / Math.min(most, tilesOf(V))) * tileSide;
-  return { span, spans: Math.ceil(V / span) };
+/** Words of a span for N rows and a vocabulary of V: a power of two of tiles, and as many workgroups as are wanted. */
+export function spanOf(N: number, V: number): number {
+  let span = longestSpan;
+  while (span > tileSide && Math.ceil(V / span) * tilesOf(N) < wantedWorkgroups) span /= 2;
+  return span;
 }
 
 // (maximum, Σ e^(logit − maximum), logit of the target or 0) of some words of the vocabulary
@@ -72,11 +74,11 @@ interface Operands {
 export function passSpans(
   { hidden, weight, targets }: Operands,
   partial: MemoryRange,
-  { first }: { first: number },
+  { first, span }: { first: number; span: number },
 ): Command {
   const [N, C] = hidden.shape;
   const V = weight.shape[0];
-  const { span, spans } = spansOf(N, V);
+  const spans = Math.ceil(V / span);
   const blocks = tilesOf(N);
   const product = (n: Names) =>
     tileProduct(
@@ -152,15 +154,16 @@ export function joinSpans(
 const crossEntropy: OpKernel = {
   scratchBytes({ inputs: [{ type: hidden }, { type: weight }] }) {
     const [N, V] = [hidden.shape[0], weight.shape[0]];
-    return scratchSize([3 * N * spansOf(N, V).spans]);
+    return scratchSize([3 * N * Math.ceil(V / spanOf(N, V))]);
   },
   encode({ inputs, outputs, scratch }) {
     const operands = { hidden: dense(inputs, 0), weight: inputs[1], targets: dense(inputs, 2) };
     const [N, V] = [operands.hidden.shape[0], operands.weight.shape[0]];
-    const { spans } = spansOf(N, V);
+    const span = spanOf(N, V);
+    const spans = Math.ceil(V / span);
     const [partial] = cutScratch(scratch, [3 * N * spans]);
     return [
-      passSpans(operands, partial, { first: 0 }),
+      passSpans(operands, partial, { first: 0, span }),
       joinSpans(operands.targets, partial, dense(outputs, 0), V, spans),
     ];
   },

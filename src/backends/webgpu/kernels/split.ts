@@ -28,9 +28,9 @@ const embeddingNext: OpKernel = {
 const crossEntropyPiece: OpKernel = {
   encode(context) {
     const { inputs, outputs } = context;
-    const { first } = attributesOf<CrossEntropyPieceAttributes>(context);
+    const { first, span } = attributesOf<CrossEntropyPieceAttributes>(context);
     const [hidden, weight, targets] = [dense(inputs, 0), inputs[1], dense(inputs, 2)];
-    return [passSpans({ hidden, weight, targets }, dense(outputs, 0).range, { first })];
+    return [passSpans({ hidden, weight, targets }, dense(outputs, 0).range, { first, span })];
   },
 };
 
