@@ -161,7 +161,7 @@ function lossFamilies(rows: number, C: number, V: number): Family[] {
     rows,
     checked: 2,
     tolerance: 1e-5,
-    anchor: `f16-4096`,
+    anchor: 'f32-4096',
     versions: [
       { name: 'composed', job: job(false, backward) },
       { name: 'crossEntropy', job: job(true, backward) },

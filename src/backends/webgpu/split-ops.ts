@@ -49,7 +49,7 @@ export interface ExpertPieceAttributes extends PieceAttributes {
   readonly count: number;
 }
 
-/** indices i32 [N, k] → places in the piece, 0 for experts of other pieces. */
+/** indices i32 [N, k] → places in the piece; experts of other pieces are spread over it. */
 export const expertPlacesOp: OpDefinition<ExpertPieceAttributes> = {
   name: 'expertMatmul/places',
   infer: ([indices]) => [i32(indices.shape)],

@@ -63,7 +63,7 @@ const expertPlaces: OpKernel = {
           (n) => `let index = ${n.indices}[i];
   if (u32(index) >= words.total) { report(${expertIndexError}u, index); }
   let place = u32(index) - words.first; /* wraps below the piece */
-  ${n.places}[i] = i32(select(0u, place, place < words.count));`,
+  ${n.places}[i] = i32(select(u32(index) % words.count, place, place < words.count));`,
         ),
       },
     ];
