@@ -14,7 +14,7 @@ import { type DeviceParts, WebgpuExecutable } from './executable.ts';
 import { kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
-import { cutRows, SplitBuffer, sliceTensor } from './split-buffer.ts';
+import { cutRows, uploadPieces } from './split-buffer.ts';
 import { splitWeights } from './split-graph.ts';
 
 export interface WebgpuOptions extends DeviceOptions {
@@ -51,7 +51,7 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
   const { device, bufferBytes } = gpu;
   const memory = new DeviceMemory(device, { bufferBytes, maximumBytes: options.maximumBytes ?? Infinity });
   const parts: DeviceParts = { gpu, memory, pipelines: new PipelineCache(device) };
-  return {
+  const backend: WebgpuBackend = {
     name: 'webgpu',
     description: describe(gpu),
     gpu,
@@ -62,18 +62,18 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       return parts.pipelines.size;
     },
     async upload(tensor: AnyTensor): Promise<Buffer> {
-      const type = typeOfTensor(tensor);
-      const pieces = cutRows(type, bufferBytes);
-      if (!pieces) return uploadWhole(tensor, parts);
-      const buffers: Buffer[] = [];
-      const split = new SplitBuffer(type, pieces, buffers);
+      const pieces = cutRows(typeOfTensor(tensor), bufferBytes);
+      if (pieces) return uploadPieces(tensor, pieces, (piece) => backend.upload(piece));
+      const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
       try {
-        for (const piece of pieces) buffers.push(await uploadWhole(sliceTensor(tensor, piece), parts));
+        await orLoss('upload', gpu, () => upload(tensor, buffer.bufferIn(memory), memory));
+        const lost = gpu.lost && (await gpu.lossError('upload'));
+        if (lost) throw lost;
       } catch (error) {
-        split.dispose();
+        buffer.dispose();
         throw error;
       }
-      return split;
+      return buffer;
     },
     allocate(type: ValueType): Buffer {
       return new WebgpuBuffer(memory, type);
@@ -89,19 +89,7 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       device.destroy();
     },
   };
-}
-
-async function uploadWhole(tensor: AnyTensor, { gpu, memory }: DeviceParts): Promise<Buffer> {
-  const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
-  try {
-    await orLoss('upload', gpu, () => upload(tensor, buffer.bufferIn(memory), memory));
-    const lost = gpu.lost && (await gpu.lossError('upload'));
-    if (lost) throw lost;
-  } catch (error) {
-    buffer.dispose();
-    throw error;
-  }
-  return buffer;
+  return backend;
 }
 
 /** Writes a tensor's bytes, and waits until the memory is known to be there. */

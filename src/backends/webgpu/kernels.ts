@@ -73,6 +73,7 @@ export const kernels: KernelTable = {
   ...reduceKernels,
   ...rowKernels,
   ...tableKernels,
+  ...splitKernels,
   ...ropeKernels,
   ...attentionKernels,
   ...matmulKernels,
@@ -94,5 +95,4 @@ export const kernels: KernelTable = {
   ...hadamardKernels,
   ...kvWriteKernels,
   ...kvAttentionKernels,
-  ...splitKernels,
 };

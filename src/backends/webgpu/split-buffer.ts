@@ -8,6 +8,7 @@
 import { partBytes } from '../../formats/empty.ts';
 import type { Format, Quantized } from '../../formats/format.ts';
 import type { ValueType } from '../../graph/graph.ts';
+import { typeOfTensor } from '../../graph/value-type.ts';
 import type { AnyTensor } from '../../tensor/tensor.ts';
 import type { Buffer } from '../backend.ts';
 import { storedBytes } from './buffer.ts';
@@ -60,7 +61,7 @@ const tileRows = (format: Format) =>
   format.kind === 'quant' && format.granularity.kind === 'tile' ? format.granularity.rows : 1;
 
 /** The part of a tensor that a piece holds; shares the tensor's memory. */
-export function sliceTensor(tensor: AnyTensor, { first, count }: Piece): AnyTensor {
+function sliceTensor(tensor: AnyTensor, { first, count }: Piece): AnyTensor {
   const shape = [count, ...tensor.shape.slice(1)];
   const [rows, columns] = rowsAndColumns(tensor.shape);
   const perEntry = rows / tensor.shape[0];
@@ -106,4 +107,21 @@ export class SplitBuffer implements Buffer {
   dispose(): void {
     for (const buffer of this.buffers) buffer.dispose();
   }
+}
+
+/** Uploads the pieces of a tensor one by one; those that are there are freed when one fails. */
+export async function uploadPieces(
+  tensor: AnyTensor,
+  pieces: readonly Piece[],
+  upload: (piece: AnyTensor) => Promise<Buffer>,
+): Promise<SplitBuffer> {
+  const buffers: Buffer[] = [];
+  const split = new SplitBuffer(typeOfTensor(tensor), pieces, buffers);
+  try {
+    for (const piece of pieces) buffers.push(await upload(sliceTensor(tensor, piece)));
+  } catch (error) {
+    split.dispose();
+    throw error;
+  }
+  return split;
 }

@@ -188,6 +188,13 @@ describe.skipIf(missing)(`weights larger than a binding${missing ? ` (${missing}
         { params },
       );
 
+    it('gives back the pieces that were there when memory ran out', async () => {
+      const small = await createTestBackend({ maximumBufferBytes: 2 ** 14, maximumBytes: 2 ** 15 });
+      await expect(small.upload(tensorOf([V, 64]))).rejects.toThrow(/not enough device memory .* with 32768 in use/);
+      expect(small.usedBytes).toBe(0);
+      small.dispose();
+    });
+
     it('plans the bytes that it takes', async () => {
       const run = await compile((w, input) => matmul(input('x', [2, 64]), w, { transposeB: true }));
       expect(run.plan.peakBytes).toBe(backend.usedBytes);
