@@ -5,8 +5,8 @@
 
 export interface OnnxTensor {
   name: string;
-  /** ONNX element types: float 1, uint8 2. */
-  type: 1 | 2;
+  /** ONNX element types: float 1, uint8 2, float16 10. */
+  type: 1 | 2 | 10;
   shape: readonly number[];
   data: Uint8Array;
 }
@@ -52,13 +52,13 @@ function bytes(field: number, value: Part | string): Part {
 
 const message = (field: number, parts: readonly Part[]): Part => bytes(field, concat(parts));
 
-/** ValueInfoProto of a float tensor with a fixed shape. */
-const floatValue = (field: number, name: string, shape: readonly number[]): Part =>
+/** ValueInfoProto of a tensor with a fixed shape. */
+const valueInfo = (field: number, name: string, type: OnnxTensor['type'], shape: readonly number[]): Part =>
   message(field, [
     bytes(1, name),
     message(2, [
       message(1, [
-        integer(1, 1),
+        integer(1, type),
         message(
           2,
           shape.map((d) => message(1, [integer(1, d)])),
@@ -70,6 +70,14 @@ const floatValue = (field: number, name: string, shape: readonly number[]): Part
 const initializer = (t: OnnxTensor): Part =>
   message(5, [...t.shape.map((d) => integer(1, d)), integer(2, t.type), bytes(8, t.name), bytes(9, t.data)]);
 
+/** What may differ from one node in f32. */
+export interface ModelOptions {
+  /** Element type of x and y. */
+  readonly type?: OnnxTensor['type'];
+  /** The same node so many times, with results y0, y1, … instead of y. */
+  readonly copies?: number;
+}
+
 /**
  * A model y [M, N] = node(x [M, K], …constants).
  *
@@ -80,22 +88,26 @@ export function oneNodeModel(
   inputShape: readonly number[],
   outputShape: readonly number[],
   constants: readonly OnnxTensor[],
+  { type = 1, copies }: ModelOptions = {},
 ): Uint8Array {
+  const results = copies === undefined ? ['y'] : Array.from({ length: copies }, (_, i) => `y${i}`);
   const graph = [
-    message(1, [
-      ...['x', ...constants.map((c) => c.name)].map((name) => bytes(1, name)),
-      bytes(2, 'y'),
-      bytes(3, 'product'),
-      bytes(4, node.op),
-      ...Object.entries(node.attributes).map(([name, value]) =>
-        message(5, [bytes(1, name), integer(3, value), integer(20, 2)]),
-      ),
-      bytes(7, node.domain),
-    ]),
+    ...results.map((y) =>
+      message(1, [
+        ...['x', ...constants.map((c) => c.name)].map((name) => bytes(1, name)),
+        bytes(2, y),
+        bytes(3, `node of ${y}`),
+        bytes(4, node.op),
+        ...Object.entries(node.attributes).map(([name, value]) =>
+          message(5, [bytes(1, name), integer(3, value), integer(20, 2)]),
+        ),
+        bytes(7, node.domain),
+      ]),
+    ),
     bytes(2, 'benchmark'),
     ...constants.map(initializer),
-    floatValue(11, 'x', inputShape),
-    floatValue(12, 'y', outputShape),
+    valueInfo(11, 'x', type, inputShape),
+    ...results.map((y) => valueInfo(12, y, type, outputShape)),
   ];
   return concat([
     integer(1, 10),

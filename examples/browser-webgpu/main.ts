@@ -1,4 +1,4 @@
-// A language model in the browser, on WebGPU: weights by range requests, text as it is drawn.
+// A language model in the browser, on WebGPU: weights by range requests, in the format of the file, text as it is drawn.
 // Run: npx vite examples/browser-webgpu
 
 import { createWebgpuBackend } from '../../src/backends/webgpu/backend.ts';
@@ -6,9 +6,7 @@ import { generate } from '../../src/evaluate/generate.ts';
 import { openSafetensorsUrl } from '../../src/io/safetensors-url.ts';
 import { loadTokenizer } from '../../src/io/tokenizer.ts';
 import { loadDecoder } from '../../src/models/loaded.ts';
-import { denseF32 } from '../../src/models/stack.ts';
 import { openWeights } from '../../src/models/weights.ts';
-import { tensorF32 } from '../../src/tensor/tensor.ts';
 
 const form = document.querySelector('form')!;
 const button = document.querySelector('button')!;
@@ -20,8 +18,7 @@ async function open() {
   const checkpoint = await openSafetensorsUrl('qwen3-6m/'); // the folder models/qwen3-6m, beside the page
   const tokenizer = await loadTokenizer(checkpoint);
   const weights = await openWeights(checkpoint);
-  const load = async (name: string) => tensorF32(weights.shape(name), denseF32(await weights.load(name)));
-  const model = await loadDecoder({ ...weights, load }, backend, {
+  const model = await loadDecoder(weights, backend, {
     onProgress: (done, total) => {
       status.textContent = `Loading ${done} of ${total} tensors`;
     },

@@ -11,10 +11,14 @@ import {
   targetError,
 } from './data-error-codes.ts';
 
+/** The op a node is a part of, where a backend has cut it in pieces called `op/part`. */
+const opName = ({ op }: Node) => op.name.split('/')[0];
+
 /** What the reported number is, and the largest that is allowed. */
 function describe(code: number, node: Node): [label: string, high: number] {
   const { op, inputs, outputs } = node;
-  const size = (input: number, axis: number) => inputs[input].type.shape[axis];
+  // the length of an axis of which the node may see a piece
+  const size = (input: number, axis: number) => Number(node.attributes.total ?? inputs[input].type.shape[axis]);
   switch (code) {
     case embeddingIdError:
       return ['an id', size(0, 0) - 1];
@@ -59,7 +63,7 @@ export function dataError(code: number, value: number, node: Node): SubbyteError
   if (code === nonFiniteError)
     return modelError({
       code: 'non-finite-value',
-      op: node.op.name,
+      op: opName(node),
       problem: `${node.inputs[0].name} holds a NaN or an infinity`,
       expected: 'finite numbers',
       fix: 'look for an overflow in the layers before it',
@@ -67,7 +71,7 @@ export function dataError(code: number, value: number, node: Node): SubbyteError
   const [label, high] = describe(code, node);
   return userError({
     code: 'index-range',
-    op: node.op.name,
+    op: opName(node),
     problem: `${label} is out of range in ${node.outputs[0].name}`,
     got: value,
     expected: `${code === stepError ? 1 : 0} … ${high}`,

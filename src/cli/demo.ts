@@ -6,7 +6,7 @@ import { Option } from 'commander';
 import { createRecipe } from '../quantize/recipe/recipe.ts';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import type { CommandDefinition } from './command.ts';
-import { openBackend } from './device.ts';
+import { deviceOption, openBackend } from './device.ts';
 import { loadTokens, openModel } from './open-model.ts';
 import { runQuantize } from './quantize-run.ts';
 import { printQuantizeTable } from './quantize-table.ts';
@@ -19,13 +19,13 @@ const window = 512;
 const definition: CommandDefinition = {
   name: 'demo',
   summary: 'quantize the model that ships with subbyte to 8 … 3 bits and show what it costs',
-  options: [new Option('-o, --out <folder>', 'where to write').default('out')],
+  options: [new Option('-o, --out <folder>', 'where to write').default('out'), deviceOption()],
   examples: ['subbyte demo', 'npm start'],
   async run(session, _positionals, raw) {
     const started = performance.now();
     const model = await openModel(session, shippedModel);
     const quantizer = await openQuantizer({ threads: session.options.threads });
-    const backend = await openBackend(session, 'auto');
+    const backend = await openBackend(session, raw.device as string);
     try {
       const text = await loadTokens(session, model, { tokens, window });
       const { weights } = model;

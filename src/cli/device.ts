@@ -35,12 +35,13 @@ export const deviceOption = () =>
 
 /** The backend that `--device` asks for; a line says which was chosen, and why when it was `auto`. */
 export async function openBackend(session: Session, device: string): Promise<Backend> {
-  const { backend, reason } = await choose(session, device);
+  const { backend, reason } = await chooseDevice(session, device);
   session.note(`  device       ${backend.description}${reason === undefined ? '' : ` (auto: ${reason})`}`);
   return backend;
 }
 
-async function choose(session: Session, device: string): Promise<{ backend: Backend; reason?: string }> {
+/** Opens the backend that `--device` asks for; the reason is set for `auto`. */
+export async function chooseDevice(session: Session, device: string): Promise<{ backend: Backend; reason?: string }> {
   const { name, index } = parseDevice(device);
   if (name === 'webgpu') return { backend: await openWebgpu(index) };
   if (name === 'reference') {

@@ -1,4 +1,5 @@
-// subbyte doctor: what this machine can compute with, measured and checked. Exit code 3 when a check fails.
+// subbyte doctor: what this machine can compute with, measured and checked. Exit code 3 when a check fails or an adapter
+// cannot be used.
 
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { Option } from 'commander';
@@ -8,7 +9,7 @@ import type { WebgpuBackend } from '../backends/webgpu/backend.ts';
 import { deviceError, SubbyteError } from '../errors.ts';
 import { toolVersion } from '../version.ts';
 import { type CommandDefinition, parseNumber } from './command.ts';
-import { openBackend } from './device.ts';
+import { chooseDevice, openBackend } from './device.ts';
 import { humanBytes } from './progress.ts';
 import type { Session } from './session.ts';
 import { renderTable } from './table.ts';
@@ -46,10 +47,29 @@ const definition: CommandDefinition = {
     const { adapters, problem } = device ? { adapters: [], problem: undefined } : await adaptersHere();
     if (problem) session.print(`\nwebgpu       ${problem}`);
     const names = device ?? ['wasm', ...adapters.map((_, i) => `webgpu:${i}`)];
-    const devices = [];
-    for (const name of names) devices.push(await examine(session, name, seconds));
-    session.result({ machine, adapters, webgpuProblem: problem, devices });
+    const devices: Examined[] = [];
+    const unusable: SubbyteError[] = [];
+    for (const name of names) {
+      try {
+        devices.push(await examine(session, name, seconds));
+      } catch (error) {
+        // one broken adapter does not hide the others; a device that was asked for is the whole answer
+        if (device || !(error instanceof SubbyteError) || error.kind !== 'device') throw error;
+        unusable.push(error);
+        session.print(`\n${name.padEnd(12)} cannot be used: ${error.message}`);
+      }
+    }
+    const auto = device ? undefined : await automatic(session);
+    session.result({
+      machine,
+      adapters,
+      webgpuProblem: problem,
+      devices,
+      unusable: unusable.map(({ message }) => message),
+      auto,
+    });
     const failed = devices.filter(({ check }) => check.failures.length > 0);
+    if (failed.length === 0 && unusable.length > 0) throw unusable[0];
     if (failed.length > 0)
       throw deviceError({
         code: 'self-test',
@@ -74,6 +94,17 @@ async function adaptersHere(): Promise<{ adapters: ListedAdapter[]; problem?: st
     throw error;
   }
 }
+
+/** What `--device auto` takes on this machine, and why. */
+async function automatic(session: Session) {
+  const { backend, reason } = await chooseDevice(session, 'auto');
+  const { description } = backend;
+  backend.dispose();
+  session.print(`\n${'auto'.padEnd(12)} ${description}: ${reason}`);
+  return { description, reason };
+}
+
+type Examined = Awaited<ReturnType<typeof examine>>;
 
 /** Opens a device, prints what it is, measures it and runs the self-test. */
 async function examine(session: Session, device: string, seconds: number) {

@@ -22,6 +22,7 @@ export interface ModelOptions {
   calib?: string;
   windows: number;
   window: number;
+  device: string;
 }
 
 export interface ModelComparison {
@@ -114,7 +115,7 @@ async function inputsOf(session: Session, model: OpenedModel, options: ModelOpti
   );
   for (const note of text.notes) session.warn(`  note         ${note}`);
   const folder = await mkdtemp(path.join(tmpdir(), 'subbyte-compare-'));
-  const backend = await openBackend(session, 'wasm');
+  const backend = await openBackend(session, options.device);
   // the calibration goes through every stage but the last of the last block
   const passes = 5 * model.weights.config.layers - 1;
   const progress = session.progress('inputs', text.ids.length * passes, 'tok');

@@ -15,6 +15,7 @@ import { predictedQsnr } from '../quantize/qsnr/theory.ts';
 import type { Report, Section } from '../report/reproduction.ts';
 import { writeReport } from '../report/write.ts';
 import { type CommandDefinition, parseCount, parseList, parseNumber } from './command.ts';
+import { deviceOption } from './device.ts';
 import type { ModelOptions } from './formats-compare-model.ts';
 import type { Session } from './session.ts';
 import { renderTable } from './table.ts';
@@ -48,6 +49,7 @@ const definition: CommandDefinition = {
     new Option('--calib <source>', 'text, JSONL or Parquet for the inputs (default: a sample that ships)'),
     new Option('--windows <n>', 'windows of that text').default(8).argParser(parseCount),
     new Option('--window <n>', 'tokens of a window').default(512).argParser(parseCount),
+    deviceOption().default('wasm'),
     new Option('--out <folder>', 'write report.md with plots (SVG, PNG, JSON) there'),
   ],
   examples: [

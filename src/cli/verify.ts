@@ -11,7 +11,7 @@ import { enforceGates, parseGate, requireFigures } from '../evaluate/gate.ts';
 import { parityThresholds, roundingThresholds, type VerifyResult, verifyParity } from '../evaluate/verify.ts';
 import type { KvChoice } from '../models/kv-scheme.ts';
 import { type CommandDefinition, parseRepeated } from './command.ts';
-import { openBackend, parseDevice } from './device.ts';
+import { checkDevice, openBackend, parseDevice } from './device.ts';
 import { kvLine, kvOption, reportKv } from './kv-option.ts';
 import { loadOn, loadTokens, openModel, type TextOptions, textOptions } from './open-model.ts';
 import type { Session } from './session.ts';
@@ -19,6 +19,7 @@ import type { Session } from './session.ts';
 interface VerifyOptions extends TextOptions {
   against?: string;
   on: string;
+  device?: string;
   failIf?: string[];
   kv?: KvChoice;
 }
@@ -34,6 +35,7 @@ const definition: CommandDefinition = {
     new Option('--on <a,b,…>', 'backends to compare with the first: reference, wasm, webgpu, webgpu:N').default(
       'reference,wasm',
     ),
+    new Option('--device <name>', 'the same as --on reference,<name>').argParser(checkDevice).conflicts('on'),
     new Option('--fail-if <condition>', "exit with 4 when it holds: 'kl>0.05'").argParser(parseRepeated),
   ],
   examples: [
@@ -45,7 +47,7 @@ const definition: CommandDefinition = {
     const options = raw as unknown as VerifyOptions;
     const gates = (options.failIf ?? []).map(parseGate);
     requireFigures(gates, options.against ? ['ppl', 'kl', 'top1'] : [], true, 'add --against with the original model');
-    const names = parseBackends(options.on);
+    const names = parseBackends(options.device === undefined ? options.on : `reference,${options.device}`);
     const model = await openModel(session, reference);
     const original = options.against ? await openModel(session, options.against) : undefined;
     const cache = reportKv(model.weights.config, options.kv);

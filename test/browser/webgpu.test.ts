@@ -11,11 +11,11 @@ import { generate } from '../../src/evaluate/generate.ts';
 import { windowLogits } from '../../src/evaluate/verify.ts';
 import { openCheckpoint } from '../../src/io/open.ts';
 import { loadTokenizer } from '../../src/io/tokenizer.ts';
-import type { LoadedDecoder } from '../../src/models/loaded.ts';
+import { type LoadedDecoder, loadDecoder } from '../../src/models/loaded.ts';
+import { openWeights } from '../../src/models/weights.ts';
 import { startBrowser, webgpuFlags } from '../support/browser.ts';
 import { missingChromiumPackage } from '../support/chromium-package.ts';
 import { bundlePage, type PageServer, servePage } from '../support/page-server.ts';
-import { loadDense } from './load-dense.ts';
 
 const missing = missingChromiumPackage();
 const all = process.env.SUBBYTE_BROWSER_CASES === 'all';
@@ -62,11 +62,11 @@ describe.skipIf(!started)(`webgpu in Chromium${because}`, () => {
     },
   );
 
-  describe('qwen3-6m with f32 weights, read by fetch', () => {
+  describe('qwen3-6m with its weights as stored, read by fetch', () => {
     let model: LoadedDecoder;
     beforeAll(async () => {
       const checkpoint = await openCheckpoint('models/qwen3-6m');
-      model = await loadDense(checkpoint, await createWasmBackend({ threads: 1 }));
+      model = await loadDecoder(await openWeights(checkpoint), await createWasmBackend({ threads: 1 }));
       await checkpoint.close();
     });
     afterAll(() => model.backend.dispose());

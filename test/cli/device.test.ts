@@ -25,6 +25,17 @@ describe('without a graphics driver', () => {
     expect(run.stderr).toMatch(/subbyte: webgpu: no graphics adapter can be used; install a Vulkan/);
   });
 
+  it('verify --device compares with the reference', async () => {
+    const run = await subbyte(
+      ['verify', shippedModel, '--device', 'wasm', '--window', '8', '--tokens', '8', '--json'],
+      {
+        env,
+      },
+    );
+    expect(run.code).toBe(0);
+    expect(JSON.parse(run.stdout).backends).toEqual(['reference', 'wasm']);
+  });
+
   it('doctor still examines the CPU', async () => {
     const run = await subbyte(['doctor', '--seconds', '1', '--json'], { env });
     expect(run.code).toBe(0);
@@ -43,6 +54,8 @@ describe('without a graphics driver', () => {
     ['verify', '--on', 'wasm'],
     ['verify', '--on', 'wasm,auto'],
     ['verify', '--on', 'wasm,wasm'],
+    ['verify', '--device', 'auto'],
+    ['demo', '--device', 'cuda'],
   ])('%s %s %s is a wrong request', async (command, option, value) => {
     const run = await subbyte([command, shippedModel, option, value], { env });
     expect(run.code).toBe(1);
@@ -64,6 +77,26 @@ describe.skipIf(missing)(`with a graphics adapter${missing ? ` (${missing})` : '
     expect(gpu.rates.copyBytes).toBeGreaterThan(1e7);
     expect(gpu.check.passed).toBeGreaterThan(5);
     expect(gpu.check.failures).toEqual([]);
+  });
+
+  it('doctor goes on after an adapter that cannot be used, and says what auto takes', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const broken = path.join(folder, 'broken.mjs');
+      writeFileSync(
+        broken,
+        `const { globals } = await import(${JSON.stringify(import.meta.resolve('webgpu'))});
+globals.GPUAdapter.prototype.requestDevice = () => Promise.reject(new Error('no device today'));
+`,
+      );
+      const options = { env: { ...env, NODE_OPTIONS: `--import=${broken}` } };
+      const run = await subbyte(['doctor', '--seconds', '0.5'], options);
+      expect(run.code).toBe(3);
+      expect(run.stdout).toMatch(/^wasm .*\n {2}f32 .*FLOP/m);
+      expect(run.stdout).toMatch(
+        /^webgpu:0 {5}cannot be used: webgpu: no graphics adapter can be used \(no device today\)/m,
+      );
+      expect(run.stdout).toMatch(/^auto {9}wasm, .*: no graphics adapter can be used \(no device today\)/m);
+    });
   });
 
   it('auto prefers WebAssembly to a GPU that is a program', async () => {

@@ -16,6 +16,8 @@ import { kernelOf, kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
 import { readTransposed } from './read-transposed.ts';
+import { cutRows, uploadPieces } from './split-buffer.ts';
+import { splitWeights } from './split-graph.ts';
 
 export interface WebgpuOptions extends DeviceOptions {
   /** Bytes that all buffers together may take; as much as the device has when absent. */
@@ -53,7 +55,7 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
   const { device, bufferBytes } = gpu;
   const memory = new DeviceMemory(device, { bufferBytes, maximumBytes: options.maximumBytes ?? Infinity });
   const parts: DeviceParts = { gpu, memory, pipelines: new PipelineCache(device) };
-  return {
+  const backend: WebgpuBackend = {
     name: 'webgpu',
     description: describe(gpu),
     gpu,
@@ -64,6 +66,8 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       return parts.pipelines.size;
     },
     async upload(tensor: AnyTensor): Promise<Buffer> {
+      const pieces = cutRows(typeOfTensor(tensor), bufferBytes);
+      if (pieces) return uploadPieces(tensor, pieces, (piece) => backend.upload(piece));
       const buffer = new WebgpuBuffer(memory, typeOfTensor(tensor));
       try {
         await orLoss('upload', gpu, () => upload(tensor, buffer.rangeIn(memory).buffer, memory));
@@ -83,15 +87,17 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
     },
     async compile(graph: Graph, bindings: Bindings): Promise<Executable> {
       checkKernels(graph, 'webgpu', (op) => op in kernels);
-      const fused = options.fuse === false ? graph : fuseQuantize(readTransposed(graph, gpu), gpu);
-      checkSupport(fused, gpu);
       checkBindings(graph, bindings);
-      return orLoss('compile', gpu, () => WebgpuExecutable.compile(fused, bindings, parts));
+      const split = splitWeights(graph, bindings, bufferBytes);
+      const fused = options.fuse === false ? split.graph : fuseQuantize(readTransposed(split.graph, gpu), gpu);
+      checkSupport(fused, gpu);
+      return orLoss('compile', gpu, () => WebgpuExecutable.compile(fused, split.bindings, parts));
     },
     dispose() {
       device.destroy();
     },
   };
+  return backend;
 }
 
 /** Writes a tensor's bytes, and waits until the memory is known to be there. */

@@ -72,6 +72,7 @@ import { rowKernels } from './kernels/rows.ts';
 import { rowBackwardKernels } from './kernels/rows-backward.ts';
 import { selectBitsKernels } from './kernels/select-bits.ts';
 import { sortByExpertKernels } from './kernels/sort-by-expert.ts';
+import { splitKernels } from './kernels/split.ts';
 import { stepKernels } from './kernels/step.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
@@ -83,6 +84,7 @@ export const kernels: KernelTable = {
   ...reduceKernels,
   ...rowKernels,
   ...tableKernels,
+  ...splitKernels,
   ...ropeKernels,
   ...attentionKernels,
   ...matmulKernels,

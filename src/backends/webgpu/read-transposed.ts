@@ -3,10 +3,11 @@
 //   matmul(transpose(v), …)                                            → matmul(v, …), the flag of that side turned
 //   matmul(quantize(transpose(v)), …)              of bf16 or f16      → matmul(quantize(v), …)
 //   matmul(quantize(transpose(dequantize(p))), …)  p of the same format → matmul(p, …)
+//   matmul(transposePacked(p), …)                  of bf16 or f16      → matmul(p, …)
 //
 // Rounding to bf16 or f16 does not depend on a number's neighbours, so that it may happen before the transposition. A
 // packed operand whose last dimension is not K leaves the contract of matmul; only the kernels on tensor cores read it, so
-// the second and third happen where the product runs there. Where a state was updated in the meantime nothing changes.
+// all but the first happen where the product runs there. Where a state was updated in the meantime nothing changes.
 
 import type { Format } from '../../formats/format.ts';
 import type { Graph, Node, Value } from '../../graph/graph.ts';
@@ -77,6 +78,7 @@ function transposedSource(value: Value, producers: ReadonlyMap<Value, Node>): So
   const last = producers.get(value);
   if (!last) return undefined;
   if (isSwap(last)) return { value: last.inputs[0], from: last };
+  if (last.op.name === 'transposePacked') return turnable(last.inputs[0]) && { value: last.inputs[0], from: last };
   const format = plainRounding(last);
   const swap = format && producers.get(last.inputs[0]);
   if (!swap || !isSwap(swap)) return undefined;
@@ -86,6 +88,10 @@ function transposedSource(value: Value, producers: ReadonlyMap<Value, Node>): So
     return { value: stored, from: decode };
   return { value: swap.inputs[0], format, from: swap };
 }
+
+/** Packed values whose numbers lie as those of a dense matrix do. */
+const turnable = ({ type }: Value) =>
+  type.dtype === 'packed' && type.format.kind === 'float' && type.format.name !== 'f32' ? true : undefined;
 
 /** The format of a quantize node that rounds each number by itself. */
 function plainRounding({ op, inputs, attributes }: Node): Format | undefined {

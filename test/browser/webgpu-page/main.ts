@@ -13,8 +13,9 @@ import { matmul } from '../../../src/graph/ops/matmul.ts';
 import { trace } from '../../../src/graph/trace.ts';
 import { f32 } from '../../../src/graph/value-type.ts';
 import { openSafetensorsUrl } from '../../../src/io/safetensors-url.ts';
+import { loadDecoder } from '../../../src/models/loaded.ts';
+import { openWeights } from '../../../src/models/weights.ts';
 import { tensorF32 } from '../../../src/tensor/tensor.ts';
-import { loadDense } from '../load-dense.ts';
 
 let backend: WebgpuBackend;
 let executable: Executable;
@@ -60,7 +61,7 @@ const page = {
 
   /** Logits of one window of a model behind a URL. */
   async logits(url: string, ids: readonly number[]): Promise<number[]> {
-    const model = await loadDense(await openSafetensorsUrl(url), backend);
+    const model = await loadDecoder(await openWeights(await openSafetensorsUrl(url)), backend);
     const logits = await windowLogits({ model }, Int32Array.from(ids));
     model.dispose();
     return [...logits];

@@ -17,6 +17,7 @@ import {
   write,
 } from '../kernel.ts';
 import { decodeSource } from '../wgsl/decode.ts';
+import type { TablePart } from './table-part.ts';
 
 /** Statements that write `eight` to columns `col` … of row `to` of y [*, cols]. */
 function storeEight(y: string, cols: number): string {
@@ -52,8 +53,8 @@ const dequantize: OpKernel = {
   },
 };
 
-/** Embedding whose table is packed; a row that does not exist is reported and becomes zeros. */
-export function packedEmbedding({ inputs, outputs }: EncodeContext): Command[] {
+/** Embedding whose table, or the part of it that is bound, is packed; an id without a row is reported. */
+export function packedEmbedding({ inputs, outputs }: EncodeContext, { first, total, others }: TablePart): Command[] {
   const [table, ids, y] = [packedOperand(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
   const { cols } = table;
   const eights = Math.ceil(cols / 8);
@@ -66,8 +67,10 @@ export function packedEmbedding({ inputs, outputs }: EncodeContext): Command[] {
         (n) => `let to = i / ${eights}u;
   let col = i % ${eights}u * 8u;
   let id = ${n.ids}[to];
+  let row = u32(id) - ${first}u; /* wraps below the first row */
+  if (u32(id) >= ${total}u) { report(${embeddingIdError}u, id); }
   var eight = Eight();
-  if (u32(id) >= ${table.rows}u) { report(${embeddingIdError}u, id); } else { eight = xEight(u32(id), col); }
+  if (row < ${table.rows}u) { eight = xEight(row, col); }${others === 'keep' ? ' else { return; }' : ''}
   ${storeEight(n.y, cols)}`,
         (n) => decodeSource([{ prefix: 'x', array: n.table, matrix: table }]),
       ),
