@@ -31,6 +31,7 @@ import {
   readStaging,
   result,
   scoresToStaging,
+  sharpness,
   stagingVectors,
   storeOwned,
   sumOf,
@@ -111,7 +112,7 @@ function body(n: Names, shape: AttentionShape, cut: Cut): string {
   const vectors = laneVectors(cut);
   const { subgroups, tileLines } = cut;
   return `${queryPlacement(shape, cut)}
-  let sharpness = words.scale * log2e * ${n.factors}[0] * ${n.factors}[1];
+  ${sharpness(n)}
   ${keys.registers}
   ${values.registers}
   ${keys.load(n.k, at('begin'))}

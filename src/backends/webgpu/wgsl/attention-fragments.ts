@@ -8,6 +8,8 @@
 // Rows of tiles and of staging are apart by an odd number of 16-byte banks, so that eight rows at a time do not collide.
 // Workgroup memory: tileLines · (D + 8) · 2 bytes a tile, subgroups · 64 · (tileLines + 4) bytes a staging area.
 
+import type { Names } from '../kernel.ts';
+
 /** How one kernel cuts its work. */
 export interface Cut {
   readonly D: number;
@@ -162,6 +164,9 @@ const lowest = -3.0e38;
 const log2e = 1.4426950408889634;
 fn largest_component(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 `;
+
+/** Scores to the base of exp2, without the operands' factors. */
+export const sharpness = (n: Names) => `let sharpness = words.scale * log2e * ${n.factors}[0] * ${n.factors}[1];`;
 
 /**
  * Writes accumulators through staging: an owned line of `target` gets them times `share` of its lane, times `factors`.
