@@ -16,6 +16,7 @@ import { kernelOf, kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
 import { readTransposed } from './read-transposed.ts';
+import { shareBounds } from './share-bounds.ts';
 import { cutRows, uploadPieces } from './split-buffer.ts';
 import { splitWeights } from './split-graph.ts';
 
@@ -89,7 +90,7 @@ export async function createWebgpuBackend(options: WebgpuOptions = {}): Promise<
       checkKernels(graph, 'webgpu', (op) => op in kernels);
       checkBindings(graph, bindings);
       const split = splitWeights(graph, bindings, bufferBytes);
-      const fused = options.fuse === false ? split.graph : fuseQuantize(readTransposed(split.graph, gpu), gpu);
+      const fused = options.fuse === false ? split.graph : rewrite(split.graph, gpu);
       checkSupport(fused, gpu);
       return orLoss('compile', gpu, () => WebgpuExecutable.compile(fused, split.bindings, parts));
     },
@@ -111,6 +112,10 @@ async function upload(tensor: AnyTensor, target: GPUBuffer, memory: DeviceMemory
   }
   await memory.settle();
 }
+
+/** The passes over a graph, in order: each looks at what the one before it left. */
+const rewrite = (graph: Graph, gpu: GpuTraits): Graph =>
+  shareBounds(fuseQuantize(readTransposed(graph, gpu), gpu), gpu);
 
 function checkSupport(graph: Graph, gpu: GpuTraits): void {
   for (const node of liveNodes(graph)) {

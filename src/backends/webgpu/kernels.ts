@@ -77,6 +77,7 @@ import { stepKernels } from './kernels/step.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
 import { transposePackedKernels } from './kernels/transpose-packed.ts';
+import { operandBound, operandBoundOp } from './share-bounds.ts';
 
 export const kernels: KernelTable = {
   ...layoutKernels,
@@ -116,4 +117,8 @@ export const kernels: KernelTable = {
 
 /** The kernel of a node; ops of this backend's own are not in the table. */
 export const kernelOf = ({ op }: Node): OpKernel | undefined =>
-  (op as object) === fusedQuantizeOp ? fusedQuantize : kernels[op.name];
+  (op as object) === fusedQuantizeOp
+    ? fusedQuantize
+    : (op as object) === operandBoundOp
+      ? operandBound
+      : kernels[op.name];

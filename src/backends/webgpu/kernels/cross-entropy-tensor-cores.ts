@@ -19,6 +19,7 @@ import {
   type DenseOperand,
   dense,
   type EncodeContext,
+  type MemoryRange,
   type Operand,
   read,
   write,
@@ -101,15 +102,22 @@ function rowsOf(matrix: DenseOperand, first: number, rows: number): DenseOperand
 }
 
 const slots = { hidden: 0, weight: 1, dnll: 2 } as const;
-const slotOf = (side: TensorSide, name: keyof typeof slots) => (side.bounded ? { slot: slots[name] } : {});
+/** What boundsOf found of an operand. */
+const boundOf = ({ buffer, offset }: MemoryRange, name: keyof typeof slots): MemoryRange => ({
+  buffer,
+  offset: offset + 4 * boundWords * slots[name],
+  bytes: 4 * boundWords,
+});
+const boundFor = (side: TensorSide, bounds: MemoryRange, name: keyof typeof slots) =>
+  side.bounded ? { bound: boundOf(bounds, name) } : {};
 
 /** logits = hidden · weightᵀ for the rows of a chunk. */
 function logitsCommands({ plan, rows, hidden, weight, memory: [bounds, logits, pieces] }: Chunk): Command[] {
   return productCommands({
-    ...{ M: rows, N: plan.V, K: plan.C, bounds, pieces },
+    ...{ M: rows, N: plan.V, K: plan.C, pieces },
     ...logitsSplits(plan, rows),
-    a: { ...productSide(hidden, plan.hidden), ...slotOf(plan.hidden, 'hidden') },
-    b: { ...productSide(weight, plan.weight), ...slotOf(plan.weight, 'weight') },
+    a: { ...productSide(hidden, plan.hidden), ...boundFor(plan.hidden, bounds, 'hidden') },
+    b: { ...productSide(weight, plan.weight), ...boundFor(plan.weight, bounds, 'weight') },
     y: toScratch(logits),
   });
 }
@@ -218,22 +226,22 @@ export function encodeCrossEntropyBackward(context: EncodeContext, plan: CrossEn
       storage: 'f32',
       contiguous,
       numbers: fromScratch(logits, 'vec4<f32>'),
-      slot: slots.dnll,
+      bound: boundOf(bounds, 'dnll'),
     });
     const other = (operand: Operand, side: TensorSide, name: 'hidden' | 'weight') => ({
       ...productSide(operand, { ...side, contiguous: 'outer' }),
-      ...slotOf(side, name),
+      ...boundFor(side, bounds, name),
     });
     const y: Binding = write(rowsOf(dense(outputs, 0), first, rows));
     const toHidden = productCommands({
-      ...{ M: rows, N: C, K: V, bounds, pieces, y },
+      ...{ M: rows, N: C, K: V, pieces, y },
       ...hiddenSplits(plan, rows),
       a: slopes('k'),
       b: other(weight, plan.weight, 'weight'),
     });
     const toWeight = () =>
       productCommands({
-        ...{ M: V, N: C, K: rows, bounds, pieces, y: write(dense(outputs, 1)), accumulate: i > 0 },
+        ...{ M: V, N: C, K: rows, pieces, y: write(dense(outputs, 1)), accumulate: i > 0 },
         ...weightSplits(plan, rows),
         a: slopes('outer'),
         b: other(hidden, plan.hidden, 'hidden'),

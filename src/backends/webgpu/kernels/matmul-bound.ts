@@ -128,17 +128,16 @@ fn largest_eight(eight: Eight) -> u32 {
 `;
 
 /**
- * Declares for a and b, where they have a slot (their place in boundCommand's list): NAME_factor = 2^f with the largest
- * magnitude · 2^f in [2^14, 2^15), NAME_inverse = 2^-f, NAME_exponent = f − 128.
+ * Declares for a and b, where the array of their parts is given: NAME_factor = 2^f with the largest magnitude · 2^f in
+ * [2^14, 2^15), NAME_inverse = 2^-f, NAME_exponent = f − 128.
  */
 export function boundSetup(
-  bounds: string,
   subgroups: number,
-  slots: readonly [a: number | undefined, b: number | undefined],
+  parts: readonly [a: string | undefined, b: string | undefined],
 ): { prelude: string; body: string } {
-  const used = slots.flatMap((slot, i) => (slot === undefined ? [] : [{ slot, name: 'ab'[i], part: 'xy'[i] }]));
+  const used = parts.flatMap((array, i) => (array === undefined ? [] : [{ name: 'ab'[i], part: 'xy'[i] }]));
   if (used.length === 0) return { prelude: '', body: '' };
-  const read = (slot: number | undefined) => (slot === undefined ? '0u' : `${bounds}[${slot * boundWords}u + i]`);
+  const read = (array: string | undefined) => (array === undefined ? '0u' : `${array}[i]`);
   return {
     prelude: `
 var<workgroup> bound_parts: array<vec2<u32>, ${subgroups}>;
@@ -146,7 +145,7 @@ fn bound_exponent(bits: u32) -> i32 { return select(clamp(141 - i32(bits >> 23u)
 `,
     body: `var most = vec2<u32>();
   for (var i = thread; i < ${boundWords}u; i += ${32 * subgroups}u) {
-    most = max(most, vec2<u32>(${read(slots[0])}, ${read(slots[1])}));
+    most = max(most, vec2<u32>(${read(parts[0])}, ${read(parts[1])}));
   }
   most = subgroupMax(most);
   if (lane == 0u) { bound_parts[subgroup] = most; }

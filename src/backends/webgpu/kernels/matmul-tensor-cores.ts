@@ -46,7 +46,7 @@ export interface TensorPlan extends Product {
 /** Multiplications below which a launch costs more than it saves. */
 const fewest = 2 ** 21;
 /** Workgroups that keep a large GPU busy. */
-const enoughGroups = 128;
+const enoughGroups = 256;
 
 const largeTile: SubgroupTile = {
   blockM: 128,
@@ -86,7 +86,7 @@ export function tiling({
     return batch > 1 ? 1 : Math.max(1, Math.min(wanted, most));
   };
   const busy = (tile: SubgroupTile) => groups(tile) * splitsOf(tile);
-  const tile = M > 64 && N > 64 && busy(largeTile) >= enoughGroups / 2 ? largeTile : smallTile;
+  const tile = M > 64 && N > 64 && busy(largeTile) >= enoughGroups / 4 ? largeTile : smallTile;
   return { tile, splits: splitsOf(tile) };
 }
 
@@ -132,29 +132,35 @@ function packedStorage(format: Format, K: number): Storage | undefined {
   return { storage: 'eight', exact: scale.format === 'e8m0' && !tensorScale && zeroPoint === 'none' };
 }
 
-/** Words of scratch: bounds of the operands, and the pieces of C where K is cut. */
-function scratchWords({ M, N, splits, a, b }: TensorPlan): number[] {
-  return [boundWords * Number(a.bounded) + boundWords * Number(b.bounded), splits > 1 ? splits * M * N : 0];
+/** Words of scratch: bounds that no node has found, and the pieces of C where K is cut. */
+function scratchWords({ M, N, splits, a, b }: TensorPlan, { inputs }: Pick<Node, 'inputs'>): number[] {
+  const own = inputs.length === 2;
+  const bounds = [a, b].map(({ bounded }) => (own && bounded ? boundWords : 0));
+  return [...bounds, splits > 1 ? splits * M * N : 0];
 }
 
-export const tensorScratchBytes = (plan: TensorPlan): number => scratchSize(scratchWords(plan));
+export const tensorScratchBytes = (plan: TensorPlan, node: Node): number => scratchSize(scratchWords(plan, node));
 
-export function encodeTensorProduct({ inputs, outputs, scratch }: EncodeContext, plan: TensorPlan): Command[] {
+/** Inputs behind a and b are what bound nodes found of those operands that need it (share-bounds.ts), in order. */
+export function encodeTensorProduct({ node, inputs, outputs, scratch }: EncodeContext, plan: TensorPlan): Command[] {
   const { M, N, K, batch, batchedB, tile, splits } = plan;
-  const [bounds, pieces] = tensorScratchBytes(plan) > 0 ? cutScratch(scratch, scratchWords(plan)) : [];
-  const [a, b] = [
+  const space = tensorScratchBytes(plan, node) > 0 ? cutScratch(scratch, scratchWords(plan, node)) : [];
+  const pieces = space[2];
+  const sides = [
     { ...plan.a, name: 'a', operand: inputs[0] },
     { ...plan.b, name: 'b', operand: inputs[1] },
   ];
-  const bounded = [a, b].filter((side) => side.bounded);
-  const slot = (side: typeof a) => (side.bounded ? { slot: bounded.indexOf(side) } : {});
+  const found = inputs.slice(2);
+  const bounds = sides.map(({ bounded }, i) => (bounded ? (found.shift()?.range ?? space[i]) : undefined));
   const commands = productCommands({
-    ...{ M, N, K, batch, tile, splits, bounds, pieces },
-    a: { ...productSide(a.operand, a), ...slot(a), batched: true },
-    b: { ...productSide(b.operand, b), ...slot(b), batched: batchedB },
+    ...{ M, N, K, batch, tile, splits, pieces },
+    a: { ...productSide(sides[0].operand, sides[0]), bound: bounds[0], batched: true },
+    b: { ...productSide(sides[1].operand, sides[1]), bound: bounds[1], batched: batchedB },
     y: write(dense(outputs, 0)),
   });
-  return bounded.length > 0 ? [boundCommand(bounded, bounds), ...commands] : commands;
+  if (inputs.length > 2) return commands;
+  const own = sides.flatMap((side, i) => (bounds[i] ? [boundCommand([side], bounds[i])] : []));
+  return [...own, ...commands];
 }
 
 /** The arrays of an operand as a product reads them: numbers or codes, scales, tensor scale. */

@@ -36,7 +36,7 @@ function load(shared: string, source: string, base: string, row0: string, rows: 
 const matmul: OpKernel = {
   scratchBytes(node, gpu) {
     const plan = planTensorProduct(node, gpu);
-    return plan ? tensorScratchBytes(plan) : 0;
+    return plan ? tensorScratchBytes(plan, node) : 0;
   },
   encode(context) {
     const { node, inputs, outputs, gpu } = context;

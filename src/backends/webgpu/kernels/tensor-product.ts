@@ -18,8 +18,8 @@ export interface ProductSide {
   readonly tensorScale?: Binding;
   /** The operand, where it is read in eights. */
   readonly packed?: PackedOperand;
-  /** Place among the bounds; absent where no factor is needed. */
-  readonly slot?: number;
+  /** What boundCommand found of it (u32 [256]); absent where no factor is needed. */
+  readonly bound?: MemoryRange;
   readonly batched?: boolean;
 }
 
@@ -32,8 +32,6 @@ export interface TensorProduct {
   readonly b: ProductSide;
   readonly tile: SubgroupTile;
   readonly splits: number;
-  /** What boundCommand filled. */
-  readonly bounds?: MemoryRange;
   /** f32 [batch, M, N]. */
   readonly y: Binding;
   /** splits · M · N words, where splits > 1 or sums are added to y. */
@@ -43,7 +41,7 @@ export interface TensorProduct {
 }
 
 export function productCommands(product: TensorProduct): Command[] {
-  const { M, N, K, batch = 1, tile, splits, bounds, y, pieces, accumulate = false } = product;
+  const { M, N, K, batch = 1, tile, splits, y, pieces, accumulate = false } = product;
   const cut = splits > 1 || accumulate;
   if (cut && !pieces) throw new Error('matmul: a sum of pieces needs memory for them');
   const sides = [
@@ -51,19 +49,16 @@ export function productCommands(product: TensorProduct): Command[] {
     { name: 'b', ...product.b },
   ] as const;
   const bindings: Record<string, Binding> = { c: cut ? toScratch(pieces!) : y };
-  for (const { name, numbers, scales, tensorScale, slot } of sides) {
+  for (const { name, numbers, scales, tensorScale, bound } of sides) {
     bindings[name] = numbers;
     if (scales) bindings[`${name}_scales`] = scales;
     if (tensorScale) bindings[`${name}_tensor`] = tensorScale;
-    if (slot !== undefined) bindings.bounds = fromScratch(bounds!, 'u32');
+    if (bound) bindings[`${name}_bound`] = fromScratch(bound, 'u32');
   }
   const text = (names: Names) => {
     const factors = scaleSetup(
-      sides.map(({ name, slot, tensorScale }) =>
-        [
-          ...(slot === undefined ? [] : [`${name}_inverse`]),
-          ...(tensorScale ? [`${names[`${name}_tensor`]}[0]`] : []),
-        ].join(' * '),
+      sides.map(({ name, bound, tensorScale }) =>
+        [...(bound ? [`${name}_inverse`] : []), ...(tensorScale ? [`${names[`${name}_tensor`]}[0]`] : [])].join(' * '),
       ),
     );
     const side = ({ name, storage, contiguous, batched }: (typeof sides)[number]) => ({
@@ -71,7 +66,7 @@ export function productCommands(product: TensorProduct): Command[] {
       array: names[name],
       scales: names[`${name}_scales`],
     });
-    const setup = boundSetup(names.bounds, tile.subgroupsM * tile.subgroupsN, [sides[0].slot, sides[1].slot]);
+    const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, [names.a_bound, names.b_bound]);
     const found = subgroupProduct({
       ...{ M, N, K, batch, splits, tile, c: names.c, scale: factors.names },
       a: side(sides[0]),
