@@ -76,10 +76,12 @@ interface CommandOptions extends Omit<StudyOptions, 'changes'> {
   readonly set?: readonly string[];
 }
 
+const studyKeys = ['scale', 'device', 'data', 'validation', 'tokenizer', 'seeds', 'schemes', 'set', 'timeLimit'] as const;
+
 /** Options of a study are for names that are one. */
 function checkStudy(names: readonly string[], options: Omit<CommandOptions, 'out'>): void {
   const other = names.find((name) => !studies.includes(name));
-  const given = Object.entries(options).find(([, value]) => value !== undefined)?.[0];
+  const given = studyKeys.find((key) => options[key] !== undefined);
   if (other === undefined || given === undefined) return;
   throw userError({
     code: 'not-a-study',

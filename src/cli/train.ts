@@ -54,8 +54,11 @@ const definition: CommandDefinition = {
     }
     const prepared = await prepare(session, config);
     try {
-      // some recipes round with ops that have kernels on the CPU only: a GPU is taken when it is asked for
-      const backend = await openBackend(session, config.device === 'auto' ? 'wasm' : (options.device ?? config.device));
+      // a run goes on with the bits of the device it began on: a GPU is taken when it is asked for
+      const device = config.device === 'auto' ? 'wasm' : (options.device ?? config.device);
+      // where layers are trained in 16 bits or fewer, what is left of a model may round to 11 on tensor cores
+      const tensorCores = config.recipe.use === 'f32' ? 'exact' : 'f16';
+      const backend = await openBackend(session, device, { tensorCores });
       try {
         await report(session, await train(session, config, prepared, backend, options));
       } finally {
