@@ -76,7 +76,17 @@ interface CommandOptions extends Omit<StudyOptions, 'changes'> {
   readonly set?: readonly string[];
 }
 
-const studyKeys = ['scale', 'device', 'data', 'validation', 'tokenizer', 'seeds', 'schemes', 'set', 'timeLimit'] as const;
+const studyKeys = [
+  'scale',
+  'device',
+  'data',
+  'validation',
+  'tokenizer',
+  'seeds',
+  'schemes',
+  'set',
+  'timeLimit',
+] as const;
 
 /** Options of a study are for names that are one. */
 function checkStudy(names: readonly string[], options: Omit<CommandOptions, 'out'>): void {

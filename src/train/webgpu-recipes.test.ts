@@ -171,9 +171,10 @@ describe.skipIf(missing)(`recipes on webgpu${missing ? ` (${missing})` : ''}`, {
     }
   });
 
-  it.each(recipeNames)('%s: the steps of wasm', async (name) => {
+  it.each(recipeNames)('%s: the steps of another backend', async (name) => {
     const size = JSON.stringify(recipes[name]).includes('"block":128') ? 128 : 64;
-    const expected = await train(wasm, name, size);
+    // sharp attention makes a model of 128 amplify the last bit of a sum, in which WASM may differ from both others
+    const expected = await train(size === 128 ? createReferenceBackend() : wasm, name, size);
     const found = await train(webgpu, name, size);
     for (const [i, loss] of expected.entries()) expect(Math.abs(found[i] / loss - 1)).toBeLessThan(1e-3);
   });

@@ -2,7 +2,7 @@
 
 import type { Node, Value } from '../../graph/graph.ts';
 import type { GraphPlan } from '../../graph/plan.ts';
-import { kernels } from './kernels.ts';
+import { kernelOf } from './kernels.ts';
 
 /** The nodes of a plan in order, those that share dispatches together. */
 export function joinNodes({ nodes, placements }: GraphPlan): readonly (readonly Node[])[] {
@@ -15,7 +15,7 @@ export function joinNodes({ nodes, placements }: GraphPlan): readonly (readonly 
   };
   for (const node of nodes) {
     const group = groups.at(-1);
-    const joins = group?.[0].op === node.op && kernels[node.op.name].joins?.(group[0], node);
+    const joins = group?.[0].op === node.op && kernelOf(node)?.joins?.(group[0], node);
     if (group && joins && group.every((other) => apart(other, node))) group.push(node);
     else groups.push([node]);
   }

@@ -81,13 +81,16 @@ export const largestSource = (threads: number) => combineSource('largest', threa
 
 /**
  * `plus(sum, value)`: adds to a sum of two floats, the second being what rounding took from the first (Knuth, The Art of
- * Computer Programming 2, 4.2.2, theorem B), so that the result of thousands of terms is as good as one rounding.
+ * Computer Programming 2, 4.2.2, theorem B), so that the result of thousands of terms is as good as one rounding. Drivers
+ * may reorder sums, after which nothing is left over (NVIDIA's does), so each step passes through bits that no compiler
+ * can foresee: `words.items` is never 2^32 − 1.
  */
 export const plusSource = `
+fn kept(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ select(0u, 1u, words.items == 0xffffffffu)); }
 fn plus(sum: vec2f, value: f32) -> vec2f {
-  let s = sum.x + value;
-  let part = s - sum.x;
-  return vec2f(s, sum.y + ((sum.x - (s - part)) + (value - part)));
+  let s = kept(sum.x + value);
+  let part = kept(s - sum.x);
+  return vec2f(s, sum.y + (kept(sum.x - kept(s - part)) + kept(value - part)));
 }
 `;
 
