@@ -13,6 +13,7 @@ import { findGpu, keepAlive } from '../gpu.ts';
 import type { Command } from '../kernel.ts';
 import { kernels } from '../kernels.ts';
 import { readTransposed } from '../read-transposed.ts';
+import { shareBounds } from '../share-bounds.ts';
 import { subgroupFeatures } from './matmul-subgroup.ts';
 import { planTensorProduct } from './matmul-tensor-cores.ts';
 
@@ -41,7 +42,9 @@ beforeAll(async () => {
 
 /** The products and losses of a case, as they are run in a mode. */
 const nodesOf = ({ build }: (typeof largeProductCases)[number], mode: GpuTraits['tensorCores']) =>
-  readTransposed(trace(build), traits(mode)).nodes.filter(({ op }) => /^(matmul|crossEntropy)/.test(op.name));
+  shareBounds(readTransposed(trace(build), traits(mode)), traits(mode)).nodes.filter(({ op }) =>
+    /^(matmul|crossEntropy)/.test(op.name),
+  );
 
 /** The commands of a node over memory of its own. */
 function commandsOf(node: Node, gpu: GpuTraits): readonly Command[] {
