@@ -9,11 +9,13 @@ import { crossEntropy, crossEntropyBackwardOp } from '../../graph/ops/cross-entr
 import { transpose } from '../../graph/ops/layout.ts';
 import { type MatmulAttributes, matmul } from '../../graph/ops/matmul.ts';
 import { dequantize, quantize } from '../../graph/ops/quantize.ts';
+import { transposePacked } from '../../graph/ops/transpose-packed.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
 import { f32, i32, packed } from '../../graph/value-type.ts';
 import { elementCount, type Shape } from '../../tensor/shape.ts';
 import { type AnyTensor, qtensor } from '../../tensor/tensor.ts';
 import { gaussian, integers, type OpCase } from '../op-case.ts';
+import { packedTensor } from './common.ts';
 
 export interface LargeProductCase extends OpCase {
   readonly rounds: boolean;
@@ -102,12 +104,28 @@ function layer(T: number, n: number, k: number): LargeProductCase {
       const [a, b] = [round(x), round(w)];
       g.output('y', matmul(a, b, linear));
       g.output('gx', matmul(round(e), round(swap(dequantize(b))), linear));
-      g.output('gw', matmul(round(swap(e)), round(swap(dequantize(a))), linear));
+      g.output('gw', matmul(round(swap(e)), transposePacked(a), linear));
+    },
+  };
+}
+
+/** The loss with a packed head, whose gradient nobody asks for. */
+function packedLoss(N: number, V: number, C: number, format: string): LargeProductCase {
+  return {
+    name: `large loss of ${N} × ${V}, head in ${format}`,
+    rounds: true,
+    tolerance: 1e-3,
+    params: { weight: packedTensor(2, [V, C], format) },
+    runs: [{ hidden: gaussian(1, [N, C]), targets: integers(3, [N], 0, V) }],
+    build(g) {
+      const weight = g.param('weight', packed([V, C], parseFormat(format)));
+      g.output('nll', crossEntropy(g.input('hidden', f32([N, C])), weight, g.input('targets', i32([N]))));
     },
   };
 }
 
 export const largeProductCases: LargeProductCase[] = [
+  ...['f16', 'bf16', 'mxfp4', 'nvfp4', 'int8-channel'].map((format) => packedLoss(300, 264, 96, format)),
   layer(200, 136, 104),
   loss(300, 264, 72),
   loss(8300, 4096, 8),

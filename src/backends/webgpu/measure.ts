@@ -6,6 +6,7 @@ import { bufferUsage } from './constants.ts';
 import { hasTensorCores } from './device.ts';
 import type { KernelSource } from './kernel-source.ts';
 import { subgroupMatmul } from './kernels/matmul-subgroup-source.ts';
+import { largeTile } from './kernels/matmul-tensor-cores.ts';
 import { timeKernel } from './time-kernel.ts';
 
 export interface DeviceRates {
@@ -54,17 +55,6 @@ async function copyRate({ gpu }: WebgpuBackend): Promise<number> {
   return rate;
 }
 
-/** A tile that fits 32 lanes and 48 KiB of workgroup memory. */
-const tile = {
-  blockM: 128,
-  blockN: 128,
-  blockK: 32,
-  subgroupsM: 2,
-  subgroupsN: 2,
-  buffers: 1,
-  group: 8,
-} as const;
-
 async function tensorRate({ gpu }: WebgpuBackend): Promise<DeviceRates['f16']> {
   if (!hasTensorCores(gpu)) return undefined;
   const size = 4096;
@@ -72,7 +62,14 @@ async function tensorRate({ gpu }: WebgpuBackend): Promise<DeviceRates['f16']> {
   const usage = bufferUsage.storage;
   const buffers = [2, 2, 4].map((width) => device.createBuffer({ size: width * size * size, usage }));
   const outer = { storage: 'f16', contiguous: 'outer' } as const;
-  const kernel = subgroupMatmul({ M: size, N: size, K: size, a: { ...outer, contiguous: 'k' }, b: outer, tile });
+  const kernel = subgroupMatmul({
+    M: size,
+    N: size,
+    K: size,
+    a: { ...outer, contiguous: 'k' },
+    b: outer,
+    tile: largeTile,
+  });
   const ms = await timeKernel(device, kernel, buffers);
   for (const buffer of buffers) buffer.destroy();
   return { size, flops: (2 * size ** 3) / (ms / 1000) };

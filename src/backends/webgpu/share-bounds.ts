@@ -26,7 +26,7 @@ export const operandBoundOp: OpDefinition<OperandBoundAttributes> = {
 export const operandBound: OpKernel = {
   encode({ node, inputs, outputs }) {
     const { storage } = node.attributes as unknown as OperandBoundAttributes;
-    return [boundCommand([{ name: 'x', operand: inputs[0], storage }], dense(outputs, 0).range)];
+    return [boundCommand(inputs[0], storage, dense(outputs, 0).range)];
   },
 };
 
@@ -35,7 +35,8 @@ export function shareBounds(graph: Graph, gpu: GpuTraits): Graph {
   const known = new Map<Value, Value>();
   const changed: Node[] = [];
   let next = Math.max(graph.values.length, ...graph.nodes.flatMap(({ outputs }) => outputs.map(({ id }) => id + 1)));
-  for (const node of liveNodes(graph)) {
+  const nodes = liveNodes(graph);
+  for (const node of nodes) {
     if (node.op.updates) known.clear();
     const plan = node.op.name === 'matmul' ? planTensorProduct(node, gpu) : undefined;
     const found = [plan?.a, plan?.b].flatMap((side, i) => {
@@ -58,5 +59,5 @@ export function shareBounds(graph: Graph, gpu: GpuTraits): Graph {
     });
     changed.push(found.length > 0 ? { ...node, inputs: [...node.inputs, ...found] } : node);
   }
-  return known.size > 0 || changed.length !== graph.nodes.length ? { ...graph, nodes: changed } : graph;
+  return changed.length > nodes.length ? { ...graph, nodes: changed } : graph;
 }

@@ -20,6 +20,7 @@ import {
   dense,
   type EncodeContext,
   type MemoryRange,
+  type Names,
   type Operand,
   read,
   write,
@@ -102,7 +103,7 @@ function rowsOf(matrix: DenseOperand, first: number, rows: number): DenseOperand
 }
 
 const slots = { hidden: 0, weight: 1, dnll: 2 } as const;
-/** What boundsOf found of an operand. */
+/** Where the bound of an operand lies. */
 const boundOf = ({ buffer, offset }: MemoryRange, name: keyof typeof slots): MemoryRange => ({
   buffer,
   offset: offset + 4 * boundWords * slots[name],
@@ -142,9 +143,14 @@ const countsSource = (targets: string) => `let id = ${targets}[words.first + ite
   let counts = id >= 0 && u32(id) < 4u * words.quarter;
   if (id >= 0 && !counts && thread == 0u) { report(${targetError}u, id); }`;
 
-function nllCommand({ plan, first, rows, targets, memory }: Chunk, nll: DenseOperand): Command {
+/** A workgroup for each row of a chunk, which knows its target and its normalizer. */
+function rowCommand(
+  { plan, first, rows, targets }: Chunk,
+  bindings: Record<string, Binding>,
+  body: (n: Names) => string,
+): Command {
   return {
-    bindings: { logits: fromScratch(memory[1], 'vec4<f32>'), targets: read(targets), nll: write(nll) },
+    bindings: { ...bindings, targets: read(targets) },
     words: { first, quarter: plan.V / 4 },
     reports: true,
     ...forEachGroup(
@@ -152,27 +158,28 @@ function nllCommand({ plan, first, rows, targets, memory }: Chunk, nll: DenseOpe
       threads,
       (n) => `${countsSource(n.targets)}
   ${normalizer(n.logits)}
-  if (thread == 0u) {
-    let logit = ${n.logits}[base + u32(max(id, 0)) / 4u * u32(counts)][u32(max(id, 0)) % 4u];
-    ${n.nll}[words.first + item] = select(0.0, (most - logit) + logOf(all), counts);
-  }`,
+  ${body(n)}`,
       prelude,
     ),
   };
 }
 
+const nllCommand = (chunk: Chunk, nll: DenseOperand): Command =>
+  rowCommand(
+    chunk,
+    { logits: fromScratch(chunk.memory[1], 'vec4<f32>'), nll: write(nll) },
+    (n) => `if (thread == 0u) {
+    let logit = ${n.logits}[base + u32(max(id, 0)) / 4u * u32(counts)][u32(max(id, 0)) % 4u];
+    ${n.nll}[words.first + item] = select(0.0, (most - logit) + logOf(all), counts);
+  }`,
+  );
+
 /** Puts G in the place of the logits. */
-function slopesCommand({ plan, first, rows, targets, memory }: Chunk, dnll: DenseOperand): Command {
-  return {
-    bindings: { logits: toScratch(memory[1], 'vec4<f32>'), targets: read(targets), dnll: read(dnll) },
-    words: { first, quarter: plan.V / 4 },
-    reports: true,
-    ...forEachGroup(
-      rows,
-      threads,
-      (n) => `${countsSource(n.targets)}
-  ${normalizer(n.logits)}
-  let g = select(0.0, ${n.dnll}[words.first + item], counts);
+const slopesCommand = (chunk: Chunk, dnll: DenseOperand): Command =>
+  rowCommand(
+    chunk,
+    { logits: toScratch(chunk.memory[1], 'vec4<f32>'), dnll: read(dnll) },
+    (n) => `let g = select(0.0, ${n.dnll}[words.first + item], counts);
   let scale = g / all;
   for (var v = thread; v < words.quarter; v += ${threads}u) {
     let x = ${n.logits}[base + v];
@@ -180,10 +187,7 @@ function slopesCommand({ plan, first, rows, targets, memory }: Chunk, dnll: Dens
     let p = vec4f(expOf(x.x - most), expOf(x.y - most), expOf(x.z - most), expOf(x.w - most));
     ${n.logits}[base + v] = select(vec4f(), p * scale - select(vec4f(), vec4f(g), hit), vec4<bool>(counts));
   }`,
-      prelude,
-    ),
-  };
-}
+  );
 
 function chunksOf({ inputs, scratch }: EncodeContext, plan: CrossEntropyPlan, backward: boolean): Chunk[] {
   const memory = cutScratch(scratch, scratchWords(plan, backward));
@@ -195,20 +199,19 @@ function chunksOf({ inputs, scratch }: EncodeContext, plan: CrossEntropyPlan, ba
   });
 }
 
-function boundsOf({ inputs }: EncodeContext, { plan, memory }: Chunk, dnll?: DenseOperand): Command {
-  const sides = [
-    { name: 'hidden', operand: inputs[0], storage: plan.hidden.storage },
-    { name: 'weight', operand: inputs[1], storage: plan.weight.storage },
-    ...(dnll ? [{ name: 'dnll', operand: dnll, storage: 'f32' as const }] : []),
-  ];
-  return boundCommand(sides, memory[0]);
+/** Looks for the bounds of the operands whose storage needs one. */
+function boundsOf({ inputs }: EncodeContext, { plan, memory }: Chunk): Command[] {
+  const sides = { hidden: plan.hidden, weight: plan.weight };
+  return (['hidden', 'weight'] as const).flatMap((name, i) =>
+    sides[name].bounded ? [boundCommand(inputs[i], sides[name].storage, boundOf(memory[0], name))] : [],
+  );
 }
 
 export function encodeCrossEntropy(context: EncodeContext, plan: CrossEntropyPlan): Command[] {
   const chunks = chunksOf(context, plan, false);
   const nll = dense(context.outputs, 0);
   return [
-    boundsOf(context, chunks[0]),
+    ...boundsOf(context, chunks[0]),
     ...chunks.flatMap((chunk) => [...logitsCommands(chunk), nllCommand(chunk, nll)]),
   ];
 }
@@ -248,5 +251,6 @@ export function encodeCrossEntropyBackward(context: EncodeContext, plan: CrossEn
       });
     return [...logitsCommands(chunk), slopesCommand(chunk, dnll), ...toHidden, ...(weightGradient ? toWeight() : [])];
   });
-  return [boundsOf(context, chunks[0], dnll), ...gradients];
+  const slopeBound = boundCommand(dnll, 'f32', boundOf(chunks[0].memory[0], 'dnll'));
+  return [...boundsOf(context, chunks[0]), slopeBound, ...gradients];
 }

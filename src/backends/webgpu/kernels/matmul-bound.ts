@@ -23,15 +23,11 @@ import type { OperandStorage } from './matmul-operand.ts';
 export const boundWords = 256;
 const threads = 256;
 
-/** An operand whose bound is wanted; the names must differ. */
-export interface BoundSide {
-  readonly name: string;
-  readonly operand: Operand;
-  readonly storage: OperandStorage;
-}
-
-/** What a side binds, how many items it reads and the bits of the largest magnitude of item `i`. */
-function reader({ name, operand, storage }: BoundSide): {
+/** What an operand binds, how many items are read and the bits of the largest magnitude of item `i`. */
+function reader(
+  operand: Operand,
+  storage: OperandStorage,
+): {
   binding: Binding;
   items: number;
   bits: (n: Names) => string;
@@ -48,62 +44,51 @@ function reader({ name, operand, storage }: BoundSide): {
     return {
       binding: { range: scales, access: 'read', type: 'u32' },
       items: Math.ceil(bytes / 4),
-      bits: (n) => `largest_scale(${n[name]}[i], ${bytes}u - 4u * i)`,
+      bits: (n) => `largest_scale(${n.x}[i], ${bytes}u - 4u * i)`,
     };
   }
   if (storage === 'f32')
     return {
       binding: read(operand, 'vec4<f32>'),
       items: Math.floor(count / 4),
-      bits: (n) => `largest_of(bitcast<vec4<u32>>(${n[name]}[i]))`,
+      bits: (n) => `largest_of(bitcast<vec4<u32>>(${n.x}[i]))`,
     };
   if (storage === 'bf16')
     return {
       binding: { range: operand.range, access: 'read', type: 'vec4<u32>' },
       items: count / 8,
-      bits: (n) =>
-        `max(largest_of(${n[name]}[i] << vec4<u32>(16u)), largest_of(${n[name]}[i] & vec4<u32>(0xffff0000u)))`,
+      bits: (n) => `max(largest_of(${n.x}[i] << vec4<u32>(16u)), largest_of(${n.x}[i] & vec4<u32>(0xffff0000u)))`,
     };
   const { cols } = operand as PackedOperand;
   return {
     binding: read(operand),
     items: count / 8,
-    bits: () => `largest_eight(${name}Eight(i / ${cols / 8}u, i % ${cols / 8}u * 8u))`,
+    bits: () => `largest_eight(xEight(i / ${cols / 8}u, i % ${cols / 8}u * 8u))`,
   };
 }
 
-/** Fills `bounds` with 256 parts of each operand, in order. The count of a dense operand is a multiple of 4. */
-export function boundCommand(sides: readonly BoundSide[], bounds: MemoryRange): Command {
-  const readers = sides.map((side) => ({ side, ...reader(side) }));
-  const sources = (n: Names) =>
-    sides.flatMap(({ name, operand, storage }) =>
-      storage === 'eight' ? [{ prefix: name, array: n[name], matrix: operand as PackedOperand }] : [],
-    );
-  const share = (n: Names, { items, bits }: (typeof readers)[number]) =>
-    `for (var i = part * ${threads}u + thread; i < ${items}u; i += ${boundWords * threads}u) { most = max(most, ${bits(n)}); }`;
-  const prelude = (n: Names) => `${sources(n).length > 0 ? `${decodeSource(sources(n))}${eightBits}` : ''}${boundSource}
-var<workgroup> shared_most: array<u32, ${threads}>;`;
+/** Fills `bounds` with 256 parts of the operand's bound. The count of a dense operand is a multiple of 4. */
+export function boundCommand(operand: Operand, storage: OperandStorage, bounds: MemoryRange): Command {
+  const { binding, items, bits } = reader(operand, storage);
+  const decoder = (n: Names) =>
+    storage === 'eight' && operand.dtype === 'packed'
+      ? decodeSource([{ prefix: 'x', array: n.x, matrix: operand }]) + eightBits
+      : '';
   return {
-    bindings: {
-      ...Object.fromEntries(readers.map(({ side, binding }) => [side.name, binding])),
-      bounds: toScratch(bounds, 'u32'),
-    },
+    bindings: { x: binding, bounds: toScratch(bounds, 'u32') },
     ...forEachGroup(
-      readers.length * boundWords,
+      boundWords,
       threads,
-      (n) => `let part = item % ${boundWords}u;
-  var most = 0u;
-  switch (item / ${boundWords}u) {
-    ${readers.map((r, i) => `case ${i}u: { ${share(n, r)} }`).join('\n    ')}
-    default: {}
-  }
+      (n) => `var most = 0u;
+  for (var i = item * ${threads}u + thread; i < ${items}u; i += ${boundWords * threads}u) { most = max(most, ${bits(n)}); }
   shared_most[thread] = most;
   for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
     workgroupBarrier();
     if (thread < half) { shared_most[thread] = max(shared_most[thread], shared_most[thread + half]); }
   }
   if (thread == 0u) { ${n.bounds}[item] = shared_most[0]; }`,
-      prelude,
+      (n) => `${decoder(n)}${boundSource}
+var<workgroup> shared_most: array<u32, ${threads}>;`,
     ),
   };
 }

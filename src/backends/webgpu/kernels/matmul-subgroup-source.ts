@@ -2,7 +2,13 @@
 
 import type { KernelSource } from '../kernel-source.ts';
 import type { OperandAxis, OperandStorage } from './matmul-operand.ts';
-import { type SubgroupTile, subgroupFeatures, subgroupParameters, subgroupProduct } from './matmul-subgroup.ts';
+import {
+  type SubgroupTile,
+  subgroupFeatures,
+  subgroupGrid,
+  subgroupParameters,
+  subgroupProduct,
+} from './matmul-subgroup.ts';
 
 export interface SubgroupMatmul {
   readonly M: number;
@@ -28,7 +34,8 @@ export function subgroupMatmul({ a, b, ...rest }: SubgroupMatmul): KernelSource 
       : []),
   ]);
   const named = (name: string, side: SubgroupMatmul['a']) => ({ ...side, array: name, scales: `${name}_scales` });
-  const { threads, count, prelude, body } = subgroupProduct({
+  const { threads, count } = subgroupGrid(rest);
+  const { prelude, body } = subgroupProduct({
     ...rest,
     a: named('a', a),
     b: named('b', b),

@@ -60,11 +60,18 @@ export interface SubgroupProduct {
   readonly scale?: readonly string[];
 }
 
-/** Everything of the kernel but its bindings and entry point. Runs where `item` and `thread` are defined. */
+/** Threads of a workgroup, and how many workgroups there are. */
+export function subgroupGrid({ M, N, tile, batch = 1, splits = 1 }: Omit<SubgroupProduct, 'a' | 'b' | 'c' | 'K'>) {
+  const [rows, columns] = [Math.ceil(M / tile.blockM), Math.ceil(N / tile.blockN)];
+  return {
+    threads: tile.subgroupsM * tile.subgroupsN * lanes,
+    count: rows * columns * batch * splits,
+    ...{ rows, columns },
+  };
+}
+
+/** The kernel but its bindings and entry point. Runs where `item` and `thread` are defined. */
 export interface SubgroupText {
-  readonly threads: number;
-  /** Workgroups. */
-  readonly count: number;
   readonly prelude: string;
   readonly body: string;
 }
@@ -84,7 +91,7 @@ export const sliceLength = (K: number, splits: number, blockK: number) => Math.c
 export function subgroupProduct(product: SubgroupProduct): SubgroupText {
   const { M, N, K, a, b, tile, batch = 1, splits = 1, c, setup = '', scale = [] } = product;
   const { blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group } = tile;
-  const threads = subgroupsM * subgroupsN * lanes;
+  const { threads, rows, columns } = subgroupGrid(product);
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
   const [tilesM, tilesN] = [partM / matrix, partN / matrix];
   const paired = [a, b].some(({ storage }) => !isElementwise(storage) && storage !== 'eight');
@@ -95,7 +102,6 @@ export function subgroupProduct(product: SubgroupProduct): SubgroupText {
   };
   const left = side('a', a, M, blockM, 'row0');
   const right = side('b', b, N, blockN, 'column0');
-  const [rows, columns] = [Math.ceil(M / blockM), Math.ceil(N / blockN)];
   const slice = sliceLength(K, splits, blockK);
   const edges = M % blockM !== 0 || N % blockN !== 0 || N % 4 !== 0;
   const code: LoopCode = {
@@ -150,7 +156,7 @@ ${distinct(left.declarations, right.declarations)}`;
   ${buffers === 2 ? twoBuffers(code, blockK) : oneBuffer(code, blockK)}
   ${scaled.join('\n  ')}
   ${edges ? (inside ? `if (${inside}) {\n  ${direct}\n  } else {\n  ${staged}\n  }` : staged) : direct}`;
-  return { threads, count: rows * columns * batch * splits, prelude, body };
+  return { prelude, body };
 }
 
 /** Declarations of both sides, each function once. */

@@ -48,7 +48,8 @@ const fewest = 2 ** 21;
 /** Workgroups that keep a large GPU busy. */
 const enoughGroups = 256;
 
-const largeTile: SubgroupTile = {
+/** Fastest for large products on an H100 (bench/webgpu-matmul.ts). */
+export const largeTile: SubgroupTile = {
   blockM: 128,
   blockN: 128,
   blockK: 32,
@@ -147,8 +148,8 @@ export function encodeTensorProduct({ node, inputs, outputs, scratch }: EncodeCo
   const space = tensorScratchBytes(plan, node) > 0 ? cutScratch(scratch, scratchWords(plan, node)) : [];
   const pieces = space[2];
   const sides = [
-    { ...plan.a, name: 'a', operand: inputs[0] },
-    { ...plan.b, name: 'b', operand: inputs[1] },
+    { ...plan.a, operand: inputs[0] },
+    { ...plan.b, operand: inputs[1] },
   ];
   const found = inputs.slice(2);
   const bounds = sides.map(({ bounded }, i) => (bounded ? (found.shift()?.range ?? space[i]) : undefined));
@@ -159,7 +160,10 @@ export function encodeTensorProduct({ node, inputs, outputs, scratch }: EncodeCo
     y: write(dense(outputs, 0)),
   });
   if (inputs.length > 2) return commands;
-  const own = sides.flatMap((side, i) => (bounds[i] ? [boundCommand([side], bounds[i])] : []));
+  const own = sides.flatMap(({ operand, storage }, i) => {
+    const bound = bounds[i];
+    return bound ? [boundCommand(operand, storage, bound)] : [];
+  });
   return [...own, ...commands];
 }
 

@@ -6,7 +6,13 @@ import { fromScratch, toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
 import { boundSetup } from './matmul-bound.ts';
 import type { OperandAxis, OperandStorage } from './matmul-operand.ts';
-import { type SubgroupTile, subgroupFeatures, subgroupParameters, subgroupProduct } from './matmul-subgroup.ts';
+import {
+  type SubgroupTile,
+  subgroupFeatures,
+  subgroupGrid,
+  subgroupParameters,
+  subgroupProduct,
+} from './matmul-subgroup.ts';
 
 export interface ProductSide {
   readonly storage: OperandStorage;
@@ -77,10 +83,9 @@ export function productCommands(product: TensorProduct): Command[] {
       packed ? [{ prefix: name, array: names[name], matrix: packed }] : [],
     );
     const decoders = eights.length > 0 ? decodeSource(eights) : '';
-    return { ...found, prelude: setup.prelude + factors.prelude + decoders + found.prelude };
+    return { body: found.body, prelude: setup.prelude + factors.prelude + decoders + found.prelude };
   };
-  // sizes do not depend on names
-  const { count, threads } = text(Object.fromEntries(Object.keys(bindings).map((name) => [name, name])));
+  const { count, threads } = subgroupGrid({ M, N, tile, batch, splits });
   const command: Command = {
     bindings,
     enable: subgroupFeatures,
