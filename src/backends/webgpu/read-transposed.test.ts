@@ -1,6 +1,7 @@
 // Products read operands along their other axis: on tensor cores those of 16 bits, everywhere dense ones.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tensorCoreTraits } from '../../../test/support/null-gpu.ts';
 import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
 import { liveNodes } from '../../graph/live-nodes.ts';
 import { transpose } from '../../graph/ops/layout.ts';
@@ -12,10 +13,8 @@ import { largeProductCases } from '../cases/large-products.ts';
 import { differences, runOpCase } from '../op-case.ts';
 import { createReferenceBackend } from '../reference/reference-backend.ts';
 import type { WebgpuBackend } from './backend.ts';
-import type { GpuTraits } from './device.ts';
 import { readTransposed } from './read-transposed.ts';
 
-const traits = (tensorCores: GpuTraits['tensorCores']) => ({ tensorCores, bufferBytes: 2 ** 30 }) as GpuTraits;
 const swap = (v: Parameters<typeof transpose>[0]) => transpose(v, [1, 0]);
 const ops = (graph: ReturnType<typeof trace>) => liveNodes(graph).map(({ op }) => op.name);
 
@@ -23,13 +22,13 @@ describe('readTransposed', () => {
   const layer = trace(largeProductCases.find(({ name }) => name.includes('layer'))!.build);
 
   it('leaves out the transposed copies of 16-bit operands on tensor cores', () => {
-    const found = readTransposed(layer, traits('exact'));
+    const found = readTransposed(layer, tensorCoreTraits('exact'));
     expect(ops(found).toSorted()).toEqual(['matmul', 'matmul', 'matmul', 'quantize', 'quantize', 'quantize']);
     expect(liveNodes(found).map(({ attributes }) => attributes.transposeA)).toContain(true);
   });
 
   it('keeps them where the product runs without tensor cores', () => {
-    expect(readTransposed(layer, traits('off'))).toBe(layer);
+    expect(readTransposed(layer, tensorCoreTraits('off'))).toBe(layer);
   });
 
   it('keeps a copy that was made before its source changed', async () => {
@@ -45,7 +44,7 @@ describe('readTransposed', () => {
       appendUpdates(g, [{ name: 'w', weight, gradient }], { kind: 'adamw' }, schedule);
       g.output('y', matmul(before, gradient));
     });
-    expect(ops(readTransposed(graph, traits('off')))).toContain('transpose');
+    expect(ops(readTransposed(graph, tensorCoreTraits('off')))).toContain('transpose');
   });
 });
 
@@ -69,7 +68,7 @@ describe.skipIf(missing)(`dense operands on a software GPU${missing ? ` (${missi
       [37, 6],
     ];
     const opCase = dense('products of transposed values', shapes, 2e-6, body);
-    expect(ops(readTransposed(trace(opCase.build), traits('off')))).toEqual(['matmul']);
+    expect(ops(readTransposed(trace(opCase.build), tensorCoreTraits('off')))).toEqual(['matmul']);
     const expected = await runOpCase(createReferenceBackend(), opCase);
     expect(differences(await runOpCase(backend, opCase), expected, opCase.tolerance)).toEqual([]);
   });

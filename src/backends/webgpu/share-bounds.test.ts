@@ -1,17 +1,17 @@
 // The largest magnitude of an operand is looked for once; what comes of it can be planned and joined like any graph.
 
 import { describe, expect, it } from 'vitest';
+import { tensorCoreTraits } from '../../../test/support/null-gpu.ts';
 import { planMemory } from '../../graph/plan.ts';
 import { trace } from '../../graph/trace.ts';
 import { largeProductCases } from '../cases/large-products.ts';
 import { storedBytes } from './buffer.ts';
-import type { GpuTraits } from './device.ts';
 import { joinNodes } from './join-nodes.ts';
 import { kernelOf } from './kernels.ts';
 import { readTransposed } from './read-transposed.ts';
 import { operandBoundOp, shareBounds } from './share-bounds.ts';
 
-const gpu = { tensorCores: 'exact', bufferBytes: 2 ** 30 } as GpuTraits;
+const gpu = tensorCoreTraits('exact');
 const layer = trace(largeProductCases.find(({ name }) => name.includes('layer'))!.build);
 const shared = shareBounds(readTransposed(layer, gpu), gpu);
 const named = (name: string) => shared.nodes.filter(({ op }) => op.name === name);
@@ -37,6 +37,6 @@ describe('shareBounds', () => {
   });
 
   it('changes nothing where there are no tensor cores', () => {
-    expect(shareBounds(layer, { ...gpu, tensorCores: 'off' })).toBe(layer);
+    expect(shareBounds(layer, tensorCoreTraits('off'))).toBe(layer);
   });
 });

@@ -2,6 +2,7 @@
 // features but runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
 
 import { beforeAll, describe, expect, it } from 'vitest';
+import { openNullDevice, tensorCoreTraits } from '../../../../test/support/null-gpu.ts';
 import { attention } from '../../../graph/ops/attention.ts';
 import { trace } from '../../../graph/trace.ts';
 import { f32, i32 } from '../../../graph/value-type.ts';
@@ -11,28 +12,12 @@ import { assemble } from '../assemble.ts';
 import { operandAt, storedBytes } from '../buffer.ts';
 import { bufferUsage } from '../constants.ts';
 import type { GpuTraits } from '../device.ts';
-import { findGpu, keepAlive } from '../gpu.ts';
 import type { Command } from '../kernel.ts';
 import { kernels } from '../kernels.ts';
 
-const features = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'];
-const traits = (tensorCores: GpuTraits['tensorCores'], workgroupBytes = 49_152): GpuTraits => ({
-  features: new Set(features),
-  bufferBytes: 2 ** 30,
-  workgroupBytes,
-  workgroupThreads: 1024,
-  subgroupMinSize: 32,
-  subgroupMaxSize: 32,
-  subgroupMatrices: [],
-  storageBuffers: 10,
-  tensorCores,
-});
-
 let device: GPUDevice;
 beforeAll(async () => {
-  const gpu = await findGpu({ backend: 'null' });
-  const adapter = keepAlive(await gpu.requestAdapter()) as GPUAdapter;
-  device = keepAlive(await adapter.requestDevice({ requiredFeatures: features as GPUFeatureName[] }));
+  device = await openNullDevice();
 });
 
 const ops = ['attention', 'attentionBackward'] as const;
@@ -58,9 +43,9 @@ const onTensorCores = (commands: readonly Command[]) =>
 describe('attention on tensor cores', () => {
   it.each(largeAttentionCases.map((c) => [c.name, c] as const))('%s', async (_, { build }) => {
     for (const op of ops) {
-      expect(onTensorCores(commandsOf(build, op, traits('off')))).toBe(false);
-      expect(onTensorCores(commandsOf(build, op, traits('exact')))).toBe(false);
-      const commands = commandsOf(build, op, traits('f16'));
+      expect(onTensorCores(commandsOf(build, op, tensorCoreTraits('off')))).toBe(false);
+      expect(onTensorCores(commandsOf(build, op, tensorCoreTraits('exact')))).toBe(false);
+      const commands = commandsOf(build, op, tensorCoreTraits('f16'));
       expect(onTensorCores(commands)).toBe(true);
       for (const command of commands) {
         device.pushErrorScope('validation');
@@ -80,7 +65,7 @@ describe('attention on tensor cores', () => {
 
   it('fits less workgroup memory', () => {
     for (const { build } of largeAttentionCases)
-      for (const op of ops) expect(onTensorCores(commandsOf(build, op, traits('f16', 32_768)))).toBe(true);
+      for (const op of ops) expect(onTensorCores(commandsOf(build, op, tensorCoreTraits('f16', 32_768)))).toBe(true);
   });
 
   it('leaves a cache position and odd head dimensions to the other kernels', () => {
@@ -90,7 +75,7 @@ describe('attention on tensor cores', () => {
       g.output('y', attention(q, k, v, { causal: true, ...start }));
     };
     const runs = (D: number, cached: boolean) =>
-      onTensorCores(commandsOf(build(D, cached), 'attention', traits('f16')));
+      onTensorCores(commandsOf(build(D, cached), 'attention', tensorCoreTraits('f16')));
     expect([runs(64, false), runs(64, true), runs(40, false), runs(144, false)]).toEqual([true, false, false, false]);
   });
 });

@@ -2,7 +2,7 @@
 // with float64 in bench/webgpu-matmul.ts, on a GPU.
 
 import { beforeAll, describe, expect, it } from 'vitest';
-import { findGpu, keepAlive } from '../gpu.ts';
+import { openNullDevice, wgslProblems } from '../../../../test/support/null-gpu.ts';
 import { int8Matmul } from './matmul-i8.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
 import { type SubgroupMatmul, subgroupMatmul } from './matmul-subgroup-source.ts';
@@ -25,21 +25,10 @@ const int4 = { storage: 'int4-g128', contiguous: 'k' } as const;
 
 let device: GPUDevice;
 beforeAll(async () => {
-  const gpu = await findGpu({ backend: 'null' });
-  const adapter = keepAlive(await gpu.requestAdapter()) as GPUAdapter;
-  device = keepAlive(
-    await adapter.requestDevice({
-      requiredFeatures: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[],
-    }),
-  );
+  device = await openNullDevice();
 });
 
-async function problems(code: string): Promise<string[]> {
-  device.pushErrorScope('validation');
-  const info = await device.createShaderModule({ code }).getCompilationInfo();
-  await device.popErrorScope();
-  return info.messages.map((m) => `${m.type}: ${m.message}`);
-}
+const problems = (code: string) => wgslProblems(device, code);
 
 describe('kernels for tensor cores are valid WGSL', () => {
   it.each<[string, Pick<SubgroupMatmul, 'a' | 'b'>, Partial<SubgroupTile>]>([

@@ -2,6 +2,7 @@
 // runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
 
 import { beforeAll, describe, expect, it } from 'vitest';
+import { openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';
 import type { Node } from '../../../graph/graph.ts';
 import { trace } from '../../../graph/trace.ts';
 import { largeProductCases } from '../../cases/large-products.ts';
@@ -9,7 +10,6 @@ import { assemble } from '../assemble.ts';
 import { operandAt } from '../buffer.ts';
 import { bufferUsage } from '../constants.ts';
 import type { GpuTraits } from '../device.ts';
-import { findGpu, keepAlive } from '../gpu.ts';
 import type { Command } from '../kernel.ts';
 import { kernels } from '../kernels.ts';
 import { readTransposed } from '../read-transposed.ts';
@@ -17,32 +17,14 @@ import { shareBounds } from '../share-bounds.ts';
 import { subgroupFeatures } from './matmul-subgroup.ts';
 import { planTensorProduct } from './matmul-tensor-cores.ts';
 
-const traits = (tensorCores: GpuTraits['tensorCores']): GpuTraits => ({
-  features: new Set(['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix']),
-  bufferBytes: 2 ** 30,
-  workgroupBytes: 49_152,
-  workgroupThreads: 1024,
-  subgroupMinSize: 32,
-  subgroupMaxSize: 32,
-  subgroupMatrices: [],
-  storageBuffers: 10,
-  tensorCores,
-});
-
 let device: GPUDevice;
 beforeAll(async () => {
-  const gpu = await findGpu({ backend: 'null' });
-  const adapter = keepAlive(await gpu.requestAdapter()) as GPUAdapter;
-  device = keepAlive(
-    await adapter.requestDevice({
-      requiredFeatures: ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[],
-    }),
-  );
+  device = await openNullDevice();
 });
 
 /** The products and losses of a case, as they are run in a mode. */
 const nodesOf = ({ build }: (typeof largeProductCases)[number], mode: GpuTraits['tensorCores']) =>
-  shareBounds(readTransposed(trace(build), traits(mode)), traits(mode)).nodes.filter(({ op }) =>
+  shareBounds(readTransposed(trace(build), tensorCoreTraits(mode)), tensorCoreTraits(mode)).nodes.filter(({ op }) =>
     /^(matmul|crossEntropy)/.test(op.name),
   );
 
@@ -61,24 +43,20 @@ describe('products on tensor cores', () => {
   it.each(largeProductCases.map((c) => [c.name, c] as const))('%s', async (_, found) => {
     for (const mode of ['off', 'exact', 'f16'] as const)
       for (const node of nodesOf(found, mode)) {
-        const onTensorCores = commandsOf(node, traits(mode)).some(({ enable = [] }) =>
+        const onTensorCores = commandsOf(node, tensorCoreTraits(mode)).some(({ enable = [] }) =>
           enable.includes(subgroupFeatures[2]),
         );
         expect(onTensorCores).toBe(mode === 'f16' || (mode === 'exact' && !found.rounds));
       }
     for (const node of nodesOf(found, 'f16')) {
-      for (const command of commandsOf(node, traits('f16'))) {
-        device.pushErrorScope('validation');
-        const module = device.createShaderModule({ code: assemble('y', command).text });
-        const { messages } = await module.getCompilationInfo();
-        await device.popErrorScope();
-        expect(messages.map(({ lineNum, message }) => `${lineNum}: ${message}`)).toEqual([]);
+      for (const command of commandsOf(node, tensorCoreTraits('f16'))) {
+        expect(await wgslProblems(device, assemble('y', command).text)).toEqual([]);
       }
     }
   });
 
   it('cuts K where C has few tiles', () => {
     const found = largeProductCases.find(({ name }) => name.endsWith('in pieces of K'));
-    expect(planTensorProduct(nodesOf(found!, 'f16')[0], traits('f16'))?.splits).toBeGreaterThan(1);
+    expect(planTensorProduct(nodesOf(found!, 'f16')[0], tensorCoreTraits('f16'))?.splits).toBeGreaterThan(1);
   });
 });
