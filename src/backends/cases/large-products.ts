@@ -124,6 +124,22 @@ function packedLoss(N: number, V: number, C: number, format: string): LargeProdu
   };
 }
 
+/** Integers with scales by row, column or tensor have exact sums: i8 matrices give the bits of dot products. */
+const integerCases = [
+  ['int8-channel', 'int8-channel', [131, 160], [200, 160]],
+  ['int8-channel', 'int4-channel', [131, 160], [200, 160]],
+  ['int8-tensor', 'int4-channel-asym', [131, 168], [200, 168]],
+  ['int8-channel', 'int8-channel', [70, 250], [130, 250]],
+  ['int8-channel', 'int8-channel', [3, 83, 136], [3, 72, 136]],
+].map(([a, b, aShape, bShape]) => ({
+  ...product(`${a} × ${b}, ${(aShape as number[]).join('×')}`, aShape as Shape, bShape as Shape, {
+    ...linear,
+    formats: [a as string, b as string],
+    rounds: false,
+  }),
+  tolerance: 3e-7,
+}));
+
 export const largeProductCases: LargeProductCase[] = [
   ...['f16', 'bf16', 'mxfp4', 'nvfp4', 'int8-channel'].map((format) => packedLoss(300, 264, 96, format)),
   layer(200, 136, 104),
@@ -154,5 +170,6 @@ export const largeProductCases: LargeProductCase[] = [
   packedPair(undefined, 'int4-g32-asym', { rounds: true }),
   packedPair('fp8-e4m3', 'fp8-e4m3', { rounds: true }),
   packedPair(undefined, 'int8-channel', { rounds: true }),
+  ...integerCases,
   product('f32 × q4_k', [64, 512], [72, 512], { ...linear, formats: [undefined, 'q4_k'], rounds: true }),
 ];

@@ -118,6 +118,7 @@ fn largest_eight(eight: Eight) -> u32 {
  */
 export function boundSetup(
   subgroups: number,
+  lanes: number,
   parts: readonly [a: string | undefined, b: string | undefined],
 ): { prelude: string; body: string } {
   const used = parts.flatMap((array, i) => (array === undefined ? [] : [{ name: 'ab'[i], part: 'xy'[i] }]));
@@ -129,7 +130,7 @@ var<workgroup> bound_parts: array<vec2<u32>, ${subgroups}>;
 fn bound_exponent(bits: u32) -> i32 { return select(clamp(141 - i32(bits >> 23u), -112, 126), 0, bits == 0u); }
 `,
     body: `var most = vec2<u32>();
-  for (var i = thread; i < ${boundWords}u; i += ${32 * subgroups}u) {
+  for (var i = thread; i < ${boundWords}u; i += ${lanes * subgroups}u) {
     most = max(most, vec2<u32>(${read(parts[0])}, ${read(parts[1])}));
   }
   most = subgroupMax(most);

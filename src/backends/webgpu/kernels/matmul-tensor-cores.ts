@@ -3,13 +3,15 @@
 //   exact   bf16, f16, MXFP4, NVFP4 and the other MX formats: f16 holds their numbers (matmul-operand.ts says how far down)
 //   f16     f32, and formats whose scales are no powers of two, too: numbers are rounded to 11 bits
 //
-// Sums are f32. Integer dot products (matmul-integer.ts) give the bits of the other backends; these do not.
+// Sums are f32. Integer dot products (matmul-integer.ts, matmul-integer-matrices.ts) give the bits of the other backends;
+// these do not.
 // Small products stay with the other kernels. Where C has fewer tiles than a GPU has cores, K is cut into pieces.
 
 import type { Format } from '../../../formats/format.ts';
 import type { Node, ValueType } from '../../../graph/graph.ts';
 import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
 import type { GpuTraits } from '../device.ts';
+import { type Fragments, fragmentsOf } from '../fragments.ts';
 import {
   type Binding,
   type Command,
@@ -22,6 +24,7 @@ import {
 } from '../kernel.ts';
 import { cutScratch, scratchSize } from '../scratch.ts';
 import { boundCommand, boundWords } from './matmul-bound.ts';
+import { fewestProducts, planIntegerMatrices } from './matmul-integer-matrices.ts';
 import { chunkNumbers, isElementwise, type OperandAxis, type OperandStorage } from './matmul-operand.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
 import { type Product, productOf } from './matmul-tiled.ts';
@@ -43,13 +46,11 @@ export interface TensorPlan extends Product {
   readonly splits: number;
 }
 
-/** Multiplications below which a launch costs more than it saves. */
-const fewest = 2 ** 21;
 /** Workgroups that keep a large GPU busy. */
 const enoughGroups = 256;
 
 /** Fastest for large products on an H100 (bench/webgpu-matmul.ts). */
-export const largeTile: SubgroupTile = {
+const largeShape = {
   blockM: 128,
   blockN: 128,
   blockK: 32,
@@ -57,29 +58,34 @@ export const largeTile: SubgroupTile = {
   subgroupsN: 2,
   buffers: 1,
   group: 8,
-};
-const smallTile: SubgroupTile = { ...largeTile, blockM: 64, blockN: 64, blockK: 64 };
+} as const;
+const smallShape = { ...largeShape, blockM: 64, blockN: 64, blockK: 64 } as const;
+
+/** The tile of large products. Accumulators of 8 × 8 would be 256 in a subgroup's part of the large shape. */
+export const largestTile = (fragments: Fragments): SubgroupTile => ({
+  ...(fragments.edge === 16 ? largeShape : smallShape),
+  ...fragments,
+});
 
 /** How the node runs on tensor cores; undefined where it does not. */
 export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | undefined {
-  if (gpu.tensorCores === 'off') return undefined;
+  const fragments = fragmentsOf(gpu);
+  if (gpu.tensorCores === 'off' || !fragments) return undefined;
   const product = productOf({ node });
   const { M, N, K, batch } = product;
-  if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewest) return undefined;
+  if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewestProducts) return undefined;
   const { transposeA, transposeB } = node.attributes as unknown as MatmulAttributes;
   const [a, b] = node.inputs;
   const left = planSide(a.type, transposeA ? 'outer' : 'k', M, K, gpu);
   const right = planSide(b.type, transposeB ? 'k' : 'outer', N, K, gpu);
-  if (!left || !right) return undefined;
-  return { ...product, a: left, b: right, ...tiling(product) };
+  if (!left || !right || planIntegerMatrices(node, gpu)) return undefined;
+  return { ...product, a: left, b: right, ...tiling(product, fragments) };
 }
 
-export function tiling({
-  M,
-  N,
-  K,
-  batch,
-}: Pick<Product, 'M' | 'N' | 'K' | 'batch'>): Pick<TensorPlan, 'tile' | 'splits'> {
+export function tiling(
+  { M, N, K, batch }: Pick<Product, 'M' | 'N' | 'K' | 'batch'>,
+  fragments: Fragments,
+): Pick<TensorPlan, 'tile' | 'splits'> {
   const groups = (tile: SubgroupTile) => Math.ceil(M / tile.blockM) * Math.ceil(N / tile.blockN) * batch;
   const splitsOf = (tile: SubgroupTile) => {
     const wanted = Math.ceil(enoughGroups / groups(tile));
@@ -87,7 +93,9 @@ export function tiling({
     return batch > 1 ? 1 : Math.max(1, Math.min(wanted, most));
   };
   const busy = (tile: SubgroupTile) => groups(tile) * splitsOf(tile);
-  const tile = M > 64 && N > 64 && busy(largeTile) >= enoughGroups / 4 ? largeTile : smallTile;
+  const large = largestTile(fragments);
+  const isLarge = M > 64 && N > 64 && busy(large) >= enoughGroups / 4;
+  const tile = isLarge ? large : { ...smallShape, ...fragments };
   return { tile, splits: splitsOf(tile) };
 }
 

@@ -72,7 +72,7 @@ export function productCommands(product: TensorProduct): Command[] {
       array: names[name],
       scales: names[`${name}_scales`],
     });
-    const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, [names.a_bound, names.b_bound]);
+    const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, tile.lanes, [names.a_bound, names.b_bound]);
     const found = subgroupProduct({
       ...{ M, N, K, batch, splits, tile, c: names.c, scale: factors.names },
       a: side(sides[0]),
