@@ -124,6 +124,26 @@ function packedLoss(N: number, V: number, C: number, format: string): LargeProdu
   };
 }
 
+/** Every code of an FP8 format, one a row, times a column of ones. */
+function everyCode(format: string): LargeProductCase {
+  const K = 32;
+  const [a, b] = [parseFormat(format), parseFormat('bf16')];
+  const codes = new Uint8Array(256 * K);
+  for (let code = 0; code < 256; code++) codes[code * K] = code;
+  const ones = new Float32Array(256 * K);
+  for (let n = 0; n < 256; n++) ones[n * K] = 1;
+  const whole = encode(new Float32Array(256 * K).fill(1), 256, K, a);
+  return {
+    name: `large product of every code of ${format}`,
+    rounds: false,
+    tolerance: 0,
+    params: { a: qtensor([256, K], { ...whole, codes }), b: qtensor([256, K], encode(ones, 256, K, b)) },
+    runs: [{}],
+    build: (g) =>
+      void g.output('y', matmul(g.param('a', packed([256, K], a)), g.param('b', packed([256, K], b)), linear)),
+  };
+}
+
 /** Integers with scales by row, column or tensor have exact sums: i8 matrices give the bits of dot products. */
 const integerCases = [
   ['int8-channel', 'int8-channel', [131, 160], [200, 160]],
@@ -168,8 +188,16 @@ export const largeProductCases: LargeProductCase[] = [
   packedPair(undefined, 'nvfp4', { rounds: true }),
   packedPair(undefined, 'int4-g32', { rounds: true }),
   packedPair(undefined, 'int4-g32-asym', { rounds: true }),
-  packedPair('fp8-e4m3', 'fp8-e4m3', { rounds: true }),
+  packedPair('fp8-e4m3-tensor', 'fp8-e4m3-tensor', { change: spread }),
+  packedPair('fp8-e5m2-tensor', 'fp8-e4m3-tensor'),
+  packedPair('fp8-e4m3-tensor', 'mxfp4'),
+  packedPair('mxfp8-e5m2', 'mxfp8-e5m2', { change: spread }),
+  packedPair('fp8-e4m3-channel', 'fp8-e4m3-tensor', { rounds: true }),
+  packedPair('bf16', 'int4-g32', { rounds: true }),
+  packedPair('mxfp4', 'int4-g32', { rounds: true }),
+  packedPair('int4-g32', 'mxfp8-e4m3', { rounds: true }),
   packedPair(undefined, 'int8-channel', { rounds: true }),
   ...integerCases,
+  ...['fp8-e4m3-tensor', 'fp8-e5m2-tensor', 'mxfp8-e4m3', 'mxfp8-e5m2'].map(everyCode),
   product('f32 × q4_k', [64, 512], [72, 512], { ...linear, formats: [undefined, 'q4_k'], rounds: true }),
 ];

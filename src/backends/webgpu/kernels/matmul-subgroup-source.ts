@@ -1,7 +1,7 @@
 // Products on subgroup matrices by themselves, as texts with their own bindings: for timing and for checking the WGSL.
 
 import type { KernelSource } from '../kernel-source.ts';
-import type { OperandAxis, OperandStorage } from './matmul-operand.ts';
+import type { OperandAxis } from './matmul-operand.ts';
 import {
   type SubgroupTile,
   subgroupFeatures,
@@ -10,6 +10,7 @@ import {
   subgroupProduct,
 } from './matmul-subgroup.ts';
 import { type IntegerTile, integerSubgroupProduct } from './matmul-subgroup-integer.ts';
+import type { OperandStorage } from './operand-storage.ts';
 
 export interface SubgroupMatmul {
   readonly M: number;

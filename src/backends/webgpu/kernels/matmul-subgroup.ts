@@ -11,14 +11,8 @@
 // Scale: the sums are multiplied by two WGSL expressions, one after the other (inverse factors and tensor scales).
 
 import type { Fragments } from '../fragments.ts';
-import {
-  isElementwise,
-  type OperandAxis,
-  type OperandStorage,
-  perVector,
-  type TileCode,
-  tileCode,
-} from './matmul-operand.ts';
+import { type OperandAxis, perVector, type TileCode, tileCode } from './matmul-operand.ts';
+import { isFp4, type OperandStorage } from './operand-storage.ts';
 
 /** A workgroup's tile and the matrices it is made of. */
 export interface SubgroupTile extends Fragments {
@@ -94,7 +88,7 @@ export function subgroupProduct(product: SubgroupProduct): SubgroupText {
   const { threads, rows, columns } = subgroupGrid(product);
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
   const [tilesM, tilesN] = [partM / matrix, partN / matrix];
-  const paired = [a, b].some(({ storage }) => !isElementwise(storage) && storage !== 'eight');
+  const paired = [a, b].some(({ storage }) => isFp4(storage));
   const side = (name: 'a' | 'b', s: SubgroupSide, outer: number, tileOuter: number, origin: string) => {
     const lines = s.contiguous === 'k' ? outer : K;
     const firstLine = s.batched && batch > 1 ? `batch * ${lines}u` : '0u';

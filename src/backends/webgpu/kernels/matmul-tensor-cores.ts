@@ -1,6 +1,7 @@
 // Which products run on tensor cores, with which tiles; commands: bounds of the operands, then the product.
 //
-//   exact   bf16, f16, MXFP4, NVFP4 and the other MX formats: f16 holds their numbers (matmul-operand.ts says how far down)
+//   exact   bf16, f16, MXFP4, NVFP4, the other MX formats, FP8 with one scale: f16 holds their numbers
+//           (matmul-operand.ts says how far down)
 //   f16     f32, and formats whose scales are no powers of two, too: numbers are rounded to 11 bits
 //
 // Sums are f32. Integer dot products (matmul-integer.ts, matmul-integer-matrices.ts) give the bits of the other backends;
@@ -25,9 +26,10 @@ import {
 import { cutScratch, scratchSize } from '../scratch.ts';
 import { boundCommand, boundWords } from './matmul-bound.ts';
 import { fewestProducts, planIntegerMatrices } from './matmul-integer-matrices.ts';
-import { chunkNumbers, isElementwise, type OperandAxis, type OperandStorage } from './matmul-operand.ts';
+import type { OperandAxis } from './matmul-operand.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
 import { type Product, productOf } from './matmul-tiled.ts';
+import { chunkNumbers, isElementwise, type OperandStorage } from './operand-storage.ts';
 import { type ProductSide, productCommands } from './tensor-product.ts';
 
 export interface TensorSide {
@@ -35,7 +37,7 @@ export interface TensorSide {
   readonly contiguous: OperandAxis;
   /** The largest magnitude must be known first. */
   readonly bounded: boolean;
-  /** The operand has a tensor scale that its storage leaves out. */
+  /** The operand has a scale of its own that its storage leaves out. */
   readonly tensorScale: boolean;
 }
 
@@ -111,7 +113,7 @@ export function planSide(
   const { storage, tensorScale = false } = found;
   if (contiguous === 'outer' && !isElementwise(storage)) return undefined;
   if ((contiguous === 'k' ? K : outer) % chunkNumbers(storage) !== 0) return undefined;
-  const bounded = !(storage === 'f16' || storage === 'nvfp4' || storage.startsWith('int4'));
+  const bounded = !(storage === 'f16' || storage === 'nvfp4' || /^(int4|fp8)/.test(storage));
   return { storage, contiguous, bounded, tensorScale };
 }
 
@@ -130,7 +132,11 @@ function packedStorage(format: Format, K: number): Storage | undefined {
   const { element, granularity, scale, zeroPoint, choice } = format;
   const size = granularity.kind === 'group' ? granularity.size : 0;
   const { tensorScale } = scale;
+  const fp8 = element === 'e4m3' || element === 'e5m2' ? (`fp8-${element}` as const) : undefined;
+  if (fp8 && granularity.kind === 'tensor' && scale.format === 'f32' && !tensorScale)
+    return { storage: fp8, exact: true, tensorScale: true };
   if (zeroPoint === 'none' && choice !== 'int-or-float' && K % 32 === 0) {
+    if (fp8 && size === 32 && scale.format === 'e8m0') return { storage: `mx${fp8}`, exact: true, tensorScale };
     if (element === 'e2m1' && size === 32 && scale.format === 'e8m0')
       return { storage: 'mxfp4', exact: true, tensorScale };
     if (element === 'e2m1' && size === 16 && scale.format === 'e4m3')
@@ -189,9 +195,14 @@ export function productSide(operand: Operand, { storage, contiguous, tensorScale
   return {
     ...common,
     numbers: part(0, layout.scales, 'vec4<u32>'),
-    ...(layout.scalesBytes > 0 && {
-      scales: part(layout.scales, layout.zeroPoints, storage.startsWith('int4') ? 'f16' : 'u32'),
+    ...(layout.scalesBytes > 0 &&
+      !storage.startsWith('fp8') && {
+        scales: part(layout.scales, layout.zeroPoints, storage.startsWith('int4') ? 'f16' : 'u32'),
+      }),
+    ...(tensorScale && {
+      tensorScale: storage.startsWith('fp8')
+        ? part(layout.scales, layout.zeroPoints, 'f32')
+        : part(layout.tensorScale, layout.byteLength, 'f32'),
     }),
-    ...(tensorScale && { tensorScale: part(layout.tensorScale, layout.byteLength, 'f32') }),
   };
 }

@@ -5,7 +5,7 @@ import type { Binding, Command, MemoryRange, Names, PackedOperand } from '../ker
 import { fromScratch, toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
 import { boundSetup } from './matmul-bound.ts';
-import type { OperandAxis, OperandStorage } from './matmul-operand.ts';
+import type { OperandAxis } from './matmul-operand.ts';
 import {
   type SubgroupTile,
   subgroupFeatures,
@@ -13,6 +13,7 @@ import {
   subgroupParameters,
   subgroupProduct,
 } from './matmul-subgroup.ts';
+import type { OperandStorage } from './operand-storage.ts';
 
 export interface ProductSide {
   readonly storage: OperandStorage;
