@@ -1,7 +1,7 @@
 // Dawn's null backend for tests of kernels on tensor cores: it has the features and checks WGSL, but runs nothing.
 
-import type { GpuTraits, SubgroupMatrix, TensorCores } from '../../src/backends/webgpu/device.ts';
-import type { Fragments } from '../../src/backends/webgpu/fragments.ts';
+import type { GpuTraits, TensorCores } from '../../src/backends/webgpu/device.ts';
+import type { Fragments, SubgroupMatrix } from '../../src/backends/webgpu/fragments.ts';
 import { findGpu, keepAlive } from '../../src/backends/webgpu/gpu.ts';
 
 const features = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'];

@@ -5,7 +5,7 @@
 
 import { deviceError, type SubbyteError } from '../../errors.ts';
 import { bindingAlignment } from './constants.ts';
-import { fragmentsOf } from './fragments.ts';
+import { fragmentsOf, type SubgroupMatrix } from './fragments.ts';
 import { findGpu, type GpuOptions, isNode, keepAlive } from './gpu.ts';
 
 export interface DeviceOptions extends GpuOptions {
@@ -64,15 +64,6 @@ export interface GpuTraits {
   readonly subgroupMatrices: readonly SubgroupMatrix[];
   /** What products may do on them; off where kernels cannot use them. */
   readonly tensorCores: TensorCores;
-}
-
-/** A matrix product that subgroups can do: a [M, K] × b [K, N]. */
-export interface SubgroupMatrix {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
 }
 
 export interface OpenDevice extends GpuTraits {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { knownFragments, tensorCoreTraits } from '../../../test/support/null-gpu.ts';
-import type { SubgroupMatrix } from './device.ts';
-import { fragmentsOf, integerFragmentsOf } from './fragments.ts';
+
+import { fragmentsOf, integerFragmentsOf, type SubgroupMatrix } from './fragments.ts';
 
 const matrix = (componentType: string, resultComponentType: string, M: number, N = M, K = M): SubgroupMatrix => ({
   ...{ componentType, resultComponentType },

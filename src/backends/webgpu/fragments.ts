@@ -1,7 +1,5 @@
 // The matrices that the subgroups of an adapter multiply: which of them our kernels use.
 
-import type { GpuTraits } from './device.ts';
-
 /** Products of edge × edge matrices by a subgroup of `lanes` threads. */
 export interface Fragments {
   readonly edge: 8 | 16;
@@ -13,7 +11,23 @@ export interface IntegerFragments extends Fragments {
   readonly depth: number;
 }
 
-type Traits = Omit<GpuTraits, 'tensorCores' | 'bufferBytes'>;
+/** A matrix product that subgroups can do: a [M, K] × b [K, N]. */
+export interface SubgroupMatrix {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** What decides of an adapter's traits. */
+interface Traits {
+  readonly features: ReadonlySet<string>;
+  readonly workgroupBytes: number;
+  readonly subgroupMinSize: number;
+  readonly subgroupMaxSize: number;
+  readonly subgroupMatrices: readonly SubgroupMatrix[];
+}
 
 /** Threads of a subgroup, where kernels can rely on it: one size, at most 32. */
 function lanesOf({ features, workgroupBytes, subgroupMinSize, subgroupMaxSize }: Traits): number | undefined {
