@@ -1,6 +1,6 @@
 // WGSL with f16 as WGSL with f32: numbers are rounded where their bits are taken. That gives the bits of f16 arithmetic
-// where one rounding is all there is, as in our kernels: products of two f16 are exact in f32. Conversions are written out,
-// since WGSL does not say how its own round.
+// where one rounding is all there is, as in our kernels: products of two f16 are exact in f32. That to f16 is written out, since WGSL does
+// not say how its own rounds; that from f16 is WGSL's.
 
 import { replaceCalls } from './wgsl-calls.ts';
 
@@ -15,16 +15,7 @@ fn emulated_bits(x: f32) -> u32 {
   let shifted = m - 0x38000000u;
   return sign | ((shifted + 0xfffu + ((shifted >> 13u) & 1u)) >> 13u);
 }
-fn emulated_value(half: u32) -> f32 {
-  let m = half & 0x7fffu;
-  let normal = bitcast<f32>(select((m << 13u) + 0x38000000u, (m << 13u) | 0x7f800000u, m >= 0x7c00u));
-  let value = select(normal, f32(m) * 5.9604644775390625e-8, m < 0x400u);
-  return select(value, -value, (half & 0x8000u) != 0u);
-}
 fn emulated_pack(x: vec2<f32>) -> u32 { return emulated_bits(x.x) | (emulated_bits(x.y) << 16u); }
-fn emulated_unpack(word: u32) -> vec2<f32> {
-  return vec2<f32>(emulated_value(word & 0xffffu), emulated_value(word >> 16u));
-}
 `;
 
 /** Reads of an array of f16 as reads of words. */
@@ -32,7 +23,7 @@ function wordsOf(code: string, name: string): string {
   const declared = code.replace(new RegExp(`\\b${name}: array<f16>`), `${name}: array<u32>`);
   return declared.replace(
     new RegExp(`\\b${name}\\[([^[\\]]*)\\]`, 'g'),
-    (_, at) => `emulated_unpack(${name}[(${at}) / 2u])[(${at}) % 2u]`,
+    (_, at) => `unpack2x16float(${name}[(${at}) / 2u])[(${at}) % 2u]`,
   );
 }
 
@@ -48,4 +39,4 @@ export function emulateHalves(code: string): string {
   return `${text.replace(/\bf16\b/g, 'f32').replace(/\b(\d[\d.]*)h\b/g, '$1f')}\n${conversions}`;
 }
 
-const unpacked = (code: string) => code.replace(/\bbitcast<vec2<f16>>\(/g, 'emulated_unpack(');
+const unpacked = (code: string) => code.replace(/\bbitcast<vec2<f16>>\(/g, 'unpack2x16float(');
