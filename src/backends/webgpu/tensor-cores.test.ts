@@ -23,9 +23,15 @@ describe.skipIf(!backend)(`emulated tensor cores${missing ? ` (${missing})` : ''
     gpu.dispose();
   });
 
-  it.each([...products, ...largeAttentionCases].map((c) => [c.name, c] as const))('%s', async (_, opCase) => {
-    expect(gpu.gpu.tensorCores).toBe('f16');
-    const found = await runOpCase(gpu, opCase);
-    expect(differences(found, await runOpCase(reference, opCase), webgpuTolerance(opCase))).toEqual([]);
-  });
+  // kernels are compiled for seconds, on a busy machine for many
+  const timeout = 300_000;
+  it.each([...products, ...largeAttentionCases].map((c) => [c.name, c] as const))(
+    '%s',
+    { timeout },
+    async (_, opCase) => {
+      expect(gpu.gpu.tensorCores).toBe('f16');
+      const found = await runOpCase(gpu, opCase);
+      expect(differences(found, await runOpCase(reference, opCase), webgpuTolerance(opCase))).toEqual([]);
+    },
+  );
 });
