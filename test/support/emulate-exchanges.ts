@@ -1,26 +1,28 @@
 // Exchanges among the 32 lanes of a subgroup through workgroup memory, with barriers: they need uniform control flow of the
-// whole workgroup, and 4 bytes a thread and component.
+// whole workgroup, and 4 bytes a thread, for vectors as many again as they take.
 
 import { replaceCalls } from './wgsl-calls.ts';
 
 interface Exchange {
   /** Type of the value where its declaration does not tell. */
   readonly type: string;
-  readonly result: (memory: string, type: string) => string;
+  /** Statements that make `result`; `at(thread)` is the value of a thread of the workgroup. */
+  readonly result: (at: (thread: string) => string) => string;
 }
 
-const fold = (memory: string, combined: string) => `var result = ${memory}[emulated_thread / 32u * 32u];
+const first = 'emulated_thread / 32u * 32u';
+const fold = (at: (thread: string) => string, combined: string) => `var result = ${at(first)};
   for (var i = 1u; i < 32u; i++) {
-    let next = ${memory}[emulated_thread / 32u * 32u + i];
+    let next = ${at(`${first} + i`)};
     result = ${combined};
   }`;
 
 const exchanges: Readonly<Record<string, Exchange>> = {
-  subgroupShuffleXor: { type: 'f32', result: (memory) => `let result = ${memory}[emulated_thread ^ other];` },
-  subgroupShuffle: { type: 'f32', result: (memory) => `let result = ${memory}[emulated_thread / 32u * 32u + other];` },
-  subgroupMax: { type: 'u32', result: (memory) => fold(memory, 'max(result, next)') },
-  subgroupAdd: { type: 'f32', result: (memory) => fold(memory, 'result + next') },
-  subgroupAny: { type: 'u32', result: (memory) => fold(memory, 'result | next') },
+  subgroupShuffleXor: { type: 'f32', result: (at) => `let result = ${at('emulated_thread ^ other')};` },
+  subgroupShuffle: { type: 'f32', result: (at) => `let result = ${at(`${first} + other`)};` },
+  subgroupMax: { type: 'u32', result: (at) => fold(at, 'max(result, next)') },
+  subgroupAdd: { type: 'f32', result: (at) => fold(at, 'result + next') },
+  subgroupAny: { type: 'u32', result: (at) => fold(at, 'result | next') },
 };
 
 /** Type of an expression where it is a name with a plain declaration. */
@@ -38,16 +40,19 @@ export function emulateExchanges(code: string, threads: number): string {
   for (const [name, { type: usual, result }] of Object.entries(exchanges))
     text = replaceCalls(text, name, ({ args: [value, other] }) => {
       const type = name === 'subgroupAny' ? usual : (declaredType(code, value) ?? usual);
-      const memory = `exchanged_${type.replace(/\W/g, '_')}`;
-      const fn = `${name.replace('subgroup', 'exchange')}_${memory}`;
-      declarations.set(memory, `var<workgroup> ${memory}: array<${type}, ${threads}>;`);
+      const suffix = type.replace(/\W/g, '_');
+      const fn = `${name.replace('subgroup', 'exchange')}_${suffix}`;
+      // numbers of all types share their memory: some kernels leave little
+      const stored = type.startsWith('vec') ? type : 'u32';
+      const memory = type.startsWith('vec') ? `exchanged_${suffix}` : 'exchanged';
+      declarations.set(memory, `var<workgroup> ${memory}: array<${stored}, ${threads}>;`);
       declarations.set(
         fn,
         `fn ${fn}(value: ${type}${other ? ', other: u32' : ''}) -> ${type} {
   workgroupBarrier();
-  ${memory}[emulated_thread] = value;
+  ${memory}[emulated_thread] = bitcast<${stored}>(value);
   workgroupBarrier();
-  ${result(memory, type)}
+  ${result((at) => `bitcast<${type}>(${memory}[${at}])`)}
   return result;
 }`,
       );
