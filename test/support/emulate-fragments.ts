@@ -1,13 +1,15 @@
-// WGSL with 16 × 16 subgroup matrices (f16 operands, f32 results) as WGSL without.
+// WGSL with 16 × 16 subgroup matrices (f16 operands and f32 results, or i8 of 32 along K and i32) as WGSL without.
 //
 // A result fragment is eight f32 in each of 32 threads: half a row, thread l having row l / 2 and the columns from
-// l % 2 · 8. Operands are not loaded: a product reads them where they lie, in arrays of vec4<u32>, eight f16 each.
+// l % 2 · 8. Operands are not loaded: a product reads them where they lie, in arrays of vec4<u32>, eight f16 or sixteen i8
+// each.
 // So nothing may change them in between: a barrier between the load of a fragment from workgroup memory and a product
 // with it is an error. Sums go along K, one by one or in eights.
 
 import { replaceCalls } from './wgsl-calls.ts';
 
 interface Operand {
+  readonly component: string;
   readonly array: string;
   readonly major: string;
   readonly place: string;
@@ -15,6 +17,7 @@ interface Operand {
 
 /** What a thread has of a result. */
 const fragment = 'array<vec4<f32>, 2>';
+const integers = 'array<vec4<i32>, 2>';
 
 /** Reads of eight f16 and of one. */
 const readsOf = (array: string) => `
@@ -55,6 +58,22 @@ const alongK = (left: Operand, right: Operand) => `for (var part = 0u; part < 2u
     }
   }`;
 
+/** 32 bytes of K on both sides, two vectors a line. */
+const integerProduct = (name: string, left: Operand, right: Operand) => `
+fn ${name}(left: vec2<u32>, right: vec2<u32>, sum: ${integers}) -> ${integers} {
+  let row = emulated_thread / 2u % 16u;
+  let column = emulated_thread % 2u * 8u;
+  var result = sum;
+  for (var part = 0u; part < 2u; part++) {
+    let x = ${left.array}[left.x + row * left.y + part];
+    for (var j = 0u; j < 8u; j++) {
+      let y = ${right.array}[right.x + (column + j) * right.y + part];
+      for (var w = 0u; w < 4u; w++) { result[j / 4u][j % 4u] += dot4I8Packed(x[w], y[w]); }
+    }
+  }
+  return result;
+}`;
+
 const productOf = (name: string, left: Operand, right: Operand) => `
 fn ${name}(left: vec2<u32>, right: vec2<u32>, sum: ${fragment}) -> ${fragment} {
   let row = emulated_thread / 2u % 16u;
@@ -71,25 +90,26 @@ fn fragment_scale(value: ${fragment}, factor: f32) -> ${fragment} {
 
 /** Functions that load and store results, for arrays of f32 and of vec4<u32> that hold their bits. */
 function memoryOf(array: string, type: string): { load: string; store: string } {
-  if (type !== 'f32' && type !== 'vec4<u32>') throw new Error(`a result in ${array}, an array of ${type}`);
+  if (!['f32', 'i32', 'vec4<u32>'].includes(type)) throw new Error(`a result in ${array}, an array of ${type}`);
+  const held = type === 'i32' ? integers : fragment;
   const place = 'offset + emulated_thread / 2u % 16u * stride + emulated_thread % 2u';
-  const start = `let at = ${place} * ${type === 'f32' ? 8 : 2}u;`;
+  const start = `let at = ${place} * ${type === 'vec4<u32>' ? 2 : 8}u;`;
   const four = (h: number) =>
-    type === 'f32'
-      ? `vec4<f32>(${[0, 1, 2, 3].map((j) => `${array}[at + ${4 * h + j}u]`).join(', ')})`
+    type !== 'vec4<u32>'
+      ? `vec4<${type}>(${[0, 1, 2, 3].map((j) => `${array}[at + ${4 * h + j}u]`).join(', ')})`
       : `bitcast<vec4<f32>>(${array}[at + ${h}u])`;
   const put = (h: number) =>
-    type === 'f32'
+    type !== 'vec4<u32>'
       ? `for (var j = 0u; j < 4u; j++) { ${array}[at + ${4 * h}u + j] = value[${h}][j]; }`
       : `${array}[at + ${h}u] = bitcast<vec4<u32>>(value[${h}]);`;
   return {
     load: `
-fn fragment_load_${array}(offset: u32, stride: u32) -> ${fragment} {
+fn fragment_load_${array}(offset: u32, stride: u32) -> ${held} {
   ${start}
   return array(${four(0)}, ${four(1)});
 }`,
     store: `
-fn fragment_store_${array}(offset: u32, value: ${fragment}, stride: u32) {
+fn fragment_store_${array}(offset: u32, value: ${held}, stride: u32) {
   ${start}
   ${put(0)}
   ${put(1)}
@@ -107,17 +127,22 @@ function typeOf(code: string, pointer: string): { array: string; type: string; s
 export function emulateFragments(code: string): string {
   const functions = new Map<string, string>();
   const operands: Operand[] = [];
+  const operandText = (operand: Operand) => `fragment_${operands.push(operand) - 1}_`;
   let text = replaceCalls(code, 'subgroupMatrixLoad', ({ template, args: [pointer, offset, stride] }) => {
     const [, side, component, major] =
-      template.match(/^subgroup_matrix_(left|right|result)<(f16|f32), 16, 16>, (row_major|col_major)$/) ?? [];
+      template.match(
+        /^subgroup_matrix_(left(?=<f16, 16,|<i8, 32,)|right(?=.*, 16>|<i8, 16, 32)|result)<(f16|f32|i8), \d+, \d+>, (row_major|col_major)$/,
+      ) ?? [];
     const { array, type } = typeOf(code, pointer);
     if (side === 'result' && component === 'f32' && major === 'row_major') {
       functions.set(`load ${array}`, memoryOf(array, type).load);
       return `fragment_load_${array}(${offset}, ${stride})`;
     }
+    if (component === 'i8' && type === 'vec4<u32>' && major === (side === 'left' ? 'row_major' : 'col_major'))
+      return operandText({ component, array, major, place: `vec2<u32>(${offset}, ${stride})` });
     if (component !== 'f16' || type !== 'vec4<u32>') throw new Error(`a fragment of ${template} in ${type}`);
     functions.set(`reads ${array}`, readsOf(array));
-    return `fragment_${operands.push({ array, major, place: `vec2<u32>(${offset}, ${stride})` }) - 1}_`;
+    return operandText({ component, array, major, place: `vec2<u32>(${offset}, ${stride})` });
   });
   const named = new Map<string, Operand>();
   // names come again in other blocks: each use has the last definition before it
@@ -140,7 +165,7 @@ export function emulateFragments(code: string): string {
   text = replaceCalls(text, 'subgroupMatrixMultiplyAccumulate', ({ args: [a, b, sum], before }) => {
     const [left, right] = [operandOf(a, before), operandOf(b, before)];
     const name = `fragment_product_${left.array}_${left.major}_${right.array}_${right.major}`;
-    functions.set(name, productOf(name, left, right));
+    functions.set(name, (left.component === 'i8' ? integerProduct : productOf)(name, left, right));
     return `${name}(${left.place}, ${right.place}, ${sum})`;
   });
   text = replaceCalls(text, 'subgroupMatrixStore', ({ template, args: [pointer, offset, value, stride] }) => {
@@ -153,7 +178,9 @@ export function emulateFragments(code: string): string {
     functions.set('scale', scaleSource);
     return `fragment_scale(${value}, ${factor})`;
   });
-  text = text.replaceAll('subgroup_matrix_result<f32, 16, 16>', fragment);
+  text = text
+    .replaceAll('subgroup_matrix_result<f32, 16, 16>', fragment)
+    .replaceAll('subgroup_matrix_result<i32, 16, 16>', integers);
   const left = text.match(/subgroup_?[mM]atrix\w*|\bfragment_\d+_/);
   if (left) throw new Error(`${left[0]} in an unknown place`);
   return [text, ...functions.values()].join('\n');

@@ -1,10 +1,13 @@
-// A GPU that seems to have f16, subgroups of 32 and 16 × 16 × 16 products of f16: any GPU, whose kernels are rewritten
+// A GPU that seems to have f16, subgroups of 32 16 × 16 × 16 products of f16 and 16 × 16 × 32 of i8: any GPU, whose kernels are rewritten
 // when their modules are made (emulate-tensor-cores.ts).
 
 import { emulateTensorCores } from './emulate-tensor-cores.ts';
 
 const emulated = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'];
-const products = [{ componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 }];
+const products = [
+  { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 },
+  { componentType: 'i8', resultComponentType: 'i32', M: 16, N: 16, K: 32 },
+];
 
 /** The same object, whose adapters and devices emulate. */
 export function withTensorCores(gpu: GPU): GPU {
