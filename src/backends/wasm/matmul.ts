@@ -75,11 +75,11 @@ function encodeInteger(
   const side = ({ shift, perRow }: IntegerSide, row: number) => [shift, perRow ? 1 : 0, row];
   const commands: Command[] = [];
   for (let i = 0; i < p.batch; i++) {
-    const words = [p.M, 0, p.K, plan.block, ...scratch, ...side(plan.a, i * p.M), 0, 0, 0, 0, 0, 0];
+    const words = [p.M, 0, p.K, plan.block, ...scratch, ...side(plan.a, i * p.M), 0, 0, 0, 0, 0, plan.laneLimit];
     commands.push({ kernel: packIntKernel, args: [...words, ...sourceWords(a, true)] });
     const c = valuesAddress(context.outputs[0]!) + 4 * i * p.M * p.N;
     const sideB = side(plan.b, p.batchedB ? i * p.N : 0);
-    const out = [c, 4 * p.N, columns, plan.exact ? 1 : 0, a.tensorScale, 0];
+    const out = [c, 4 * p.N, columns, plan.exact ? 1 : 0, a.tensorScale, plan.laneLimit];
     commands.push({
       kernel: matmulIntKernel,
       args: [p.M, p.N, p.K, plan.block, ...scratch, ...sideB, ...out, ...sourceWords(b, true)],

@@ -6,6 +6,7 @@
 // then multiplied as one block, which saves most of the conversions to f32. A run is folded when all lines of its
 // panel allow it.
 
+import { laneMagnitude } from './matmul-int-narrow.ts';
 import { lineBytes } from './matmul-int-tile.ts';
 
 function shiftBytes(bytes: usize, length: i32, shift: i32): void {
@@ -22,7 +23,8 @@ function scaleBits(scales: usize, block: i32, line: i32): u32 {
 
 /**
  * Folds one run of `fold` blocks of `count` lines if it can. `bytes`: the run in the first line, lines `stride` bytes
- * apart, blocks `padded` bytes; `scales`: one line of scales a block, overwritten. Returns whether it did.
+ * apart, blocks `padded` bytes; `scales`: one line of scales a block, overwritten. With `laneLimit` (0: none) the
+ * shifted integers of each lane of matmul-int-narrow.ts must sum to that magnitude at most. Returns whether it did.
  */
 export function foldRun(
   bytes: usize,
@@ -32,6 +34,7 @@ export function foldRun(
   fold: i32,
   padded: i32,
   maximumShift: i32,
+  laneLimit: i32,
 ): bool {
   for (let i = 0; i < count; i++) {
     let low: i32 = 255;
@@ -45,6 +48,12 @@ export function foldRun(
       high = max(high, exponent);
     }
     if (high - low > maximumShift) return false;
+    let magnitude = 0;
+    for (let f = 0; f < fold && laneLimit > 0; f++) {
+      const shift = <i32>(scaleBits(scales, f, i) >> 23) - low;
+      magnitude += laneMagnitude(bytes + <usize>i * stride + <usize>(f * padded), padded) << shift;
+    }
+    if (magnitude > laneLimit) return false;
   }
   for (let i = 0; i < count; i++) {
     let low: u32 = 255;

@@ -15,7 +15,9 @@
 // Words of both: rows (of A, C), columns (0 in packInt), K, block; codes, starts, scales; scratch, scratch bytes a
 // thread; offset of B; blocks a run; largest shift of this operand; 1 when its scales hold for rows; first row of this
 // operand; then of matmulInt: c, row bytes, columns a block, 1 when exact, address of A's tensor scale; 0 … up to word
-// 20, where the source description of the operand starts.
+// 19; largest Σ |a| of a lane for which a run is folded where sums are kept in 16 bits (matmul-int-narrow.ts), 0 where
+// that never is; then the source description of the operand. A host with an exact 8-bit dot product keeps 32 bits, unless
+// the limit is given as its complement (for tests).
 // An offset of −1 stands for 8-bit integers: this host decides; −2 takes the form that every host can (for tests).
 // A panel has, in starts, a line of eight words a block (with runs: and one for the sum of each run, its word 6 tells
 // whether the run is folded); in scales a line a block and one for the rows. Panels of B add their flags to scales.
@@ -32,6 +34,7 @@ import {
   sourceZero,
 } from './matmul-decode.ts';
 import { foldRun } from './matmul-int-fold.ts';
+import { narrowStarts, tileNarrow } from './matmul-int-narrow.ts';
 import {
   clearTile,
   dotPortable,
@@ -54,6 +57,14 @@ import { packLines6, packLines8 } from './matmul-panels.ts';
 function resolveOffset(offset: i32): i32 {
   if (offset >= 0) return offset;
   return offset == -1 && wideDot() == dotUnsigned ? 128 : 0;
+}
+
+/** The limit of word 19 where this host keeps sums in 16 bits, 0 where it does not. */
+// @ts-ignore: decorator
+@inline
+function resolveLimit(limit: i32): i32 {
+  if (limit < 0) return ~limit;
+  return limit > 0 && wideDot() == dotPortable ? limit : 0;
 }
 
 function addBytes(bytes: usize, length: i32, value: i32): void {
@@ -118,6 +129,7 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
   const shift = load<i32>(args + 44);
   const perRow = load<i32>(args + 48) != 0;
   const row0 = load<i32>(args + 52);
+  const limit = resolveLimit(load<i32>(args + 76));
   const d = args + sourceAt;
   const padded = (block + 3) & ~3;
   const blocks = (depth + block - 1) / block;
@@ -139,8 +151,13 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
       const run = lines + <usize>g * <usize>padded;
       const total = starts + <usize>fold * lineBytes;
       if (fold > 1) {
-        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, fold, padded, shift);
+        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, fold, padded, shift, limit);
         store<i32>(total + 24, folded ? 1 : 0);
+      }
+      if (limit > 0) {
+        narrowStarts(run, lineLength, count, fold, padded, offset, starts);
+        starts = total + lineBytes;
+        continue;
       }
       for (let f = 0; f < fold; f++) {
         for (let i = 0; i < count && offset != 0; i++) {
@@ -210,6 +227,7 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
   const d = args + sourceAt;
   const factor = load<f32>(load<usize>(args + 72)) * sourceTensorScale(d);
   const offset = resolveOffset(wish);
+  const narrow = resolveLimit(load<i32>(args + 76)) > 0;
   const portable = wish == -2 || (wish == -1 && wideDot() == dotPortable);
   const padded = (block + 3) & ~3;
   const steps = padded >> 2;
@@ -244,7 +262,7 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
         for (let r = 0; r < runs; r++) {
           const g = <usize>(r * fold);
           const run = lines + g * <usize>padded;
-          const folded = foldRun(run, lineLength, count, to + g * lineBytes, fold, padded, shift);
+          const folded = foldRun(run, lineLength, count, to + g * lineBytes, fold, padded, shift, 0);
           store<i32>(flags + ((<usize>r) << 2), folded ? 1 : 0);
         }
         for (let i = 0; i < count; i++) addBytes(lines + <usize>i * lineLength, <i32>lineLength, offset);
@@ -264,7 +282,8 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
         const sb = scales + panel * scaleBytes;
         const rowsB = sb + <usize>blocks * lineBytes;
         clearTile(tile);
-        if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
+        if (narrow) tileNarrow(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
+        else if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
         else if (portable) tilePortable(blocks, steps, a, sa, b, sb, tile);
         else if (exact) tileExact(blocks, steps, a, starts, sa, b, sb, tile);
         else tileRounded(blocks, steps, a, starts, sa, b, sb, tile);
