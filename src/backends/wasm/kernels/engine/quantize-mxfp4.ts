@@ -6,10 +6,11 @@
 // brackets are found by exact quotients there. Groups whose scales are so small that products would leave the normal
 // range go the other kernel's way: they are marked and `quantizeSpec`'s functions redo them.
 //
-// Nearest even under power-of-two scales alone needs no comparisons. With z = |x| / scale, a product by a power of two:
-//   z < 1   the number of halves is the low bits of z + 2^22, whose last place is 1/2;
-//   z ≥ 1   rounding the mantissa to one bit leaves exponent and mantissa bit as the code, 2 (e − 127) + m + 2;
-// and 7 is the largest code. Lanes are narrowed to bytes and bytes to pairs of nibbles, a group at a time.
+// Nearest even under power-of-two scales alone needs no comparisons. With z = |x| / scale, a product by a power of two, and
+// 2^e the power of two below z, 1 at least: the last place of P = 2^(e + 22) is half of 2^e, the step of E2M1 there, so z + P
+// is rounded to nearest even in such steps, its bits less those of P are their number n, and n + 2e is the code; 7 is the
+// largest. Lanes are narrowed to bytes and bytes to pairs of nibbles, a group at a time. Constants are loaded from memory,
+// as in common/math.ts.
 //
 // Words: x, rows, columns, codes, scales, tensor scale (address), rule, rounding, seed, stream, step (address or 0), bits
 // (address or 0), bound, 4/3 or 1 as f32, scratch of the threads (256 bytes each), then from word 16 on the words of
@@ -63,12 +64,17 @@ function deviation(x: usize): f64 {
 }
 
 /** Largest magnitude of 32 numbers, as float bits. */
+// @ts-ignore: decorator
+@inline
 function largest(x: usize): u32 {
-  const mask = i32x4.splat(0x7fffffff);
-  let most = v128.and(v128.load(x), mask);
-  for (let i = 4; i < 32; i += 4) most = i32x4.max_u(most, v128.and(v128.load(at(x, i)), mask));
-  most = i32x4.max_u(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
-  return max<u32>(i32x4.extract_lane(most, 0), i32x4.extract_lane(most, 1));
+  const mask = v128.load32_splat(magnitudeBits);
+  let m = i32x4.max_u(v128.and(v128.load(x), mask), v128.and(v128.load(x, 16), mask));
+  let n = i32x4.max_u(v128.and(v128.load(x, 32), mask), v128.and(v128.load(x, 48), mask));
+  m = i32x4.max_u(m, i32x4.max_u(v128.and(v128.load(x, 64), mask), v128.and(v128.load(x, 80), mask)));
+  n = i32x4.max_u(n, i32x4.max_u(v128.and(v128.load(x, 96), mask), v128.and(v128.load(x, 112), mask)));
+  const most = i32x4.max_u(m, n);
+  const half = i32x4.max_u(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+  return max<u32>(i32x4.extract_lane(half, 0), i32x4.extract_lane(half, 1));
 }
 
 /** How many of the seven thresholds, times the scale, each magnitude is above (or, with `reach`, reaches). */
@@ -114,27 +120,43 @@ function gapOf(n: v128): v128 {
   return i32x4.add(i32x4.splat(0x3f000000), i32x4.add(wide, wider)); // 0.5, 1 from level 2 on, 2 from level 4 on
 }
 
+const magnitudeBits: usize = memory.data<u32>([0x7fffffff]);
+const exponentBits: usize = memory.data<u32>([0x7f800000]);
+const oneBits: usize = memory.data<u32>([0x3f800000]);
+/** Bits of 2^22 as a factor of a power of two. */
+const lift: usize = memory.data<u32>([22 << 23]);
+/** Twice the bias of f32, in 16 bits. */
+const bias2: usize = memory.data<u32>([0x00fe00fe]);
+const sevens: usize = memory.data<u32>([0x07070707]);
+const signBits: usize = memory.data<u32>([0x80808080]);
+const lowBytes: usize = memory.data<u32>([0x00ff00ff]);
+
+/** n + 2 (e + 127) of four numbers. */
 // @ts-ignore: decorator
 @inline
-function evenCodes(x: usize, inverse: v128): v128 {
-  const v = v128.load(x);
-  const z = f32x4.mul(v128.and(v, i32x4.splat(0x7fffffff)), inverse);
-  const halves = i32x4.sub(f32x4.add(z, f32x4.splat(4194304)), i32x4.splat(0x4a800000));
-  const odd = v128.and(i32x4.shr_u(z, 22), i32x4.splat(1));
-  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(z, i32x4.splat(0x1fffff)), odd), 22);
-  const n = i32x4.min_s(i32x4.sub(rounded, i32x4.splat(252)), i32x4.splat(7));
-  const code = v128.bitselect(halves, n, f32x4.lt(z, f32x4.splat(1)));
-  return v128.or(code, v128.and(i32x4.shr_u(v, 28), i32x4.splat(8)));
+function steps(v: v128, inverse: v128): v128 {
+  const z = f32x4.mul(v128.and(v, v128.load32_splat(magnitudeBits)), inverse);
+  const power = i32x4.max_s(v128.and(z, v128.load32_splat(exponentBits)), v128.load32_splat(oneBits));
+  const base = i32x4.add(power, v128.load32_splat(lift));
+  return i32x4.add(i32x4.sub(f32x4.add(z, base), base), i32x4.shr_u(power, 22));
 }
 
 /** Sixteen codes as bytes of two, each in a lane of 16 bits. */
 // @ts-ignore: decorator
 @inline
 function sixteenCodes(x: usize, inverse: v128): v128 {
-  const low = i16x8.narrow_i32x4_s(evenCodes(x, inverse), evenCodes(x + 16, inverse));
-  const high = i16x8.narrow_i32x4_s(evenCodes(x + 32, inverse), evenCodes(x + 48, inverse));
-  const bytes = i8x16.narrow_i16x8_u(low, high);
-  return v128.and(v128.or(bytes, i16x8.shr_u(bytes, 4)), i16x8.splat(0xff));
+  const v0 = v128.load(x);
+  const v1 = v128.load(x, 16);
+  const v2 = v128.load(x, 32);
+  const v3 = v128.load(x, 48);
+  const bias = v128.load32_splat(bias2);
+  const low = i16x8.sub(i16x8.narrow_i32x4_s(steps(v0, inverse), steps(v1, inverse)), bias);
+  const high = i16x8.sub(i16x8.narrow_i32x4_s(steps(v2, inverse), steps(v3, inverse)), bias);
+  const codes = i8x16.min_u(i8x16.narrow_i16x8_u(low, high), v128.load32_splat(sevens));
+  // narrowing saturates, so signs stay
+  const sign = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(v0, v1), i16x8.narrow_i32x4_s(v2, v3));
+  const bytes = v128.or(codes, i16x8.shr_u(v128.and(sign, v128.load32_splat(signBits)), 4));
+  return v128.and(v128.or(bytes, i16x8.shr_u(bytes, 4)), v128.load32_splat(lowBytes));
 }
 
 /** Codes of a group to nearest even; `inverse`: 1 / scale. */
