@@ -11,7 +11,7 @@
 
 import { cacheRangeError } from '../../../data-error-codes';
 import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
-import { exp4 } from '../common/math';
+import { exp4, weight4 } from '../common/math';
 import { reportError } from './error';
 import { packAcross, packLines6, packLines8 } from './matmul-panels';
 import { tileF32 } from './matmul-tile';
@@ -186,7 +186,7 @@ export function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usi
   const shift = f32x4.splat(most);
   let sum = f32x4.splat(0);
   for (let s = 0; s < width; s += 4) {
-    const e = exp4(f32x4.sub(v128.load(at(p, s)), shift));
+    const e = weight4(f32x4.sub(v128.load(at(p, s)), shift));
     v128.store(at(p, s), e);
     sum = f32x4.add(sum, e);
   }

@@ -8,7 +8,7 @@
 
 import { targetError } from '../../../data-error-codes';
 import { address, at, maxLanes, sumLanes, word } from '../common/args';
-import { exp4 } from '../common/math';
+import { exp4, weight4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
 import { product, threadScratch } from './matmul-f32';
@@ -73,7 +73,7 @@ function sumTile(line: usize, entries: i32, partial: usize): void {
   const most = max(before, maxLanes(m));
   const shift = f32x4.splat(most);
   let sum = f32x4.splat(0);
-  for (let j = 0; j < width; j += 4) sum = f32x4.add(sum, exp4(f32x4.sub(v128.load(at(line, j)), shift)));
+  for (let j = 0; j < width; j += 4) sum = f32x4.add(sum, weight4(f32x4.sub(v128.load(at(line, j)), shift)));
   let total = load<f32>(partial, 4);
   if (most != before) total *= f32x4.extract_lane(exp4(f32x4.splat(before - most)), 0);
   store<f32>(partial, most);
