@@ -52,13 +52,15 @@ function integerLayout(p: Product, plan: IntegerPlan, threads: number) {
   const runs = plan.fold > 1 ? blocks / plan.fold : 0;
   const line = blocks * 4 * Math.ceil(plan.block / 4);
   const panels = Math.ceil(p.M / 6);
-  // A quarter of a common second-level cache for the decoded columns, at most 256.
-  const columns = Math.min(8 * Math.max(Math.floor(2 ** 16 / line), 1), 256, 8 * Math.ceil(p.N / 8));
+  // A quarter of a common second-level cache for the decoded columns, at most 256, in panels of 8 or 12.
+  const unit = plan.laneLimit > 0 ? 24 : 8;
+  const most = unit * Math.max(Math.floor(2 ** 19 / line / unit), 1);
+  const columns = Math.min(most, unit * Math.floor(256 / unit), unit * Math.ceil(p.N / unit));
   const scaleBytes = 32 * (blocks + 1 + Math.ceil((runs || blocks) / 8));
   const starts = alignedBytes(panels * 6 * line);
   const scales = starts + alignedBytes(panels * (blocks + runs) * 32);
   const own = scales + alignedBytes(panels * (blocks + 1) * 32);
-  const ownBytes = alignedBytes(512 + 8 * line + (columns / 8) * scaleBytes + columns * line);
+  const ownBytes = alignedBytes(640 + 12 * line + (columns / 8) * scaleBytes + columns * line);
   return { columns, starts, scales, own, ownBytes, total: own + threads * ownBytes };
 }
 

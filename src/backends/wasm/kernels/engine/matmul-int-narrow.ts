@@ -1,4 +1,4 @@
-// The register tile of integer matrix products whose sums fit 16 bits: 6 rows × 8 columns, four k at a time.
+// The register tile of integer matrix products whose sums fit 16 bits: 6 rows × 12 columns, four k at a time.
 //
 // Where the relaxed dot product of bytes is made of two multiplications, a widening and an addition (x86 without
 // AVX-VNNI, dotPortable in matmul-int-tile.ts), its first half alone is one instruction: i16x8.relaxed_dot_i8x16_i7x16_s
@@ -11,7 +11,11 @@
 // when Σ |a| of a lane times max|w| < 2^15 (laneLimit). Sums are the same integers as the other tile's, so results are
 // the same bits.
 
-import { lineBytes } from './matmul-int-tile.ts';
+import { addTile, clearTile, lineBytes } from './matmul-int-tile.ts';
+
+export const narrowColumns: i32 = 12;
+/** Bytes of one step of a panel of B, and of one line of its scales. */
+export const narrowLine: usize = 48;
 
 const ones: usize = memory.data<i32>([0x00010001]);
 
@@ -82,47 +86,69 @@ function finish(sum: v128, one: v128, sb: v128, sa: v128, at: usize): void {
 }
 
 /**
- * Three rows of one block: `steps` × 4 products, scaled and added to the f32 tile at `out`. Twelve sums
- * would need sixteen registers beside their operands, and engines keep one of the sixteen for themselves.
+ * Three rows of one block: `steps` × 4 products, scaled and added to the f32 tile at `out`, rows `stride` bytes apart. Nine sums and their operands
+ * stay within the fifteen registers that engines leave of x86-64's sixteen.
  */
 // @ts-ignore: decorator
 @inline
-function threeRows(steps: i32, a: usize, starts: usize, scalesA: usize, b: usize, scalesB: usize, out: usize): void {
+function threeRows(
+  steps: i32,
+  a: usize,
+  starts: usize,
+  scalesA: usize,
+  b: usize,
+  scalesB: usize,
+  out: usize,
+  stride: usize,
+): void {
   let c00 = v128.load32_splat(starts);
   let c01 = c00;
+  let c02 = c00;
   let c10 = v128.load32_splat(starts, 4);
   let c11 = c10;
+  let c12 = c10;
   let c20 = v128.load32_splat(starts, 8);
   let c21 = c20;
+  let c22 = c20;
   for (const end = a + (<usize>steps) * 24; a < end; a += 24) {
     const b0 = v128.load(b);
     const b1 = v128.load(b, 16);
+    const b2 = v128.load(b, 32);
     const a0 = v128.load32_splat(a);
     c00 = dot(a0, b0, c00);
     c01 = dot(a0, b1, c01);
+    c02 = dot(a0, b2, c02);
     const a1 = v128.load32_splat(a, 4);
     c10 = dot(a1, b0, c10);
     c11 = dot(a1, b1, c11);
+    c12 = dot(a1, b2, c12);
     const a2 = v128.load32_splat(a, 8);
     c20 = dot(a2, b0, c20);
     c21 = dot(a2, b1, c21);
-    b += 32;
+    c22 = dot(a2, b2, c22);
+    b += narrowLine;
   }
   const one = v128.load32_splat(ones);
   const s0 = v128.load(scalesB);
   const s1 = v128.load(scalesB, 16);
+  const s2 = v128.load(scalesB, 32);
   const r0 = v128.load32_splat(scalesA);
   finish(c00, one, s0, r0, out);
   finish(c01, one, s1, r0, out + 16);
+  finish(c02, one, s2, r0, out + 32);
   const r1 = v128.load32_splat(scalesA, 4);
-  finish(c10, one, s0, r1, out + 32);
-  finish(c11, one, s1, r1, out + 48);
+  out += stride;
+  finish(c10, one, s0, r1, out);
+  finish(c11, one, s1, r1, out + 16);
+  finish(c12, one, s2, r1, out + 32);
   const r2 = v128.load32_splat(scalesA, 8);
-  finish(c20, one, s0, r2, out + 64);
-  finish(c21, one, s1, r2, out + 80);
+  out += stride;
+  finish(c20, one, s0, r2, out);
+  finish(c21, one, s1, r2, out + 16);
+  finish(c22, one, s2, r2, out + 32);
 }
 
-/** tileFolded of matmul-int-tile.ts in 16 bits: the same arguments, starts by narrowStarts. */
+/** tileFolded of matmul-int-tile.ts in 16 bits and for twelve columns: the same arguments, starts by narrowStarts. */
 export function tileNarrow(
   runs: i32,
   fold: i32,
@@ -134,39 +160,38 @@ export function tileNarrow(
   sb: usize,
   flags: usize,
   out: usize,
+  stride: usize,
+  sum: usize,
 ): void {
-  const sum = out + 192;
   const bytesA = (<usize>steps) * 24;
-  const bytesB = (<usize>steps) << 5;
-  const zero = f32x4.splat(0);
+  const bytesB = (<usize>steps) * narrowLine;
   for (; runs > 0; runs--) {
     const total = starts + (<usize>fold) * lineBytes;
     const folded = (load<i32>(total, 24) & load<i32>(flags)) != 0;
     const pieces = folded ? 1 : fold;
     const to = folded ? out : sum;
+    const step = folded ? stride : narrowLine;
     let from = folded ? total : starts;
     const length = folded ? steps * fold : steps;
-    if (!folded) for (let at: usize = 0; at < 192; at += 16) v128.store(sum + at, zero);
+    if (!folded) clearTile(sum, narrowLine, narrowLine);
     let x = a;
     let y = b;
     let scaleA = sa;
     let scaleB = sb;
     for (let i = 0; i < pieces; i++) {
-      threeRows(length, x, from, scaleA, y, scaleB, to);
-      threeRows(length, x + 12, from + 12, scaleA + 12, y, scaleB, to + 96);
+      threeRows(length, x, from, scaleA, y, scaleB, to, step);
+      threeRows(length, x + 12, from + 12, scaleA + 12, y, scaleB, to + 3 * step, step);
       x += bytesA;
       y += bytesB;
       from += lineBytes;
       scaleA += lineBytes;
-      scaleB += lineBytes;
+      scaleB += narrowLine;
     }
-    if (!folded)
-      for (let at: usize = 0; at < 192; at += 16)
-        v128.store(out + at, f32x4.add(v128.load(out + at), v128.load(sum + at)));
+    if (!folded) addTile(sum, narrowLine, out, stride);
     a += bytesA * <usize>fold;
     b += bytesB * <usize>fold;
     sa += lineBytes * <usize>fold;
-    sb += lineBytes * <usize>fold;
+    sb += narrowLine * <usize>fold;
     starts = total + lineBytes;
     flags += 4;
   }

@@ -34,7 +34,7 @@ import {
   sourceZero,
 } from './matmul-decode.ts';
 import { foldRun } from './matmul-int-fold.ts';
-import { narrowStarts, tileNarrow } from './matmul-int-narrow.ts';
+import { narrowColumns, narrowLine, narrowStarts, tileNarrow } from './matmul-int-narrow.ts';
 import {
   clearTile,
   dotPortable,
@@ -48,8 +48,10 @@ import {
 } from './matmul-int-tile.ts';
 
 const sourceAt: usize = 80;
+/** Place in A's line of row scales that holds 1 when all of them are 1. */
+const plainAt: usize = 28;
 
-import { packLines6, packLines8 } from './matmul-panels.ts';
+import { packLines12, packLines6, packLines8 } from './matmul-panels.ts';
 
 /** The offset that makes B's integers fit the dot product. */
 // @ts-ignore: decorator
@@ -109,14 +111,23 @@ function sumBytes(bytes: usize, length: i32): i32 {
   return sum;
 }
 
-/** Scales of one line of an operand into lane `lane` of a panel's lines; the last line takes the row's. */
-function packScales(d: usize, row: i32, blocks: i32, block: i32, perRow: bool, lane: i32, to: usize): void {
+/** Scales of one line of an operand into lane `lane` of a panel's lines of `bytes`; the last line takes the row's. */
+function packScales(
+  d: usize,
+  row: i32,
+  blocks: i32,
+  block: i32,
+  perRow: bool,
+  lane: i32,
+  to: usize,
+  bytes: usize,
+): void {
   const unit = sourceUnit(d);
   const first = to + ((<usize>lane) << 2);
-  const last = first + <usize>blocks * lineBytes;
+  const last = first + <usize>blocks * bytes;
   store<f32>(last, perRow ? sourceScale(d, row, 0) : 1);
-  if (!perRow) rowScales(d, row, blocks, block, unit, first, lineBytes);
-  else for (let at = first; at < last; at += lineBytes) store<f32>(at, unit);
+  if (!perRow) rowScales(d, row, blocks, block, unit, first, bytes);
+  else for (let at = first; at < last; at += bytes) store<f32>(at, unit);
 }
 
 export function packInt(args: usize, thread: i32, threads: i32): void {
@@ -145,13 +156,14 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
     memory.fill(scales, 0, <usize>(blocks + 1) * lineBytes);
     for (let i = 0; i < count; i++) {
       decodeLine(d, row0 + m + i, depth, block, padded, 0, lines + <usize>i * lineLength);
-      packScales(d, row0 + m + i, blocks, block, perRow, i, scales);
+      packScales(d, row0 + m + i, blocks, block, perRow, i, scales, lineBytes);
     }
+    store<f32>(scales + <usize>blocks * lineBytes, perRow ? 0 : 1, plainAt);
     for (let g = 0; g < blocks; g += fold) {
       const run = lines + <usize>g * <usize>padded;
       const total = starts + <usize>fold * lineBytes;
       if (fold > 1) {
-        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, fold, padded, shift, limit);
+        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, lineBytes, fold, padded, shift, limit);
         store<i32>(total + 24, folded ? 1 : 0);
       }
       if (limit > 0) {
@@ -174,9 +186,10 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
   }
 }
 
-/** Tile × row scales of both sides × tensor scales to C. */
+/** Tile (rows of `width` bytes) × row scales of both sides × tensor scales to C. */
 function storeTile(
   tile: usize,
+  width: usize,
   rowsA: usize,
   rowsB: usize,
   factor: f32,
@@ -186,22 +199,15 @@ function storeTile(
   columns: i32,
 ): void {
   const f = f32x4.splat(factor);
-  const b0 = v128.load(rowsB);
-  const b1 = v128.load(rowsB, 16);
+  const bytes = (<usize>columns) << 2;
   for (let i = 0; i < rows; i++) {
     const a = v128.load32_splat(rowsA);
-    const low = f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile), b0), a), f);
-    const high = f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile, 16), b1), a), f);
-    if (columns == 8) {
-      v128.store(c, low);
-      v128.store(c, high, 16);
-    } else {
-      v128.store(tile, low);
-      v128.store(tile, high, 16);
-      memory.copy(c, tile, (<usize>columns) << 2);
-    }
+    const to = bytes == width ? c : tile;
+    for (let at: usize = 0; at < width; at += 16)
+      v128.store(to + at, f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile + at), v128.load(rowsB + at)), a), f));
+    if (bytes != width) memory.copy(c, tile, bytes);
     rowsA += 4;
-    tile += 32;
+    tile += width;
     c += stride;
   }
 }
@@ -235,39 +241,46 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
   const runs = blocks / fold;
   const startLines = fold > 1 ? blocks + runs : blocks;
   const lineLength = <usize>blocks * <usize>padded;
-  const scaleBytes = <usize>(blocks + 1 + (runs + 7) / 8) * lineBytes;
+  // columns of a panel, and the bytes of its lines of scales
+  const width = narrow ? narrowColumns : 8;
+  const scaleLine = narrow ? narrowLine : lineBytes;
+  const scaleBytes = <usize>(blocks + 1) * scaleLine + <usize>((runs + 7) / 8) * lineBytes;
   const tile = own;
-  const lines = own + 512;
-  const scales = lines + 8 * lineLength;
-  const panels = scales + <usize>(blockColumns / 8) * scaleBytes;
+  const sum = own + 320;
+  const lines = own + 640;
+  const scales = lines + 12 * lineLength;
+  const panels = scales + <usize>(blockColumns / width) * scaleBytes;
 
   const byColumns = columns >= rows || columns >= 64 * threads;
-  const n0 = byColumns ? shareStart(columns, 8, thread, threads) : 0;
-  const n1 = byColumns ? shareEnd(columns, 8, thread, threads) : columns;
+  const n0 = byColumns ? shareStart(columns, width, thread, threads) : 0;
+  const n1 = byColumns ? shareEnd(columns, width, thread, threads) : columns;
   const m0 = byColumns ? 0 : shareStart(rows, 6, thread, threads);
   const m1 = byColumns ? rows : shareEnd(rows, 6, thread, threads);
   if (m0 >= m1) return;
   for (let nb = n0; nb < n1; nb += blockColumns) {
     const end = min(nb + blockColumns, n1);
-    for (let n = nb; n < end; n += 8) {
-      const count = min(8, end - n);
-      const panel = <usize>((n - nb) >> 3);
-      const to = scales + panel * scaleBytes;
+    let to = scales;
+    let codesB = panels;
+    for (let n = nb; n < end; n += width) {
+      const count = min(width, end - n);
       for (let i = 0; i < count; i++) {
         decodeLine(d, row0 + n + i, depth, block, padded, fold > 1 ? 0 : offset, lines + <usize>i * lineLength);
-        packScales(d, row0 + n + i, blocks, block, perRow, i, to);
+        packScales(d, row0 + n + i, blocks, block, perRow, i, to, scaleLine);
       }
       if (fold > 1) {
-        const flags = to + <usize>(blocks + 1) * lineBytes;
+        const flags = to + <usize>(blocks + 1) * scaleLine;
         for (let r = 0; r < runs; r++) {
           const g = <usize>(r * fold);
           const run = lines + g * <usize>padded;
-          const folded = foldRun(run, lineLength, count, to + g * lineBytes, fold, padded, shift, 0);
+          const folded = foldRun(run, lineLength, count, to + g * scaleLine, scaleLine, fold, padded, shift, 0);
           store<i32>(flags + ((<usize>r) << 2), folded ? 1 : 0);
         }
         for (let i = 0; i < count; i++) addBytes(lines + <usize>i * lineLength, <i32>lineLength, offset);
       }
-      packLines8(lines, lineLength, count, <i32>(lineLength >> 2), panels + panel * 8 * lineLength);
+      if (narrow) packLines12(lines, lineLength, count, <i32>(lineLength >> 2), codesB);
+      else packLines8(lines, lineLength, count, <i32>(lineLength >> 2), codesB);
+      to += scaleBytes;
+      codesB += <usize>width * lineLength;
     }
     for (let m = m0; m < m1; m += 6) {
       const panelA = <usize>(m / 6);
@@ -276,19 +289,27 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
       const starts = startsA + panelA * <usize>startLines * lineBytes;
       const sa = scalesA + panelA * <usize>(blocks + 1) * lineBytes;
       const rowsA = sa + <usize>blocks * lineBytes;
-      for (let n = nb; n < end; n += 8) {
-        const panel = <usize>((n - nb) >> 3);
-        const b = panels + panel * 8 * lineLength;
-        const sb = scales + panel * scaleBytes;
-        const rowsB = sb + <usize>blocks * lineBytes;
-        clearTile(tile);
-        if (narrow) tileNarrow(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
-        else if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
+      // full tiles are summed in C where no factor is left for the end
+      const direct = fold > 1 && !perRow && load<f32>(rowsA, plainAt) == 1 && factor == 1;
+      let sb = scales;
+      let b = panels;
+      for (let n = nb; n < end; n += width) {
+        const rowsB = sb + <usize>blocks * scaleLine;
+        const flags = rowsB + scaleLine;
+        const countB = min(width, end - n);
+        const out = c + <usize>m * strideC + ((<usize>n) << 2);
+        const here = direct && count == 6 && countB == width;
+        const to = here ? out : tile;
+        const stride = here ? strideC : <usize>width << 2;
+        clearTile(to, <usize>width << 2, stride);
+        if (narrow) tileNarrow(runs, fold, steps, a, starts, sa, b, sb, flags, to, stride, sum);
+        else if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, flags, to, stride, sum);
         else if (portable) tilePortable(blocks, steps, a, sa, b, sb, tile);
         else if (exact) tileExact(blocks, steps, a, starts, sa, b, sb, tile);
         else tileRounded(blocks, steps, a, starts, sa, b, sb, tile);
-        const out = c + <usize>m * strideC + ((<usize>n) << 2);
-        storeTile(tile, rowsA, rowsB, factor, out, strideC, count, min(8, end - n));
+        if (!here) storeTile(tile, stride, rowsA, rowsB, factor, out, strideC, count, countB);
+        sb += scaleBytes;
+        b += <usize>width * lineLength;
       }
     }
   }
