@@ -6,11 +6,7 @@
 // brackets are found by exact quotients there. Groups whose scales are so small that products would leave the normal
 // range go the other kernel's way: they are marked and `quantizeSpec`'s functions redo them.
 //
-// Nearest even under power-of-two scales alone needs no comparisons. With z = |x| / scale, a product by a power of two, and
-// 2^e the power of two below z, 1 at least: the last place of P = 2^(e + 22) is half of 2^e, the step of E2M1 there, so z + P
-// is rounded to nearest even in such steps, its bits less those of P are their number n, and n + 2e is the code; 7 is the
-// largest. Lanes are narrowed to bytes and bytes to pairs of nibbles, a group at a time. Constants are loaded from memory,
-// as in common/math.ts.
+// Nearest even under power-of-two scales alone needs no comparisons: quantize-mxfp4-even.ts.
 //
 // Words: x, rows, columns, codes, scales, tensor scale (address), rule, rounding, seed, stream, step (address or 0), bits
 // (address or 0), bound, 4/3 or 1 as f32, scratch of the threads (256 bytes each), then from word 16 on the words of
@@ -21,6 +17,7 @@ import { address, at, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { e8m0Code } from '../quantize/scale';
 import { reportError } from './error';
+import { encodeEven, evenGroups, largest, lowestCode } from './quantize-mxfp4-even';
 import { encodeTileRow, fitTile, packRow, questCode } from './quantize-spec';
 import { bitsOfEight } from './random-lanes';
 
@@ -30,8 +27,6 @@ const nearestEven: i32 = 0;
 const halfToZero: i32 = 3;
 const stochastic: i32 = 5;
 const redo: i32 = 16;
-/** Below 2^-100 thresholds could be subnormal. */
-const lowestCode: u32 = 27;
 
 const levels: usize = memory.data<f32>([0, 0.5, 1, 1.5, 2, 3, 4, 6]);
 const middles: usize = memory.data<f32>([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5]);
@@ -63,18 +58,39 @@ function deviation(x: usize): f64 {
   return Math.sqrt(square / 32);
 }
 
-/** Largest magnitude of 32 numbers, as float bits. */
+/**
+ * Population standard deviations of four groups of 32 numbers, as f64 at `to`, each in the order of the reference. Four at a
+ * time, since a sum of a group waits for every addition.
+ */
+function deviations(x: usize, to: usize): void {
+  let sum0 = f64x2.splat(0);
+  let sum1 = sum0;
+  for (let i = 0; i < 32; i++) {
+    const from = at(x, i);
+    sum0 = f64x2.add(sum0, pair(from));
+    sum1 = f64x2.add(sum1, pair(from + 256));
+  }
+  const count = f64x2.splat(32);
+  const mean0 = f64x2.div(sum0, count);
+  const mean1 = f64x2.div(sum1, count);
+  let square0 = f64x2.splat(0);
+  let square1 = square0;
+  for (let i = 0; i < 32; i++) {
+    const from = at(x, i);
+    const d0 = f64x2.sub(pair(from), mean0);
+    const d1 = f64x2.sub(pair(from + 256), mean1);
+    square0 = f64x2.add(square0, f64x2.mul(d0, d0));
+    square1 = f64x2.add(square1, f64x2.mul(d1, d1));
+  }
+  v128.store(to, f64x2.sqrt(f64x2.div(square0, count)));
+  v128.store(to, f64x2.sqrt(f64x2.div(square1, count)), 16);
+}
+
+/** A number and that of the next group. */
 // @ts-ignore: decorator
 @inline
-function largest(x: usize): u32 {
-  const mask = v128.load32_splat(magnitudeBits);
-  let m = i32x4.max_u(v128.and(v128.load(x), mask), v128.and(v128.load(x, 16), mask));
-  let n = i32x4.max_u(v128.and(v128.load(x, 32), mask), v128.and(v128.load(x, 48), mask));
-  m = i32x4.max_u(m, i32x4.max_u(v128.and(v128.load(x, 64), mask), v128.and(v128.load(x, 80), mask)));
-  n = i32x4.max_u(n, i32x4.max_u(v128.and(v128.load(x, 96), mask), v128.and(v128.load(x, 112), mask)));
-  const most = i32x4.max_u(m, n);
-  const half = i32x4.max_u(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
-  return max<u32>(i32x4.extract_lane(half, 0), i32x4.extract_lane(half, 1));
+function pair(x: usize): v128 {
+  return f64x2.promote_low_f32x4(v128.load32_lane(x, v128.load32_zero(x), 1, 128));
 }
 
 /** How many of the seven thresholds, times the scale, each magnitude is above (or, with `reach`, reaches). */
@@ -120,53 +136,6 @@ function gapOf(n: v128): v128 {
   return i32x4.add(i32x4.splat(0x3f000000), i32x4.add(wide, wider)); // 0.5, 1 from level 2 on, 2 from level 4 on
 }
 
-const magnitudeBits: usize = memory.data<u32>([0x7fffffff]);
-const exponentBits: usize = memory.data<u32>([0x7f800000]);
-const oneBits: usize = memory.data<u32>([0x3f800000]);
-/** Bits of 2^22 as a factor of a power of two. */
-const lift: usize = memory.data<u32>([22 << 23]);
-/** Twice the bias of f32, in 16 bits. */
-const bias2: usize = memory.data<u32>([0x00fe00fe]);
-const sevens: usize = memory.data<u32>([0x07070707]);
-const signBits: usize = memory.data<u32>([0x80808080]);
-const lowBytes: usize = memory.data<u32>([0x00ff00ff]);
-
-/** n + 2 (e + 127) of four numbers. */
-// @ts-ignore: decorator
-@inline
-function steps(v: v128, inverse: v128): v128 {
-  const z = f32x4.mul(v128.and(v, v128.load32_splat(magnitudeBits)), inverse);
-  const power = i32x4.max_s(v128.and(z, v128.load32_splat(exponentBits)), v128.load32_splat(oneBits));
-  const base = i32x4.add(power, v128.load32_splat(lift));
-  return i32x4.add(i32x4.sub(f32x4.add(z, base), base), i32x4.shr_u(power, 22));
-}
-
-/** Sixteen codes as bytes of two, each in a lane of 16 bits. */
-// @ts-ignore: decorator
-@inline
-function sixteenCodes(x: usize, inverse: v128): v128 {
-  const v0 = v128.load(x);
-  const v1 = v128.load(x, 16);
-  const v2 = v128.load(x, 32);
-  const v3 = v128.load(x, 48);
-  const bias = v128.load32_splat(bias2);
-  const low = i16x8.sub(i16x8.narrow_i32x4_s(steps(v0, inverse), steps(v1, inverse)), bias);
-  const high = i16x8.sub(i16x8.narrow_i32x4_s(steps(v2, inverse), steps(v3, inverse)), bias);
-  const codes = i8x16.min_u(i8x16.narrow_i16x8_u(low, high), v128.load32_splat(sevens));
-  // narrowing saturates, so signs stay
-  const sign = i8x16.narrow_i16x8_s(i16x8.narrow_i32x4_s(v0, v1), i16x8.narrow_i32x4_s(v2, v3));
-  const bytes = v128.or(codes, i16x8.shr_u(v128.and(sign, v128.load32_splat(signBits)), 4));
-  return v128.and(v128.or(bytes, i16x8.shr_u(bytes, 4)), v128.load32_splat(lowBytes));
-}
-
-/** Codes of a group to nearest even; `inverse`: 1 / scale. */
-// @ts-ignore: decorator
-@inline
-function encodeEven(x: usize, inverse: f32, to: usize): void {
-  const all = f32x4.splat(inverse);
-  v128.store(to, i8x16.narrow_i16x8_u(sixteenCodes(x, all), sixteenCodes(x + 64, all)));
-}
-
 export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
   const x = address(args, 0);
   const rows = word(args, 1);
@@ -188,59 +157,67 @@ export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
   const even = rounding == nearestEven && unit == 1;
   const groups = columns >> 5;
   const sign = i32x4.splat(0x80000000);
-  const end = shareEnd(rows, 1, thread, threads);
-  for (let r = shareStart(rows, 1, thread, threads); r < end; r++) {
-    for (let g = 0; g < groups; g++) {
-      const index = r * groups + g;
-      const from = at(x, index << 5);
-      const to = codes + (<usize>index << 4);
-      const amax = largest(from);
-      if (amax >= 0x7f800000) {
-        reportError(nonFiniteError, r);
-        return;
-      }
-      const code =
-        rule >= ruleQuest
-          ? questCode(scaleE8m0, rule, deviation(from))
-          : e8m0Code(rule, reinterpret<f32>(amax), 2, 0, 0);
-      store<u8>(scales + <usize>index, <u8>code);
-      if (code < lowestCode) {
-        redoGroup(args + (redo << 2), from, r, g << 5, index, unit, to, random, step);
-        if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
-        continue;
-      }
-      // the inverse of 2^127 would be subnormal
-      if (even && code < 254) {
-        encodeEven(from, reinterpret<f32>((254 - code) << 23), to);
-        if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * bound));
-        continue;
-      }
-      const scale = f32x4.splat(decode(code));
-      for (let i = 0; i < 32; i += 8) {
-        if (rounding == stochastic) bitsOfEight(seed, stream, step, <u64>index * 32 + <u64>i, random);
-        for (let k = 0; k < 2; k++) {
-          const v = v128.load(at(from, i + 4 * k));
-          const a = v128.andnot(v, sign);
-          let n: v128;
-          if (rounding == stochastic) {
-            n = count(a, scratch, scale, true);
-            const u = f32x4.mul(
-              f32x4.convert_i32x4_u(i32x4.shr_u(v128.load(random + <usize>(16 * k)), 8)),
-              f32x4.splat(5.9604644775390625e-8),
-            );
-            const z = f32x4.add(levelOf(n), f32x4.mul(u, gapOf(n)));
-            const threshold = f32x4.mul(f32x4.mul(f32x4.splat(unit), z), scale);
-            // code 7 is the last
-            const up = v128.andnot(f32x4.gt(a, threshold), i32x4.eq(n, i32x4.splat(7)));
-            n = i32x4.sub(n, up);
-          } else if (rounding == halfToZero) n = count(a, scratch, scale, false);
-          else n = countEven(a, scratch, scale);
-          n = v128.or(n, i32x4.shl(i32x4.shr_u(v, 31), 3));
-          store<u16>(to + <usize>((i >> 1) + 2 * k), <u16>nibbles(n));
-        }
-      }
-      if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
+  const simple = even && rule < ruleQuest && bits == 0;
+  const last = shareEnd(rows, 1, thread, threads) * groups;
+  const four = scratch + 192;
+  let known = -4; // first of four groups whose deviations stand there
+  for (let index = shareStart(rows, 1, thread, threads) * groups; index < last; index++) {
+    if (simple) index = evenGroups(x, codes, scales, rule, index, last);
+    if (index == last) return;
+    const r = index / groups;
+    const from = at(x, index << 5);
+    const to = codes + (<usize>index << 4);
+    const amax = largest(from);
+    if (amax >= 0x7f800000) {
+      reportError(nonFiniteError, r);
+      return;
     }
+    if (rule >= ruleQuest && index >= known + 4 && index + 4 <= last) {
+      deviations(from, four);
+      known = index;
+    }
+    const spread = rule < ruleQuest ? 0 : index < known + 4 ? load<f64>(four + (<usize>(index - known) << 3)) : deviation(from);
+    const code =
+      rule >= ruleQuest
+        ? questCode(scaleE8m0, rule, spread)
+        : e8m0Code(rule, reinterpret<f32>(amax), 2, 0, 0);
+    store<u8>(scales + <usize>index, <u8>code);
+    if (code < lowestCode) {
+      redoGroup(args + (redo << 2), from, r, (index % groups) << 5, index, unit, to, random, step);
+      if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
+      continue;
+    }
+    // the inverse of 2^127 would be subnormal
+    if (even && code < 254) {
+      encodeEven(from, code, to);
+      if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * bound));
+      continue;
+    }
+    const scale = f32x4.splat(decode(code));
+    for (let i = 0; i < 32; i += 8) {
+      if (rounding == stochastic) bitsOfEight(seed, stream, step, <u64>index * 32 + <u64>i, random);
+      for (let k = 0; k < 2; k++) {
+        const v = v128.load(at(from, i + 4 * k));
+        const a = v128.andnot(v, sign);
+        let n: v128;
+        if (rounding == stochastic) {
+          n = count(a, scratch, scale, true);
+          const u = f32x4.mul(
+            f32x4.convert_i32x4_u(i32x4.shr_u(v128.load(random + <usize>(16 * k)), 8)),
+            f32x4.splat(5.9604644775390625e-8),
+          );
+          const z = f32x4.add(levelOf(n), f32x4.mul(u, gapOf(n)));
+          const threshold = f32x4.mul(f32x4.mul(f32x4.splat(unit), z), scale);
+          // code 7 is the last
+          const up = v128.andnot(f32x4.gt(a, threshold), i32x4.eq(n, i32x4.splat(7)));
+          n = i32x4.sub(n, up);
+        } else if (rounding == halfToZero) n = count(a, scratch, scale, false);
+        else n = countEven(a, scratch, scale);
+        n = v128.or(n, i32x4.shl(i32x4.shr_u(v, 31), 3));
+        store<u16>(to + <usize>((i >> 1) + 2 * k), <u16>nibbles(n));
+      }
+    }
+    if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
   }
 }
 
