@@ -11,7 +11,8 @@
 
 import { cacheRangeError } from '../../../data-error-codes';
 import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
-import { exp4, weight4 } from '../common/math';
+import { weight4 } from '../common/exp';
+import { exp4 } from '../common/math';
 import { reportError } from './error';
 import { packAcross, packLines6, packLines8 } from './matmul-panels';
 import { tileF32 } from './matmul-tile';

@@ -4,7 +4,8 @@
 // Elements that fill no whole vector go through the same vector code, so the bits do not depend on the position.
 
 import { address, at, loadOne, real, storeOne, word } from '../common/args';
-import { exp16, exp4, gelu4, geluTanh4, sigmoid4, silu4, siluOf, tanh4 } from '../common/math';
+import { exp16 } from '../common/exp';
+import { exp4, gelu4, geluTanh4, sigmoid4, silu4, siluOf, tanh4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
 
 const unit: i32 = 16;

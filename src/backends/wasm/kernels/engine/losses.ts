@@ -8,7 +8,8 @@
 
 import { targetError } from '../../../data-error-codes';
 import { address, at, maxLanes, sumLanes, word } from '../common/args';
-import { exp4, weight4 } from '../common/math';
+import { weight4 } from '../common/exp';
+import { exp4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
 import { product, threadScratch } from './matmul-f32';

@@ -14,31 +14,22 @@
 //
 // Words of both: rows (of A, C), columns (0 in packInt), K, block; codes, starts, scales; scratch, scratch bytes a
 // thread; offset of B; blocks a run; largest shift of this operand; 1 when its scales hold for rows; first row of this
-// operand; then of matmulInt: c, row bytes, columns a block, 1 when exact, address of A's tensor scale; 0 … up to word
-// 19; largest Σ |a| of a lane for which a run is folded where sums are kept in 16 bits (matmul-int-narrow.ts), 0 where
-// that never is; then the source description of the operand. A host with an exact 8-bit dot product keeps 32 bits, unless
-// the limit is given as its complement (for tests).
+// operand; then of matmulInt: c, row bytes, columns a block, 1 when exact, address of A's tensor scale (in
+// packInt 0); word 19: the plan's laneLimit; then the source description of the operand.
+// With a laneLimit above 0 a host without an exact 8-bit dot product sums in 16 bits, with panels of twelve columns
+// (matmul-int-narrow.ts); its complement makes every host do so (for tests).
 // An offset of −1 stands for 8-bit integers: this host decides; −2 takes the form that every host can (for tests).
 // A panel has, in starts, a line of eight words a block (with runs: and one for the sum of each run, its word 6 tells
 // whether the run is folded); in scales a line a block and one for the rows. Panels of B add their flags to scales.
 
 import { shareEnd, shareStart } from '../common/share.ts';
-import {
-  decodeBytes,
-  rowScales,
-  sourceGroup,
-  sourceHasZeros,
-  sourceScale,
-  sourceTensorScale,
-  sourceUnit,
-  sourceZero,
-} from './matmul-decode.ts';
+import { sourceTensorScale } from './matmul-decode.ts';
 import { foldRun } from './matmul-int-fold.ts';
+import { addBytes, decodeLine, packScales, resolveLimit, resolveOffset, sumBytes } from './matmul-int-lines.ts';
 import { narrowColumns, narrowLine, narrowStarts, tileNarrow } from './matmul-int-narrow.ts';
 import {
   clearTile,
   dotPortable,
-  dotUnsigned,
   lineBytes,
   tileExact,
   tileFolded,
@@ -47,88 +38,11 @@ import {
   wideDot,
 } from './matmul-int-tile.ts';
 
+import { packLines12, packLines6, packLines8 } from './matmul-panels.ts';
+
 const sourceAt: usize = 80;
 /** Place in A's line of row scales that holds 1 when all of them are 1. */
 const plainAt: usize = 28;
-
-import { packLines12, packLines6, packLines8 } from './matmul-panels.ts';
-
-/** The offset that makes B's integers fit the dot product. */
-// @ts-ignore: decorator
-@inline
-function resolveOffset(offset: i32): i32 {
-  if (offset >= 0) return offset;
-  return offset == -1 && wideDot() == dotUnsigned ? 128 : 0;
-}
-
-/** The limit of word 19 where this host keeps sums in 16 bits, 0 where it does not. */
-// @ts-ignore: decorator
-@inline
-function resolveLimit(limit: i32): i32 {
-  if (limit < 0) return ~limit;
-  return limit > 0 && wideDot() == dotPortable ? limit : 0;
-}
-
-function addBytes(bytes: usize, length: i32, value: i32): void {
-  if (value == 0) return;
-  const v = i8x16.splat(<i8>value);
-  let i = 0;
-  for (; i + 16 <= length; i += 16) {
-    const at = bytes + <usize>i;
-    v128.store(at, i8x16.add(v128.load(at), v));
-  }
-  for (; i < length; i++) store<u8>(bytes + <usize>i, load<u8>(bytes + <usize>i) + <u8>value);
-}
-
-/** Integers of a row, plus `offset`, every block padded with zeros to `padded` bytes. */
-function decodeLine(d: usize, row: i32, depth: i32, block: i32, padded: i32, offset: i32, dst: usize): void {
-  if (!sourceHasZeros(d) && block == padded && depth % block == 0) {
-    decodeBytes(d, row, 0, depth, dst);
-    addBytes(dst, depth, offset);
-    return;
-  }
-  const group = sourceGroup(d);
-  for (let k = 0; k < depth; k += block) {
-    const length = min(block, depth - k);
-    decodeBytes(d, row, k, length, dst);
-    addBytes(dst, length, offset - sourceZero(d, row, k / group));
-    if (length < padded) memory.fill(dst + <usize>length, 0, <usize>(padded - length));
-    dst += <usize>padded;
-  }
-}
-
-/** Σ of signed bytes; length a multiple of 4, read in sixteens where possible. */
-function sumBytes(bytes: usize, length: i32): i32 {
-  let sums = i32x4.splat(0);
-  let i = 0;
-  for (; i + 16 <= length; i += 16) {
-    const pairs = i16x8.extadd_pairwise_i8x16_s(v128.load(bytes + <usize>i));
-    sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(pairs));
-  }
-  let sum = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
-  sum += i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
-  for (; i < length; i++) sum += <i32>load<i8>(bytes + <usize>i);
-  return sum;
-}
-
-/** Scales of one line of an operand into lane `lane` of a panel's lines of `bytes`; the last line takes the row's. */
-function packScales(
-  d: usize,
-  row: i32,
-  blocks: i32,
-  block: i32,
-  perRow: bool,
-  lane: i32,
-  to: usize,
-  bytes: usize,
-): void {
-  const unit = sourceUnit(d);
-  const first = to + ((<usize>lane) << 2);
-  const last = first + <usize>blocks * bytes;
-  store<f32>(last, perRow ? sourceScale(d, row, 0) : 1);
-  if (!perRow) rowScales(d, row, blocks, block, unit, first, bytes);
-  else for (let at = first; at < last; at += bytes) store<f32>(at, unit);
-}
 
 export function packInt(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(args);

@@ -1,10 +1,9 @@
 // MXFP4 to nearest even under power-of-two scales alone, without comparisons.
 //
-// With z = |x| / scale, a product by a power of two, and
-// 2^e the power of two below z, 1 at least: the last place of P = 2^(e + 22) is half of 2^e, the step of E2M1 there, so z + P
-// is rounded to nearest even in such steps, its bits less those of P are their number n, and n + 2e is the code; 7 is the
-// largest. Lanes are narrowed to bytes and bytes to pairs of nibbles, a group at a time. Constants are loaded from memory,
-// as in common/math.ts.
+// With z = |x| / scale, a product by a power of two, and 2^e the power of two below z, 1 at least: the last place of
+// P = 2^(e + 22) is half of 2^e, the step of E2M1 there, so z + P is rounded to nearest even in such steps. Its bits less
+// those of P are their number n, and n + 2e is the code; 7 is the largest. Lanes are narrowed to bytes and bytes to pairs of
+// nibbles, a group at a time. Constants are loaded from memory, as in common/math.ts.
 
 import { at } from '../common/args';
 import { e8m0Code } from '../quantize/scale';
