@@ -43,6 +43,11 @@ export interface IntegerPlan {
   readonly exact: boolean;
   /** Blocks a run, whose scales may be folded into the integers; 1: none. */
   readonly fold: number;
+  /**
+   * Folded plans whose blocks fit sums of 16 bits (for hosts where those are faster): the largest Σ |a| over half the values
+   * of a run for which the run fits too. 0 for other plans.
+   */
+  readonly laneLimit: number;
   readonly a: IntegerSide;
   readonly b: IntegerSide;
 }
@@ -96,17 +101,20 @@ export function integerPlan(a: Format, rowsA: number, b: Format, rowsB: number, 
   const powers = bitsA === 1 && bitsB === 1;
   const largest = (r: readonly [number, number]) => Math.max(-r[0], r[1]);
   const sumBits = Math.ceil(Math.log2(block * largest(rangeA) * largest(rangeB)));
-  const plan = { block, exact: powers || sumBits + bitsA + bitsB <= 24, fold: 1, a: sideA, b: sideB };
+  const plan = { block, exact: powers || sumBits + bitsA + bitsB <= 24, fold: 1, laneLimit: 0, a: sideA, b: sideB };
   const width = rangeB[1] - rangeB[0];
   if (width > 127) return { ...plan, offset: -1 };
   if (!powers || block > 64 || K % (2 * block) !== 0) return { ...plan, offset: -rangeB[0] };
   // Short blocks with power-of-two scales: runs of 2 or 4. Four blocks of 64, |a| ≤ 128 and |b| ≤ 127: sums below 2^22.
   const shiftA = [3, 2, 1, 0].find((s) => largest(rangeA) << s <= 127) ?? 0;
   const shiftB = [3, 2, 1, 0].find((s) => width << s <= 127) ?? 0;
+  const largestB = largest(rangeB) << shiftB;
+  const narrow = block % 16 === 0 && (block / 2) * largest(rangeA) * largestB < 2 ** 15;
   return {
     ...plan,
     offset: -rangeB[0] << shiftB,
     fold: K % (4 * block) === 0 ? 4 : 2,
+    laneLimit: narrow ? Math.floor((2 ** 15 - 1) / largestB) : 0,
     a: { ...sideA, shift: shiftA },
     b: { ...sideB, shift: shiftB },
   };

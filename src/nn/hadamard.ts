@@ -89,7 +89,7 @@ const constant = (graph: Graph, name: string, make: () => Tensor): Value =>
   once(constants, graph, name, () => appendConstant(graph, make(), name));
 
 /** What was made for an owner under a key before, or now. */
-function once<Owner extends object>(
+export function once<Owner extends object>(
   made: WeakMap<Owner, Map<string, Value>>,
   owner: Owner,
   key: string,

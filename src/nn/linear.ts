@@ -10,7 +10,7 @@ import type { Value } from '../graph/graph.ts';
 import { add } from '../graph/ops/arithmetic.ts';
 import { matmul } from '../graph/ops/matmul.ts';
 import { dequantize, quantize } from '../graph/ops/quantize.ts';
-import { type Rotation, rotateInput } from './hadamard.ts';
+import { once, type Rotation, rotateInput } from './hadamard.ts';
 
 /** How the input of a product is rounded. */
 export interface Activation {
@@ -62,11 +62,18 @@ export function rotatedInput(x: Value, { rotation }: Pick<LinearParams, 'rotatio
   return rotation ? rotateInput(x, rotation) : x;
 }
 
-/** The input of a product in its format: packed where the product takes codes, otherwise rounded in f32. */
+/**
+ * The input of a product in its format: packed where the product takes codes, otherwise rounded in f32. Asking for the
+ * same format of the same x again (q, k and v share their input, gate and up theirs) gives the same value.
+ */
 export function quantizeInput(x: Value, { format, fixed }: Activation, keepPacked: boolean): Value {
-  const codes = quantize(x, format, { fixed });
-  return keepPacked ? codes : dequantize(codes);
+  const key = JSON.stringify([format, fixed]);
+  const codes = once(packed, x, key, () => quantize(x, format, { fixed }));
+  return keepPacked ? codes : once(unpacked, x, key, () => dequantize(codes));
 }
+
+const packed = new WeakMap<Value, Map<string, Value>>();
+const unpacked = new WeakMap<Value, Map<string, Value>>();
 
 /** Whether a weight is stored in codes with scales, so that products can run on the codes. */
 function isLowBit(weight: Value): boolean {

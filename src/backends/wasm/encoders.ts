@@ -59,6 +59,7 @@ import { holdUpdatesEncoder, sumSquaresEncoder } from './encoders/step.ts';
 import { transposePackedEncoder } from './encoders/transpose-packed.ts';
 import { matmulEncoder } from './matmul.ts';
 import { expertMatmulEncoder } from './matmul-expert.ts';
+import { integerPanelsEncoder } from './matmul-integer.ts';
 
 export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncoder>([
   ['reshape', reshapeEncoder],
@@ -85,6 +86,7 @@ export const encoders: ReadonlyMap<string, OpEncoder> = new Map<string, OpEncode
   ['packChannels', packChannelsEncoder],
   ['kvAttention', kvAttentionEncoder],
   ['matmul', matmulEncoder],
+  ['integerPanels', integerPanelsEncoder],
   ['expertMatmul', expertMatmulEncoder],
   ['gramUpdate', gramUpdateEncoder],
   ['quantize', quantizeEncoder],

@@ -21,6 +21,7 @@ import { clearValue, storedBytes } from './packed-layout.ts';
 import type { Pool } from './pool.ts';
 import { programBytes, writeProgram } from './program.ts';
 import { bytesOf, copyBytes } from './quantizer-copy.ts';
+import { sharePanels } from './share-panels.ts';
 
 type Numbers = Float32Array | Int32Array;
 
@@ -56,7 +57,7 @@ export class WasmExecutable implements Executable {
     this.#graph = graph;
     this.#pool = pool;
     const { threads } = pool;
-    this.#placed = planMemory(graph, {
+    this.#placed = planMemory(sharePanels(graph), {
       bytesOf: (value) => storedBytes(value.type),
       workspaceBytes: (node) => encoders.get(node.op.name)?.scratchBytes?.(node, threads) ?? 0,
     });

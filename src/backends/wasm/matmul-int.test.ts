@@ -86,6 +86,13 @@ const planOf = (a: Quantized, b: Quantized) => integerPlan(a.format, a.rows, b.f
 const portable = (commands: readonly Command[]) =>
   commands.map(({ kernel, args }) => ({ kernel, args: args.map((word, i) => (i === 9 && word === -1 ? -2 : word)) }));
 
+const withWord19 = (of: (limit: number) => number) => (commands: readonly Command[]) =>
+  commands.map(({ kernel, args }) => ({ kernel, args: args.map((w, i) => (i === 19 ? of(w as number) : w)) }));
+/** Forces sums of 32 bits, which a host with an exact 8-bit dot product takes. */
+const wide = withWord19(() => 0);
+/** Forces sums of 16 bits where the plan allows them, which a host without one takes. */
+const narrow = withWord19((limit) => (limit > 0 ? ~limit : 0));
+
 /** Blocks of 32 with sizes up to 2^±spread apart, so that some runs fold and some do not. */
 function uneven(seed: number, rows: number, cols: number, spread: number): Float32Array {
   const sizes = gaussian(seed + 100, [rows, cols]);
@@ -110,6 +117,9 @@ describe('the stated formula, bit for bit', () => {
           const expected = statedProduct(a, b, planOf(a, b));
           expect(compute(a, b), `${name} × ${other}, ${M}×${N}×${K}, spread ${spread}`).toEqual(expected);
           if (other.startsWith('int8') || other === 'mxint8') expect(compute(a, b, portable)).toEqual(expected);
+          if (planOf(a, b).laneLimit === 0) continue;
+          expect(compute(a, b, wide), `wide, ${N}×${K}, spread ${spread}`).toEqual(expected);
+          expect(compute(a, b, narrow), `narrow, ${N}×${K}, spread ${spread}`).toEqual(expected);
         }
       }
     }
@@ -125,6 +135,15 @@ describe('the stated formula, bit for bit', () => {
     const b = quantize(gaussian(2, [9, 70]), 9, 70, parseFormat('int4-g5-asym'));
     expect(compute(a, b)).toEqual(statedProduct(a, b, planOf(a, b)));
   });
+});
+
+it('sums of 16 bits are planned for MXFP4 only', () => {
+  const plan = (a: string, b: string, K: number) => integerPlan(parseFormat(a), 8, parseFormat(b), 8, K)?.laneLimit;
+  // |w| ≤ 12 shifted by 2: 682 · 48 < 2^15
+  expect(plan('mxfp4', 'mxfp4', 128)).toBe(682);
+  expect(plan('mxfp4', 'mxfp4', 704)).toBe(682);
+  expect(plan('mxfp4', 'mxfp4', 96)).toBe(0);
+  for (const other of ['mxint8', 'mxfp6-e2m3', 'int4-g32', 'nvfp4']) expect(plan(other, 'mxfp4', 128)).toBe(0);
 });
 
 describe('extreme codes never saturate', () => {
@@ -146,6 +165,24 @@ describe('extreme codes never saturate', () => {
     ['nvfp4', [0x77, 0xff, 0xf7]],
     ['mxfp6-e2m3', [0xff, 0x7d, 0xdf]],
   ] as const;
+  /** Rows of 12 whose first, or whose last block has a scale up to 2^3 larger: runs that would fold past 16 bits. */
+  it('MXFP4 whose blocks differ by every shift', () => {
+    const operand = (shift: number, signs: number, first: boolean) => {
+      const q = filled('mxfp4', [0x77, signs]);
+      for (let i = 0; i < q.scales.length; i++) q.scales[i] = 127 + (i % 4 === (first ? 0 : 3) ? shift : 0);
+      return q;
+    };
+    for (let i = 0; i < 4; i++)
+      for (let j = 0; j < 4; j++)
+        for (const signs of [0x77, 0xff, 0xf7])
+          for (const first of [true, false]) {
+            const [a, b] = [operand(i, 0x77, first), operand(j, signs, true)];
+            const expected = statedProduct(a, b, planOf(a, b));
+            expect(compute(a, b, narrow), `shifts ${i} and ${j}, ${signs}`).toEqual(expected);
+            expect(compute(a, b, wide), `shifts ${i} and ${j}, ${signs}`).toEqual(expected);
+          }
+  });
+
   it.each(extremes)('%s', (name, codes) => {
     const a = filled(name, codes);
     for (const [other, otherCodes] of extremes) {
@@ -153,6 +190,7 @@ describe('extreme codes never saturate', () => {
       const expected = statedProduct(a, b, planOf(a, b));
       expect(compute(a, b), `${name} × ${other}`).toEqual(expected);
       expect(compute(a, b, portable), `${name} × ${other}`).toEqual(expected);
+      expect(compute(a, b, narrow), `${name} × ${other}`).toEqual(expected);
     }
   });
 });

@@ -1,92 +1,22 @@
 // Encoder of the op `matmul`: which kernels multiply which operands.
 //
-//   both packed, integers on both sides   packInt (a), matmulInt            ../integer-plan.ts says when
+//   both packed, integers on both sides   packInt (a), matmulInt            matmul-integer.ts; ../integer-plan.ts says when
 //   a packed otherwise                    decodeRows (a to f32 scratch), then as dense a
 //   dense a, b dense or packed            matmulF32, which decodes b on the way
 //
 // Weights stay in memory as they were uploaded: codes and scales, nothing beside them. Every product decodes a column
 // of b once, into scratch of the thread.
 
-import type { Node } from '../../graph/graph.ts';
-import { type MatmulAttributes, matmulDimensions } from '../../graph/ops/matmul.ts';
+import type { MatmulAttributes } from '../../graph/ops/matmul.ts';
 import { elementCount } from '../../tensor/shape.ts';
-import { type IntegerPlan, type IntegerSide, integerPlan } from '../integer-plan.ts';
 import { alignedBytes } from './allocator.ts';
-import type { Command, EncodeContext, OpEncoder, Operand, PackedOperand } from './encoder.ts';
-import { decodeRowsKernel, matmulF32Kernel, matmulIntKernel, packIntKernel } from './kernel-ids.ts';
+import type { Command, OpEncoder, Operand, PackedOperand } from './encoder.ts';
+import { decodeRowsKernel, matmulF32Kernel } from './kernel-ids.ts';
+import { encodeInteger, integerScratchBytes, planOf, productOf } from './matmul-integer.ts';
 import { sourceWords, valuesAddress } from './matmul-source.ts';
 
 /** Scratch of one thread in matmulF32: threadScratch of kernels/engine/matmul-f32.ts. */
 export const f32ThreadBytes = (6 + 8 + 256) * 512 * 4 + 256;
-
-interface Product {
-  /** Rows of a for one product. */
-  M: number;
-  N: number;
-  K: number;
-  /** Products, one after the other. */
-  batch: number;
-  /** b has a matrix for each of them. */
-  batchedB: boolean;
-}
-
-/** One b for all batches is one product with more rows, unless a is stored [K, M]. */
-function productOf(node: Node): Product {
-  const attributes = node.attributes as unknown as MatmulAttributes;
-  const [a, b] = node.inputs;
-  const { batch, batchedB, M, N, K } = matmulDimensions(a!.type.shape, b!.type.shape, attributes);
-  const count = elementCount(batch);
-  if (batchedB || attributes.transposeA) return { M, N, K, batch: count, batchedB };
-  return { M: M * count, N, K, batch: 1, batchedB };
-}
-
-function planOf(node: Node, p: Product): IntegerPlan | undefined {
-  const [a, b] = node.inputs.map((value) => value.type);
-  if (a!.dtype !== 'packed' || b!.dtype !== 'packed') return undefined;
-  return integerPlan(a!.format, p.M * p.batch, b!.format, p.batchedB ? p.N * p.batch : p.N, p.K);
-}
-
-/** Scratch of the integer kernels, as offsets. */
-function integerLayout(p: Product, plan: IntegerPlan, threads: number) {
-  const blocks = Math.ceil(p.K / plan.block);
-  const runs = plan.fold > 1 ? blocks / plan.fold : 0;
-  const line = blocks * 4 * Math.ceil(plan.block / 4);
-  const panels = Math.ceil(p.M / 6);
-  // A quarter of a common second-level cache for the decoded columns, at most 256.
-  const columns = Math.min(8 * Math.max(Math.floor(2 ** 16 / line), 1), 256, 8 * Math.ceil(p.N / 8));
-  const scaleBytes = 32 * (blocks + 1 + Math.ceil((runs || blocks) / 8));
-  const starts = alignedBytes(panels * 6 * line);
-  const scales = starts + alignedBytes(panels * (blocks + runs) * 32);
-  const own = scales + alignedBytes(panels * (blocks + 1) * 32);
-  const ownBytes = alignedBytes(512 + 8 * line + (columns / 8) * scaleBytes + columns * line);
-  return { columns, starts, scales, own, ownBytes, total: own + threads * ownBytes };
-}
-
-function encodeInteger(
-  context: EncodeContext,
-  p: Product,
-  plan: IntegerPlan,
-  a: PackedOperand,
-  b: PackedOperand,
-): Command[] {
-  const { columns, starts, scales, own, ownBytes } = integerLayout(p, plan, context.threads);
-  const at = context.scratch;
-  const scratch = [at, at + starts, at + scales, at + own, ownBytes, plan.offset, plan.fold];
-  const side = ({ shift, perRow }: IntegerSide, row: number) => [shift, perRow ? 1 : 0, row];
-  const commands: Command[] = [];
-  for (let i = 0; i < p.batch; i++) {
-    const words = [p.M, 0, p.K, plan.block, ...scratch, ...side(plan.a, i * p.M), 0, 0, 0, 0, 0, 0];
-    commands.push({ kernel: packIntKernel, args: [...words, ...sourceWords(a, true)] });
-    const c = valuesAddress(context.outputs[0]!) + 4 * i * p.M * p.N;
-    const sideB = side(plan.b, p.batchedB ? i * p.N : 0);
-    const out = [c, 4 * p.N, columns, plan.exact ? 1 : 0, a.tensorScale, 0];
-    commands.push({
-      kernel: matmulIntKernel,
-      args: [p.M, p.N, p.K, plan.block, ...scratch, ...sideB, ...out, ...sourceWords(b, true)],
-    });
-  }
-  return commands;
-}
 
 /** The command that writes all values of a packed operand as f32. */
 export function decodeCommand(source: PackedOperand, destination: number): Command {
@@ -104,7 +34,7 @@ export const matmulEncoder: OpEncoder = {
   scratchBytes(node, threads) {
     const p = productOf(node);
     const plan = planOf(node, p);
-    if (plan) return integerLayout(p, plan, threads).total;
+    if (plan) return integerScratchBytes(node, p, plan, threads);
     const a = node.inputs[0]!.type;
     return threads * f32ThreadBytes + (a.dtype === 'packed' ? alignedBytes(4 * elementCount(a.shape)) : 0);
   },

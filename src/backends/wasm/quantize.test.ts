@@ -131,6 +131,28 @@ describe('quantize gives the codes of the reference', () => {
     }
   });
 
+  it('MXFP4: every midpoint and its neighbours, between groups whose scales are at the ends of the range', async () => {
+    const middles = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5].flatMap((m) => [m - 2 ** -21, m, m + 2 ** -21]);
+    const group = [6, ...middles.map((m, i) => (i % 2 ? -m : m)), 4, 2, -1, 0.5, 0, -0, 6 - 2 ** -20, -4, 1.5, -3];
+    expect(group.length).toBe(32);
+    const exponents = [0, 1, -1, -100, -99, -98, -130, -145, 124, 125, 100, -64, 3];
+    for (const cols of [32, 96, 416]) {
+      const rows = Math.ceil((32 * 3 * exponents.length) / cols);
+      const x = Float32Array.from(
+        { length: rows * cols },
+        (_, i) => group[(i + 5 * (i >> 5)) % 32] * 2 ** exponents[(i >> 5) % exponents.length],
+      );
+      for (const rule of ['', '-ceil', '-even', '-rceil', '-quest']) {
+        const expected = decode(encode(x, rows, cols, parseFormat(`mxfp4${rule}`)));
+        const found = await roundTrip(x, rows, cols, `mxfp4${rule}`);
+        expect(
+          found.map((v) => v + 0),
+          `mxfp4${rule}, ${rows}×${cols}`,
+        ).toEqual(expected.map((v) => v + 0));
+      }
+    }
+  });
+
   it('extremes of 16-bit formats and of blocks', async () => {
     const x = Float32Array.of(
       65504,

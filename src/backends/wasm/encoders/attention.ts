@@ -17,7 +17,7 @@ export const ropeEncoder: OpEncoder = {
     const [B, T, H, D] = x.shape;
     const args = [
       ...[x.address, positions.address, frequencies.address, y.address, B * T, H, D, frequencies.shape[0]],
-      ...[style === 'half' ? 0 : 1, ...f64Words(magnitude), scratch],
+      ...[style === 'half' ? 0 : 1, ...f64Words(magnitude), scratch, B],
     ];
     return [{ kernel: ropeKernel, args }];
   },

@@ -25,9 +25,10 @@ export const affineEncoder: OpEncoder = {
 };
 
 export const swigluEncoder: OpEncoder = {
-  encode({ inputs, outputs }) {
+  scratchBytes: (_, threads) => 64 * threads,
+  encode({ inputs, outputs, scratch }) {
     const [gate, up, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
-    return [{ kernel: swigluKernel, args: [gate.address, up.address, y.address, elementCount(y.shape)] }];
+    return [{ kernel: swigluKernel, args: [gate.address, up.address, y.address, elementCount(y.shape), scratch] }];
   },
 };
 

@@ -15,7 +15,7 @@
 
 // @ts-ignore: decorator
 @inline
-function k(address: usize): v128 {
+export function k(address: usize): v128 {
   return v128.load32_splat(address);
 }
 
@@ -26,25 +26,25 @@ function madd(a: v128, b: v128, c: usize): v128 {
   return f32x4.add(f32x4.mul(a, b), k(c));
 }
 
-const one: usize = memory.data<f32>([1]);
+export const one: usize = memory.data<f32>([1]);
 const two: usize = memory.data<f32>([2]);
-const half: usize = memory.data<f32>([0.5]);
+export const half: usize = memory.data<f32>([0.5]);
 const minusHalf: usize = memory.data<f32>([-0.5]);
 const signBit: usize = memory.data<u32>([0x80000000]);
 
-const expLow: usize = memory.data<f32>([-104]);
-const expHigh: usize = memory.data<f32>([89]);
-const log2e: usize = memory.data<f32>([1.44269502]);
+export const expLow: usize = memory.data<f32>([-104]);
+export const expHigh: usize = memory.data<f32>([89]);
+export const log2e: usize = memory.data<f32>([1.44269502]);
 /** 1.5 · 2^23: adding it rounds to a whole number, which then stands in the low bits. */
-const whole: usize = memory.data<f32>([12582912]);
+export const whole: usize = memory.data<f32>([12582912]);
 /** ln 2 in two parts: the first has 10 bits, so n · part is exact. */
-const ln2High: usize = memory.data<f32>([0.693359375]);
-const ln2Low: usize = memory.data<f32>([-0.00021219444170128554]);
-const e7: usize = memory.data<f32>([0.00019891031843144447]);
-const e6: usize = memory.data<f32>([0.0013933687005192041]);
-const e5: usize = memory.data<f32>([0.00833331048488617]);
-const e4: usize = memory.data<f32>([0.041666463017463684]);
-const e3: usize = memory.data<f32>([0.1666666716337204]);
+export const ln2High: usize = memory.data<f32>([0.693359375]);
+export const ln2Low: usize = memory.data<f32>([-0.00021219444170128554]);
+export const e7: usize = memory.data<f32>([0.00019891031843144447]);
+export const e6: usize = memory.data<f32>([0.0013933687005192041]);
+export const e5: usize = memory.data<f32>([0.00833331048488617]);
+export const e4: usize = memory.data<f32>([0.041666463017463684]);
+export const e3: usize = memory.data<f32>([0.1666666716337204]);
 
 // @ts-ignore: decorator
 @inline
@@ -108,6 +108,13 @@ export function sigmoid4(x: v128): v128 {
 @inline
 export function silu4(x: v128): v128 {
   return f32x4.div(x, f32x4.add(k(one), exp4(f32x4.neg(x))));
+}
+
+/** x / (1 + e) with e = e^−x */
+// @ts-ignore: decorator
+@inline
+export function siluOf(x: v128, e: v128): v128 {
+  return f32x4.div(x, f32x4.add(k(one), e));
 }
 
 const t5: usize = memory.data<f32>([0.002292744815349579]);

@@ -11,6 +11,7 @@
 
 import { cacheRangeError } from '../../../data-error-codes';
 import { address, at, maxLanes, real, sumLanes, word } from '../common/args';
+import { weight4 } from '../common/exp';
 import { exp4 } from '../common/math';
 import { reportError } from './error';
 import { packAcross, packLines6, packLines8 } from './matmul-panels';
@@ -175,30 +176,41 @@ export function softmaxStep(p: usize, low: i32, high: i32, keys: i32, stats: usi
   const width = (keys + 7) & ~7;
   for (let s = 0; s < low; s++) store<f32>(at(p, s), -Infinity);
   for (let s = max(high, low); s < width; s++) store<f32>(at(p, s), -Infinity);
-  let m = v128.load(p);
-  for (let s = 4; s < width; s += 4) m = f32x4.pmax(m, v128.load(at(p, s)));
+  // two of each, since a vector waits for the one before it
+  let m0 = v128.load(p);
+  let m1 = v128.load(p, 16);
+  for (let s = 8; s < width; s += 8) {
+    m0 = f32x4.pmax(m0, v128.load(at(p, s)));
+    m1 = f32x4.pmax(m1, v128.load(at(p, s), 16));
+  }
   const before = load<f32>(stats);
-  const most = max(before, maxLanes(m));
+  const most = max(before, maxLanes(f32x4.pmax(m0, m1)));
   if (most == -Infinity) {
     for (let s = 0; s < width; s += 4) v128.store(at(p, s), f32x4.splat(0));
     return;
   }
   const shift = f32x4.splat(most);
-  let sum = f32x4.splat(0);
-  for (let s = 0; s < width; s += 4) {
-    const e = exp4(f32x4.sub(v128.load(at(p, s)), shift));
-    v128.store(at(p, s), e);
-    sum = f32x4.add(sum, e);
+  let sum0 = f32x4.splat(0);
+  let sum1 = sum0;
+  for (let s = 0; s < width; s += 8) {
+    const x = at(p, s);
+    const e0 = weight4(f32x4.sub(v128.load(x), shift));
+    const e1 = weight4(f32x4.sub(v128.load(x, 16), shift));
+    v128.store(x, e0);
+    v128.store(x, e1, 16);
+    sum0 = f32x4.add(sum0, e0);
+    sum1 = f32x4.add(sum1, e1);
   }
   let total = load<f32>(stats, 4);
-  if (most != before) {
+  if (before == -Infinity) store<f32>(stats, most);
+  else if (most != before) {
     const factor = exp1(before - most);
     total *= factor;
     const f = f32x4.splat(factor);
     for (let i: usize = 0; i < oBytes; i += 16) v128.store(o + i, f32x4.mul(v128.load(o + i), f));
     store<f32>(stats, most);
   }
-  store<f32>(stats, total + sumLanes(sum), 4);
+  store<f32>(stats, total + sumLanes(f32x4.add(sum0, sum1)), 4);
 }
 
 /**

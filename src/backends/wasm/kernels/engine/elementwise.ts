@@ -4,7 +4,8 @@
 // Elements that fill no whole vector go through the same vector code, so the bits do not depend on the position.
 
 import { address, at, loadOne, real, storeOne, word } from '../common/args';
-import { exp4, gelu4, geluTanh4, sigmoid4, silu4, tanh4 } from '../common/math';
+import { exp16 } from '../common/exp';
+import { exp4, gelu4, geluTanh4, sigmoid4, silu4, siluOf, tanh4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
 
 const unit: i32 = 16;
@@ -109,7 +110,14 @@ export function affine(args: usize, thread: i32, threads: i32): void {
   for (; i < end; i++) storeOne(at(out, i), f32x4.add(f32x4.mul(loadOne(at(x, i)), scale), offset));
 }
 
-/** silu(gate) · up. Words: gate, up, out, count. */
+/** silu(gate) · up of four, with e = e^−gate in `e`. */
+// @ts-ignore: decorator
+@inline
+function gated(gate: usize, up: usize, e: usize): v128 {
+  return f32x4.mul(siluOf(v128.load(gate), v128.load(e)), v128.load(up));
+}
+
+/** silu(gate) · up. Words: gate, up, out, count, scratch (64 bytes a thread). The output may be the memory of an input. */
 export function swiglu(args: usize, thread: i32, threads: i32): void {
   const gate = address(args, 0);
   const up = address(args, 1);
@@ -117,6 +125,23 @@ export function swiglu(args: usize, thread: i32, threads: i32): void {
   const count = word(args, 3);
   const end = shareEnd(count, unit, thread, threads);
   let i = shareStart(count, unit, thread, threads);
+  const e = at(address(args, 4), unit * thread);
+  for (; i + 16 <= end; i += 16) {
+    const g = at(gate, i);
+    const u = at(up, i);
+    const to = at(out, i);
+    exp16(
+      f32x4.neg(v128.load(g)),
+      f32x4.neg(v128.load(g, 16)),
+      f32x4.neg(v128.load(g, 32)),
+      f32x4.neg(v128.load(g, 48)),
+      e,
+    );
+    v128.store(to, gated(g, u, e));
+    v128.store(to, gated(g + 16, u + 16, e + 16), 16);
+    v128.store(to, gated(g + 32, u + 32, e + 32), 32);
+    v128.store(to, gated(g + 48, u + 48, e + 48), 48);
+  }
   for (; i + 4 <= end; i += 4)
     v128.store(at(out, i), f32x4.mul(silu4(v128.load(at(gate, i))), v128.load(at(up, i))));
   for (; i < end; i++) storeOne(at(out, i), f32x4.mul(silu4(loadOne(at(gate, i))), loadOne(at(up, i))));

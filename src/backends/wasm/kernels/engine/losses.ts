@@ -1,20 +1,22 @@
 // Negative log-likelihood with the last projection fused, and the comparison of two sets of logits.
 //
-// crossEntropy: N×V logits never exist. The vocabulary is cut into fixed chunks; a task is a block of 192 rows and a
-// chunk and belongs to one thread. It computes logits in tiles of 192 rows × 256 entries by the matrix product
+// crossEntropy: N×V logits never exist. The vocabulary is cut into fixed chunks; a task is a block of at most 192 rows and a
+// chunk and belongs to one thread. It computes logits in tiles of these rows × 256 entries by the matrix product
 // (matmul-f32.ts) and keeps for each row the running maximum, the sum of exponentials and the logit of the target. A
 // second command combines the chunks of each row in order.
 // Scratch per thread: that of the matrix product, then one tile of logits.
 
 import { targetError } from '../../../data-error-codes';
 import { address, at, maxLanes, sumLanes, word } from '../common/args';
+import { weight4 } from '../common/exp';
 import { exp4 } from '../common/math';
 import { shareEnd, shareStart } from '../common/share';
 import { reportError } from './error';
 import { product, threadScratch } from './matmul-f32';
+import { tileRows } from './matmul-tile';
 import { argmaxRow, maxRow } from './rows';
 
-const blockRows: i32 = 192;
+const mostRows: i32 = 192;
 const blockEntries: i32 = 256;
 const lineBytes: usize = 1024;
 
@@ -35,6 +37,7 @@ export function crossEntropyPartial(args: usize, thread: i32, threads: i32): voi
   const vocabulary = word(matrix, 2);
   const hidden = address(matrix, 4);
   const weight = address(matrix, 8);
+  const blockRows = rowsOfTask(count, chunks, threads);
   const tasks = ((count + blockRows - 1) / blockRows) * chunks;
   for (let task = thread; task < tasks; task += threads) {
     const part = task % chunks;
@@ -63,21 +66,38 @@ export function crossEntropyPartial(args: usize, thread: i32, threads: i32): voi
   }
 }
 
+/** Rows of a task: as many tasks for every thread. Rows do not depend on each other, so results do not depend on it. */
+function rowsOfTask(count: i32, chunks: i32, threads: i32): i32 {
+  let blocks = (count + mostRows - 1) / mostRows;
+  while ((blocks * chunks) % threads != 0) blocks++;
+  return min((((count + blocks - 1) / blocks + tileRows - 1) / tileRows) * tileRows, mostRows);
+}
+
 /** Adds a row of logits to a running (maximum, sum of exponentials). */
 function sumTile(line: usize, entries: i32, partial: usize): void {
-  const width = (entries + 3) & ~3;
+  const width = (entries + 7) & ~7;
   for (let j = entries; j < width; j++) store<f32>(at(line, j), -Infinity);
-  let m = v128.load(line);
-  for (let j = 4; j < width; j += 4) m = f32x4.pmax(m, v128.load(at(line, j)));
+  // two of each, since a vector waits for the one before it
+  let m0 = v128.load(line);
+  let m1 = v128.load(line, 16);
+  for (let j = 8; j < width; j += 8) {
+    m0 = f32x4.pmax(m0, v128.load(at(line, j)));
+    m1 = f32x4.pmax(m1, v128.load(at(line, j), 16));
+  }
   const before = load<f32>(partial);
-  const most = max(before, maxLanes(m));
+  const most = max(before, maxLanes(f32x4.pmax(m0, m1)));
   const shift = f32x4.splat(most);
-  let sum = f32x4.splat(0);
-  for (let j = 0; j < width; j += 4) sum = f32x4.add(sum, exp4(f32x4.sub(v128.load(at(line, j)), shift)));
+  let sum0 = f32x4.splat(0);
+  let sum1 = sum0;
+  for (let j = 0; j < width; j += 8) {
+    const x = at(line, j);
+    sum0 = f32x4.add(sum0, weight4(f32x4.sub(v128.load(x), shift)));
+    sum1 = f32x4.add(sum1, weight4(f32x4.sub(v128.load(x, 16), shift)));
+  }
   let total = load<f32>(partial, 4);
   if (most != before) total *= f32x4.extract_lane(exp4(f32x4.splat(before - most)), 0);
   store<f32>(partial, most);
-  store<f32>(partial, total + sumLanes(sum), 4);
+  store<f32>(partial, total + sumLanes(f32x4.add(sum0, sum1)), 4);
 }
 
 /** Words: partials, targets, out, N, chunks, V. */

@@ -70,7 +70,7 @@ function dot(a: v128, b: v128, c: v128): v128 {
   return i32x4.relaxed_dot_i8x16_i7x16_add_s(a, b, c);
 }
 
-/** One block: `steps` × 4 products, scaled and added to the f32 tile at `out`. */
+/** One block: `steps` × 4 products, scaled and added to the f32 tile at `out`, rows `stride` bytes apart. */
 // @ts-ignore: decorator
 @inline
 function block(
@@ -81,6 +81,7 @@ function block(
   b: usize,
   scalesB: usize,
   out: usize,
+  stride: usize,
   exact: bool,
 ): void {
   let c00 = v128.load32_splat(starts);
@@ -124,20 +125,25 @@ function block(
   finish(c00, s0, r0, out, exact);
   finish(c01, s1, r0, out + 16, exact);
   const r1 = v128.load32_splat(scalesA, 4);
-  finish(c10, s0, r1, out + 32, exact);
-  finish(c11, s1, r1, out + 48, exact);
+  out += stride;
+  finish(c10, s0, r1, out, exact);
+  finish(c11, s1, r1, out + 16, exact);
   const r2 = v128.load32_splat(scalesA, 8);
-  finish(c20, s0, r2, out + 64, exact);
-  finish(c21, s1, r2, out + 80, exact);
+  out += stride;
+  finish(c20, s0, r2, out, exact);
+  finish(c21, s1, r2, out + 16, exact);
   const r3 = v128.load32_splat(scalesA, 12);
-  finish(c30, s0, r3, out + 96, exact);
-  finish(c31, s1, r3, out + 112, exact);
+  out += stride;
+  finish(c30, s0, r3, out, exact);
+  finish(c31, s1, r3, out + 16, exact);
   const r4 = v128.load32_splat(scalesA, 16);
-  finish(c40, s0, r4, out + 128, exact);
-  finish(c41, s1, r4, out + 144, exact);
+  out += stride;
+  finish(c40, s0, r4, out, exact);
+  finish(c41, s1, r4, out + 16, exact);
   const r5 = v128.load32_splat(scalesA, 20);
-  finish(c50, s0, r5, out + 160, exact);
-  finish(c51, s1, r5, out + 176, exact);
+  out += stride;
+  finish(c50, s0, r5, out, exact);
+  finish(c51, s1, r5, out + 16, exact);
 }
 
 /** Adds `blocks` blocks of `steps` × 4 products to the f32 tile at `out` (six rows of 32 bytes). */
@@ -152,7 +158,7 @@ export function tileRounded(
   out: usize,
 ): void {
   for (; blocks > 0; blocks--) {
-    block(steps, a, starts, sa, b, sb, out, false);
+    block(steps, a, starts, sa, b, sb, out, 32, false);
     a += (<usize>steps) * 24;
     b += (<usize>steps) << 5;
     starts += lineBytes;
@@ -173,7 +179,7 @@ export function tileExact(
   out: usize,
 ): void {
   for (; blocks > 0; blocks--) {
-    block(steps, a, starts, sa, b, sb, out, true);
+    block(steps, a, starts, sa, b, sb, out, 32, true);
     a += (<usize>steps) * 24;
     b += (<usize>steps) << 5;
     starts += lineBytes;
@@ -183,8 +189,8 @@ export function tileExact(
 }
 
 /**
- * The same for runs of `fold` blocks whose scales are powers of two. A run that is folded on both sides (its integers
- * shifted to one scale, matmul-int-fold.ts) is one long block; otherwise its blocks are summed at `out` + 192 first.
+ * The same for runs of `fold` blocks whose scales are powers of two, with rows of the tile `stride` bytes apart. A run that is folded on both sides (its integers
+ * shifted to one scale, matmul-int-fold.ts) is one long block; otherwise its blocks are summed at `sum` first.
  * Both give the sum of the run, exact wherever folding applies, so the result does not depend on the neighbours that
  * decide whether a panel is folded.
  */
@@ -199,39 +205,53 @@ export function tileFolded(
   sb: usize,
   flags: usize,
   out: usize,
+  stride: usize,
+  sum: usize,
 ): void {
-  const sum = out + 192;
   const bytesA = (<usize>steps) * 24;
   const bytesB = (<usize>steps) << 5;
   for (; runs > 0; runs--) {
     const total = starts + (<usize>fold) * lineBytes;
     if ((load<i32>(total, 24) & load<i32>(flags)) != 0) {
-      block(steps * fold, a, total, sa, b, sb, out, true);
+      block(steps * fold, a, total, sa, b, sb, out, stride, true);
       a += bytesA * <usize>fold;
       b += bytesB * <usize>fold;
       sa += lineBytes * <usize>fold;
       sb += lineBytes * <usize>fold;
     } else {
-      clearTile(sum);
+      clearTile(sum, 32, 32);
       for (let i = 0; i < fold; i++) {
-        block(steps, a, starts, sa, b, sb, sum, true);
+        block(steps, a, starts, sa, b, sb, sum, 32, true);
         a += bytesA;
         b += bytesB;
         starts += lineBytes;
         sa += lineBytes;
         sb += lineBytes;
       }
-      for (let at: usize = 0; at < 192; at += 16)
-        v128.store(out + at, f32x4.add(v128.load(out + at), v128.load(sum + at)));
+      addTile(sum, 32, out, stride);
     }
     starts = total + lineBytes;
     flags += 4;
   }
 }
 
-export function clearTile(tile: usize): void {
+/** Six rows of `width` bytes, `stride` bytes apart. */
+export function clearTile(tile: usize, width: usize, stride: usize): void {
   const zero = f32x4.splat(0);
-  for (let at: usize = 0; at < 192; at += 16) v128.store(tile + at, zero);
+  for (let i = 0; i < 6; i++) {
+    for (let at: usize = 0; at < width; at += 16) v128.store(tile + at, zero);
+    tile += stride;
+  }
+}
+
+/** Adds a tile without gaps to one with rows `stride` bytes apart. */
+export function addTile(tile: usize, width: usize, out: usize, stride: usize): void {
+  for (let i = 0; i < 6; i++) {
+    for (let at: usize = 0; at < width; at += 16)
+      v128.store(out + at, f32x4.add(v128.load(out + at), v128.load(tile + at)));
+    tile += width;
+    out += stride;
+  }
 }
 
 /** The same for 8-bit B on a host without an exact 8-bit dot product: B holds two's complement, starts are zero. */

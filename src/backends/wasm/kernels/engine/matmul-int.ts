@@ -14,28 +14,22 @@
 //
 // Words of both: rows (of A, C), columns (0 in packInt), K, block; codes, starts, scales; scratch, scratch bytes a
 // thread; offset of B; blocks a run; largest shift of this operand; 1 when its scales hold for rows; first row of this
-// operand; then of matmulInt: c, row bytes, columns a block, 1 when exact, address of A's tensor scale; 0 … up to word
-// 20, where the source description of the operand starts.
+// operand; then of matmulInt: c, row bytes, columns a block, 1 when exact, address of A's tensor scale (in
+// packInt 0); word 19: the plan's laneLimit; then the source description of the operand.
+// With a laneLimit above 0 a host without an exact 8-bit dot product sums in 16 bits, with panels of twelve columns
+// (matmul-int-narrow.ts); its complement makes every host do so (for tests).
 // An offset of −1 stands for 8-bit integers: this host decides; −2 takes the form that every host can (for tests).
 // A panel has, in starts, a line of eight words a block (with runs: and one for the sum of each run, its word 6 tells
 // whether the run is folded); in scales a line a block and one for the rows. Panels of B add their flags to scales.
 
 import { shareEnd, shareStart } from '../common/share.ts';
-import {
-  decodeBytes,
-  rowScales,
-  sourceGroup,
-  sourceHasZeros,
-  sourceScale,
-  sourceTensorScale,
-  sourceUnit,
-  sourceZero,
-} from './matmul-decode.ts';
+import { sourceTensorScale } from './matmul-decode.ts';
 import { foldRun } from './matmul-int-fold.ts';
+import { addBytes, decodeLine, packScales, resolveLimit, resolveOffset, sumBytes } from './matmul-int-lines.ts';
+import { narrowColumns, narrowLine, narrowStarts, tileNarrow } from './matmul-int-narrow.ts';
 import {
   clearTile,
   dotPortable,
-  dotUnsigned,
   lineBytes,
   tileExact,
   tileFolded,
@@ -44,69 +38,11 @@ import {
   wideDot,
 } from './matmul-int-tile.ts';
 
+import { packLines12, packLines6, packLines8 } from './matmul-panels.ts';
+
 const sourceAt: usize = 80;
-
-import { packLines6, packLines8 } from './matmul-panels.ts';
-
-/** The offset that makes B's integers fit the dot product. */
-// @ts-ignore: decorator
-@inline
-function resolveOffset(offset: i32): i32 {
-  if (offset >= 0) return offset;
-  return offset == -1 && wideDot() == dotUnsigned ? 128 : 0;
-}
-
-function addBytes(bytes: usize, length: i32, value: i32): void {
-  if (value == 0) return;
-  const v = i8x16.splat(<i8>value);
-  let i = 0;
-  for (; i + 16 <= length; i += 16) {
-    const at = bytes + <usize>i;
-    v128.store(at, i8x16.add(v128.load(at), v));
-  }
-  for (; i < length; i++) store<u8>(bytes + <usize>i, load<u8>(bytes + <usize>i) + <u8>value);
-}
-
-/** Integers of a row, plus `offset`, every block padded with zeros to `padded` bytes. */
-function decodeLine(d: usize, row: i32, depth: i32, block: i32, padded: i32, offset: i32, dst: usize): void {
-  if (!sourceHasZeros(d) && block == padded && depth % block == 0) {
-    decodeBytes(d, row, 0, depth, dst);
-    addBytes(dst, depth, offset);
-    return;
-  }
-  const group = sourceGroup(d);
-  for (let k = 0; k < depth; k += block) {
-    const length = min(block, depth - k);
-    decodeBytes(d, row, k, length, dst);
-    addBytes(dst, length, offset - sourceZero(d, row, k / group));
-    if (length < padded) memory.fill(dst + <usize>length, 0, <usize>(padded - length));
-    dst += <usize>padded;
-  }
-}
-
-/** Σ of signed bytes; length a multiple of 4, read in sixteens where possible. */
-function sumBytes(bytes: usize, length: i32): i32 {
-  let sums = i32x4.splat(0);
-  let i = 0;
-  for (; i + 16 <= length; i += 16) {
-    const pairs = i16x8.extadd_pairwise_i8x16_s(v128.load(bytes + <usize>i));
-    sums = i32x4.add(sums, i32x4.extadd_pairwise_i16x8_s(pairs));
-  }
-  let sum = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
-  sum += i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
-  for (; i < length; i++) sum += <i32>load<i8>(bytes + <usize>i);
-  return sum;
-}
-
-/** Scales of one line of an operand into lane `lane` of a panel's lines; the last line takes the row's. */
-function packScales(d: usize, row: i32, blocks: i32, block: i32, perRow: bool, lane: i32, to: usize): void {
-  const unit = sourceUnit(d);
-  const first = to + ((<usize>lane) << 2);
-  const last = first + <usize>blocks * lineBytes;
-  store<f32>(last, perRow ? sourceScale(d, row, 0) : 1);
-  if (!perRow) rowScales(d, row, blocks, block, unit, first, lineBytes);
-  else for (let at = first; at < last; at += lineBytes) store<f32>(at, unit);
-}
+/** Place in A's line of row scales that holds 1 when all of them are 1. */
+const plainAt: usize = 28;
 
 export function packInt(args: usize, thread: i32, threads: i32): void {
   const rows = load<i32>(args);
@@ -118,6 +54,7 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
   const shift = load<i32>(args + 44);
   const perRow = load<i32>(args + 48) != 0;
   const row0 = load<i32>(args + 52);
+  const limit = resolveLimit(load<i32>(args + 76));
   const d = args + sourceAt;
   const padded = (block + 3) & ~3;
   const blocks = (depth + block - 1) / block;
@@ -133,14 +70,20 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
     memory.fill(scales, 0, <usize>(blocks + 1) * lineBytes);
     for (let i = 0; i < count; i++) {
       decodeLine(d, row0 + m + i, depth, block, padded, 0, lines + <usize>i * lineLength);
-      packScales(d, row0 + m + i, blocks, block, perRow, i, scales);
+      packScales(d, row0 + m + i, blocks, block, perRow, i, scales, lineBytes);
     }
+    store<f32>(scales + <usize>blocks * lineBytes, perRow ? 0 : 1, plainAt);
     for (let g = 0; g < blocks; g += fold) {
       const run = lines + <usize>g * <usize>padded;
       const total = starts + <usize>fold * lineBytes;
       if (fold > 1) {
-        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, fold, padded, shift);
+        const folded = foldRun(run, lineLength, count, scales + <usize>g * lineBytes, lineBytes, fold, padded, shift, limit);
         store<i32>(total + 24, folded ? 1 : 0);
+      }
+      if (limit > 0) {
+        narrowStarts(run, lineLength, count, fold, padded, offset, starts);
+        starts = total + lineBytes;
+        continue;
       }
       for (let f = 0; f < fold; f++) {
         for (let i = 0; i < count && offset != 0; i++) {
@@ -157,9 +100,10 @@ export function packInt(args: usize, thread: i32, threads: i32): void {
   }
 }
 
-/** Tile × row scales of both sides × tensor scales to C. */
+/** Tile (rows of `width` bytes) × row scales of both sides × tensor scales to C. */
 function storeTile(
   tile: usize,
+  width: usize,
   rowsA: usize,
   rowsB: usize,
   factor: f32,
@@ -169,22 +113,15 @@ function storeTile(
   columns: i32,
 ): void {
   const f = f32x4.splat(factor);
-  const b0 = v128.load(rowsB);
-  const b1 = v128.load(rowsB, 16);
+  const bytes = (<usize>columns) << 2;
   for (let i = 0; i < rows; i++) {
     const a = v128.load32_splat(rowsA);
-    const low = f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile), b0), a), f);
-    const high = f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile, 16), b1), a), f);
-    if (columns == 8) {
-      v128.store(c, low);
-      v128.store(c, high, 16);
-    } else {
-      v128.store(tile, low);
-      v128.store(tile, high, 16);
-      memory.copy(c, tile, (<usize>columns) << 2);
-    }
+    const to = bytes == width ? c : tile;
+    for (let at: usize = 0; at < width; at += 16)
+      v128.store(to + at, f32x4.mul(f32x4.mul(f32x4.mul(v128.load(tile + at), v128.load(rowsB + at)), a), f));
+    if (bytes != width) memory.copy(c, tile, bytes);
     rowsA += 4;
-    tile += 32;
+    tile += width;
     c += stride;
   }
 }
@@ -210,6 +147,7 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
   const d = args + sourceAt;
   const factor = load<f32>(load<usize>(args + 72)) * sourceTensorScale(d);
   const offset = resolveOffset(wish);
+  const narrow = resolveLimit(load<i32>(args + 76)) > 0;
   const portable = wish == -2 || (wish == -1 && wideDot() == dotPortable);
   const padded = (block + 3) & ~3;
   const steps = padded >> 2;
@@ -217,39 +155,46 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
   const runs = blocks / fold;
   const startLines = fold > 1 ? blocks + runs : blocks;
   const lineLength = <usize>blocks * <usize>padded;
-  const scaleBytes = <usize>(blocks + 1 + (runs + 7) / 8) * lineBytes;
+  // columns of a panel, and the bytes of its lines of scales
+  const width = narrow ? narrowColumns : 8;
+  const scaleLine = narrow ? narrowLine : lineBytes;
+  const scaleBytes = <usize>(blocks + 1) * scaleLine + <usize>((runs + 7) / 8) * lineBytes;
   const tile = own;
-  const lines = own + 512;
-  const scales = lines + 8 * lineLength;
-  const panels = scales + <usize>(blockColumns / 8) * scaleBytes;
+  const sum = own + 320;
+  const lines = own + 640;
+  const scales = lines + 12 * lineLength;
+  const panels = scales + <usize>(blockColumns / width) * scaleBytes;
 
   const byColumns = columns >= rows || columns >= 64 * threads;
-  const n0 = byColumns ? shareStart(columns, 8, thread, threads) : 0;
-  const n1 = byColumns ? shareEnd(columns, 8, thread, threads) : columns;
+  const n0 = byColumns ? shareStart(columns, width, thread, threads) : 0;
+  const n1 = byColumns ? shareEnd(columns, width, thread, threads) : columns;
   const m0 = byColumns ? 0 : shareStart(rows, 6, thread, threads);
   const m1 = byColumns ? rows : shareEnd(rows, 6, thread, threads);
   if (m0 >= m1) return;
   for (let nb = n0; nb < n1; nb += blockColumns) {
     const end = min(nb + blockColumns, n1);
-    for (let n = nb; n < end; n += 8) {
-      const count = min(8, end - n);
-      const panel = <usize>((n - nb) >> 3);
-      const to = scales + panel * scaleBytes;
+    let to = scales;
+    let codesB = panels;
+    for (let n = nb; n < end; n += width) {
+      const count = min(width, end - n);
       for (let i = 0; i < count; i++) {
         decodeLine(d, row0 + n + i, depth, block, padded, fold > 1 ? 0 : offset, lines + <usize>i * lineLength);
-        packScales(d, row0 + n + i, blocks, block, perRow, i, to);
+        packScales(d, row0 + n + i, blocks, block, perRow, i, to, scaleLine);
       }
       if (fold > 1) {
-        const flags = to + <usize>(blocks + 1) * lineBytes;
+        const flags = to + <usize>(blocks + 1) * scaleLine;
         for (let r = 0; r < runs; r++) {
           const g = <usize>(r * fold);
           const run = lines + g * <usize>padded;
-          const folded = foldRun(run, lineLength, count, to + g * lineBytes, fold, padded, shift);
+          const folded = foldRun(run, lineLength, count, to + g * scaleLine, scaleLine, fold, padded, shift, 0);
           store<i32>(flags + ((<usize>r) << 2), folded ? 1 : 0);
         }
         for (let i = 0; i < count; i++) addBytes(lines + <usize>i * lineLength, <i32>lineLength, offset);
       }
-      packLines8(lines, lineLength, count, <i32>(lineLength >> 2), panels + panel * 8 * lineLength);
+      if (narrow) packLines12(lines, lineLength, count, <i32>(lineLength >> 2), codesB);
+      else packLines8(lines, lineLength, count, <i32>(lineLength >> 2), codesB);
+      to += scaleBytes;
+      codesB += <usize>width * lineLength;
     }
     for (let m = m0; m < m1; m += 6) {
       const panelA = <usize>(m / 6);
@@ -258,18 +203,27 @@ export function matmulInt(args: usize, thread: i32, threads: i32): void {
       const starts = startsA + panelA * <usize>startLines * lineBytes;
       const sa = scalesA + panelA * <usize>(blocks + 1) * lineBytes;
       const rowsA = sa + <usize>blocks * lineBytes;
-      for (let n = nb; n < end; n += 8) {
-        const panel = <usize>((n - nb) >> 3);
-        const b = panels + panel * 8 * lineLength;
-        const sb = scales + panel * scaleBytes;
-        const rowsB = sb + <usize>blocks * lineBytes;
-        clearTile(tile);
-        if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, rowsB + lineBytes, tile);
+      // full tiles are summed in C where no factor is left for the end
+      const direct = fold > 1 && !perRow && load<f32>(rowsA, plainAt) == 1 && factor == 1;
+      let sb = scales;
+      let b = panels;
+      for (let n = nb; n < end; n += width) {
+        const rowsB = sb + <usize>blocks * scaleLine;
+        const flags = rowsB + scaleLine;
+        const countB = min(width, end - n);
+        const out = c + <usize>m * strideC + ((<usize>n) << 2);
+        const here = direct && count == 6 && countB == width;
+        const to = here ? out : tile;
+        const stride = here ? strideC : <usize>width << 2;
+        clearTile(to, <usize>width << 2, stride);
+        if (narrow) tileNarrow(runs, fold, steps, a, starts, sa, b, sb, flags, to, stride, sum);
+        else if (fold > 1) tileFolded(runs, fold, steps, a, starts, sa, b, sb, flags, to, stride, sum);
         else if (portable) tilePortable(blocks, steps, a, sa, b, sb, tile);
         else if (exact) tileExact(blocks, steps, a, starts, sa, b, sb, tile);
         else tileRounded(blocks, steps, a, starts, sa, b, sb, tile);
-        const out = c + <usize>m * strideC + ((<usize>n) << 2);
-        storeTile(tile, rowsA, rowsB, factor, out, strideC, count, min(8, end - n));
+        if (!here) storeTile(tile, stride, rowsA, rowsB, factor, out, strideC, count, countB);
+        sb += scaleBytes;
+        b += <usize>width * lineLength;
       }
     }
   }

@@ -88,6 +88,35 @@ export function packLines8(src: usize, stride: usize, lines: i32, depth: i32, ds
   }
 }
 
+/** The same into panels of twelve. */
+export function packLines12(src: usize, stride: usize, lines: i32, depth: i32, dst: usize): void {
+  let p = 0;
+  if (lines == 12) {
+    for (; p + 4 <= depth; p += 4) {
+      let line = src;
+      for (let to: usize = 0; to < 48; to += 16) {
+        const r0 = v128.load(line);
+        const r1 = v128.load((line += stride));
+        const r2 = v128.load((line += stride));
+        const r3 = v128.load((line += stride));
+        store4(dst + to, 48, r0, r1, r2, r3);
+        line += stride;
+      }
+      src += 16;
+      dst += 192;
+    }
+  }
+  for (; p < depth; p++) {
+    let line = src;
+    for (let i = 0; i < 12; i++) {
+      store<u32>(dst, i < lines ? load<u32>(line) : 0);
+      line += stride;
+      dst += 4;
+    }
+    src += 4;
+  }
+}
+
 /** Copies `depth` rows of `lines` neighbouring floats, `stride` bytes apart, into panels of `width` (6 or 8). */
 export function packAcross(src: usize, stride: usize, lines: i32, width: i32, depth: i32, dst: usize): void {
   const step = (<usize>width) << 2;

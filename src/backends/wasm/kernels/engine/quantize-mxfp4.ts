@@ -6,10 +6,7 @@
 // brackets are found by exact quotients there. Groups whose scales are so small that products would leave the normal
 // range go the other kernel's way: they are marked and `quantizeSpec`'s functions redo them.
 //
-// Nearest even under power-of-two scales alone needs no comparisons. With z = |x| / scale, a product by a power of two:
-//   z < 1   the number of halves is the low bits of z + 2^22, whose last place is 1/2;
-//   z ≥ 1   rounding the mantissa to one bit leaves exponent and mantissa bit as the code, 2 (e − 127) + m + 2;
-// and 7 is the largest code. Lanes are narrowed to bytes and bytes to pairs of nibbles, a group at a time.
+// Nearest even under power-of-two scales alone needs no comparisons: quantize-mxfp4-even.ts.
 //
 // Words: x, rows, columns, codes, scales, tensor scale (address), rule, rounding, seed, stream, step (address or 0), bits
 // (address or 0), bound, 4/3 or 1 as f32, scratch of the threads (256 bytes each), then from word 16 on the words of
@@ -20,6 +17,7 @@ import { address, at, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { e8m0Code } from '../quantize/scale';
 import { reportError } from './error';
+import { encodeEven, evenGroups, largest, lowestCode } from './quantize-mxfp4-even';
 import { encodeTileRow, fitTile, packRow, questCode } from './quantize-spec';
 import { bitsOfEight } from './random-lanes';
 
@@ -29,8 +27,6 @@ const nearestEven: i32 = 0;
 const halfToZero: i32 = 3;
 const stochastic: i32 = 5;
 const redo: i32 = 16;
-/** Below 2^-100 thresholds could be subnormal. */
-const lowestCode: u32 = 27;
 
 const levels: usize = memory.data<f32>([0, 0.5, 1, 1.5, 2, 3, 4, 6]);
 const middles: usize = memory.data<f32>([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5]);
@@ -62,13 +58,39 @@ function deviation(x: usize): f64 {
   return Math.sqrt(square / 32);
 }
 
-/** Largest magnitude of 32 numbers, as float bits. */
-function largest(x: usize): u32 {
-  const mask = i32x4.splat(0x7fffffff);
-  let most = v128.and(v128.load(x), mask);
-  for (let i = 4; i < 32; i += 4) most = i32x4.max_u(most, v128.and(v128.load(at(x, i)), mask));
-  most = i32x4.max_u(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
-  return max<u32>(i32x4.extract_lane(most, 0), i32x4.extract_lane(most, 1));
+/**
+ * Population standard deviations of four groups of 32 numbers, as f64 at `to`, each in the order of the reference. Four at a
+ * time, since a sum of a group waits for every addition.
+ */
+function deviations(x: usize, to: usize): void {
+  let sum0 = f64x2.splat(0);
+  let sum1 = sum0;
+  for (let i = 0; i < 32; i++) {
+    const from = at(x, i);
+    sum0 = f64x2.add(sum0, pair(from));
+    sum1 = f64x2.add(sum1, pair(from + 256));
+  }
+  const count = f64x2.splat(32);
+  const mean0 = f64x2.div(sum0, count);
+  const mean1 = f64x2.div(sum1, count);
+  let square0 = f64x2.splat(0);
+  let square1 = square0;
+  for (let i = 0; i < 32; i++) {
+    const from = at(x, i);
+    const d0 = f64x2.sub(pair(from), mean0);
+    const d1 = f64x2.sub(pair(from + 256), mean1);
+    square0 = f64x2.add(square0, f64x2.mul(d0, d0));
+    square1 = f64x2.add(square1, f64x2.mul(d1, d1));
+  }
+  v128.store(to, f64x2.sqrt(f64x2.div(square0, count)));
+  v128.store(to, f64x2.sqrt(f64x2.div(square1, count)), 16);
+}
+
+/** A number and that of the next group. */
+// @ts-ignore: decorator
+@inline
+function pair(x: usize): v128 {
+  return f64x2.promote_low_f32x4(v128.load32_lane(x, v128.load32_zero(x), 1, 128));
 }
 
 /** How many of the seven thresholds, times the scale, each magnitude is above (or, with `reach`, reaches). */
@@ -114,37 +136,6 @@ function gapOf(n: v128): v128 {
   return i32x4.add(i32x4.splat(0x3f000000), i32x4.add(wide, wider)); // 0.5, 1 from level 2 on, 2 from level 4 on
 }
 
-// @ts-ignore: decorator
-@inline
-function evenCodes(x: usize, inverse: v128): v128 {
-  const v = v128.load(x);
-  const z = f32x4.mul(v128.and(v, i32x4.splat(0x7fffffff)), inverse);
-  const halves = i32x4.sub(f32x4.add(z, f32x4.splat(4194304)), i32x4.splat(0x4a800000));
-  const odd = v128.and(i32x4.shr_u(z, 22), i32x4.splat(1));
-  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(z, i32x4.splat(0x1fffff)), odd), 22);
-  const n = i32x4.min_s(i32x4.sub(rounded, i32x4.splat(252)), i32x4.splat(7));
-  const code = v128.bitselect(halves, n, f32x4.lt(z, f32x4.splat(1)));
-  return v128.or(code, v128.and(i32x4.shr_u(v, 28), i32x4.splat(8)));
-}
-
-/** Sixteen codes as bytes of two, each in a lane of 16 bits. */
-// @ts-ignore: decorator
-@inline
-function sixteenCodes(x: usize, inverse: v128): v128 {
-  const low = i16x8.narrow_i32x4_s(evenCodes(x, inverse), evenCodes(x + 16, inverse));
-  const high = i16x8.narrow_i32x4_s(evenCodes(x + 32, inverse), evenCodes(x + 48, inverse));
-  const bytes = i8x16.narrow_i16x8_u(low, high);
-  return v128.and(v128.or(bytes, i16x8.shr_u(bytes, 4)), i16x8.splat(0xff));
-}
-
-/** Codes of a group to nearest even; `inverse`: 1 / scale. */
-// @ts-ignore: decorator
-@inline
-function encodeEven(x: usize, inverse: f32, to: usize): void {
-  const all = f32x4.splat(inverse);
-  v128.store(to, i8x16.narrow_i16x8_u(sixteenCodes(x, all), sixteenCodes(x + 64, all)));
-}
-
 export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
   const x = address(args, 0);
   const rows = word(args, 1);
@@ -166,59 +157,67 @@ export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
   const even = rounding == nearestEven && unit == 1;
   const groups = columns >> 5;
   const sign = i32x4.splat(0x80000000);
-  const end = shareEnd(rows, 1, thread, threads);
-  for (let r = shareStart(rows, 1, thread, threads); r < end; r++) {
-    for (let g = 0; g < groups; g++) {
-      const index = r * groups + g;
-      const from = at(x, index << 5);
-      const to = codes + (<usize>index << 4);
-      const amax = largest(from);
-      if (amax >= 0x7f800000) {
-        reportError(nonFiniteError, r);
-        return;
-      }
-      const code =
-        rule >= ruleQuest
-          ? questCode(scaleE8m0, rule, deviation(from))
-          : e8m0Code(rule, reinterpret<f32>(amax), 2, 0, 0);
-      store<u8>(scales + <usize>index, <u8>code);
-      if (code < lowestCode) {
-        redoGroup(args + (redo << 2), from, r, g << 5, index, unit, to, random, step);
-        if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
-        continue;
-      }
-      // the inverse of 2^127 would be subnormal
-      if (even && code < 254) {
-        encodeEven(from, reinterpret<f32>((254 - code) << 23), to);
-        if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * bound));
-        continue;
-      }
-      const scale = f32x4.splat(decode(code));
-      for (let i = 0; i < 32; i += 8) {
-        if (rounding == stochastic) bitsOfEight(seed, stream, step, <u64>index * 32 + <u64>i, random);
-        for (let k = 0; k < 2; k++) {
-          const v = v128.load(at(from, i + 4 * k));
-          const a = v128.andnot(v, sign);
-          let n: v128;
-          if (rounding == stochastic) {
-            n = count(a, scratch, scale, true);
-            const u = f32x4.mul(
-              f32x4.convert_i32x4_u(i32x4.shr_u(v128.load(random + <usize>(16 * k)), 8)),
-              f32x4.splat(5.9604644775390625e-8),
-            );
-            const z = f32x4.add(levelOf(n), f32x4.mul(u, gapOf(n)));
-            const threshold = f32x4.mul(f32x4.mul(f32x4.splat(unit), z), scale);
-            // code 7 is the last
-            const up = v128.andnot(f32x4.gt(a, threshold), i32x4.eq(n, i32x4.splat(7)));
-            n = i32x4.sub(n, up);
-          } else if (rounding == halfToZero) n = count(a, scratch, scale, false);
-          else n = countEven(a, scratch, scale);
-          n = v128.or(n, i32x4.shl(i32x4.shr_u(v, 31), 3));
-          store<u16>(to + <usize>((i >> 1) + 2 * k), <u16>nibbles(n));
-        }
-      }
-      if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
+  const simple = even && rule < ruleQuest && bits == 0;
+  const last = shareEnd(rows, 1, thread, threads) * groups;
+  const four = scratch + 192;
+  let known = -4; // first of four groups whose deviations stand there
+  for (let index = shareStart(rows, 1, thread, threads) * groups; index < last; index++) {
+    if (simple) index = evenGroups(x, codes, scales, rule, index, last);
+    if (index == last) return;
+    const r = index / groups;
+    const from = at(x, index << 5);
+    const to = codes + (<usize>index << 4);
+    const amax = largest(from);
+    if (amax >= 0x7f800000) {
+      reportError(nonFiniteError, r);
+      return;
     }
+    if (rule >= ruleQuest && index >= known + 4 && index + 4 <= last) {
+      deviations(from, four);
+      known = index;
+    }
+    const spread = rule < ruleQuest ? 0 : index < known + 4 ? load<f64>(four + (<usize>(index - known) << 3)) : deviation(from);
+    const code =
+      rule >= ruleQuest
+        ? questCode(scaleE8m0, rule, spread)
+        : e8m0Code(rule, reinterpret<f32>(amax), 2, 0, 0);
+    store<u8>(scales + <usize>index, <u8>code);
+    if (code < lowestCode) {
+      redoGroup(args + (redo << 2), from, r, (index % groups) << 5, index, unit, to, random, step);
+      if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
+      continue;
+    }
+    // the inverse of 2^127 would be subnormal
+    if (even && code < 254) {
+      encodeEven(from, code, to);
+      if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * bound));
+      continue;
+    }
+    const scale = f32x4.splat(decode(code));
+    for (let i = 0; i < 32; i += 8) {
+      if (rounding == stochastic) bitsOfEight(seed, stream, step, <u64>index * 32 + <u64>i, random);
+      for (let k = 0; k < 2; k++) {
+        const v = v128.load(at(from, i + 4 * k));
+        const a = v128.andnot(v, sign);
+        let n: v128;
+        if (rounding == stochastic) {
+          n = count(a, scratch, scale, true);
+          const u = f32x4.mul(
+            f32x4.convert_i32x4_u(i32x4.shr_u(v128.load(random + <usize>(16 * k)), 8)),
+            f32x4.splat(5.9604644775390625e-8),
+          );
+          const z = f32x4.add(levelOf(n), f32x4.mul(u, gapOf(n)));
+          const threshold = f32x4.mul(f32x4.mul(f32x4.splat(unit), z), scale);
+          // code 7 is the last
+          const up = v128.andnot(f32x4.gt(a, threshold), i32x4.eq(n, i32x4.splat(7)));
+          n = i32x4.sub(n, up);
+        } else if (rounding == halfToZero) n = count(a, scratch, scale, false);
+        else n = countEven(a, scratch, scale);
+        n = v128.or(n, i32x4.shl(i32x4.shr_u(v, 31), 3));
+        store<u16>(to + <usize>((i >> 1) + 2 * k), <u16>nibbles(n));
+      }
+    }
+    if (bits != 0) store<u32>(at(bits, index), markGroup(from, decode(code) * unit * bound));
   }
 }
 

@@ -1,4 +1,5 @@
-// Rotary position embedding. Each token's angles are computed once for all its heads.
+// Rotary position embedding. Each token's angles are computed once for all its heads, and once for all entries of the
+// batch where they stand at the same position.
 //
 // θ = position · frequency is formed and reduced to |r| ≤ π/4 in f64 (π/2 in two parts), so that positions of any
 // context length keep full f32 accuracy; sin r and cos r by polynomials (error below 1e-9, Chebyshev interpolation).
@@ -95,7 +96,7 @@ function rotateInterleaved(x: usize, out: usize, half: i32, cos: usize, sin: usi
 
 /**
  * Words: x, positions, inverse frequencies, out, tokens (B·T), H, D, half (R/2), style (0 half, 1 interleaved),
- * magnitude (f64: two words), scratch (2 · half floats a thread).
+ * magnitude (f64: two words), scratch (2 · half floats and 64 bytes a thread), B.
  */
 export function rope(args: usize, thread: i32, threads: i32): void {
   const x = address(args, 0);
@@ -112,24 +113,37 @@ export function rope(args: usize, thread: i32, threads: i32): void {
   const sin = cos + ((<usize>half) << 2);
   const headBytes = (<usize>size) << 2;
   const rest = size - 2 * half;
-  const end = shareEnd(tokens, 1, thread, threads);
-  for (let t = shareStart(tokens, 1, thread, threads); t < end; t++) {
-    const position = f64x2.splat(<f64>load<i32>(at(positions, t)));
-    let i = 0;
-    for (; i + 2 <= half; i += 2) {
-      const angle = f64x2.mul(position, f64x2.promote_low_f32x4(v128.load64_zero(at(frequencies, i))));
-      sinCos2(angle, magnitude, at(cos, i), at(sin, i), 2);
+  const batch = word(args, 12);
+  const length = tokens / batch;
+  const end = shareEnd(length, 1, thread, threads);
+  for (let column = shareStart(length, 1, thread, threads); column < end; column++) {
+    let known = -1;
+    for (let t = column; t < tokens; t += length) {
+      const position = load<i32>(at(positions, t));
+      if (known < 0 || load<i32>(at(positions, known)) != position)
+        anglesOf(position, frequencies, half, magnitude, cos, sin);
+      known = t;
+      for (let h = 0; h < heads; h++) {
+        const from = x + <usize>(t * heads + h) * headBytes;
+        const to = out + <usize>(t * heads + h) * headBytes;
+        if (style == 0) rotateHalf(from, to, half, cos, sin);
+        else rotateInterleaved(from, to, half, cos, sin);
+        if (rest > 0) memory.copy(at(to, 2 * half), at(from, 2 * half), (<usize>rest) << 2);
+      }
     }
-    if (i < half) {
-      const angle = f64x2.mul(position, f64x2.promote_low_f32x4(v128.load32_zero(at(frequencies, i))));
-      sinCos2(angle, magnitude, at(cos, i), at(sin, i), 1);
-    }
-    for (let h = 0; h < heads; h++) {
-      const from = x + <usize>(t * heads + h) * headBytes;
-      const to = out + <usize>(t * heads + h) * headBytes;
-      if (style == 0) rotateHalf(from, to, half, cos, sin);
-      else rotateInterleaved(from, to, half, cos, sin);
-      if (rest > 0) memory.copy(at(to, 2 * half), at(from, 2 * half), (<usize>rest) << 2);
-    }
+  }
+}
+
+/** cos and sin of position · frequency, times magnitude. */
+function anglesOf(position: i32, frequencies: usize, half: i32, magnitude: f64, cos: usize, sin: usize): void {
+  const p = f64x2.splat(<f64>position);
+  let i = 0;
+  for (; i + 2 <= half; i += 2) {
+    const angle = f64x2.mul(p, f64x2.promote_low_f32x4(v128.load64_zero(at(frequencies, i))));
+    sinCos2(angle, magnitude, at(cos, i), at(sin, i), 2);
+  }
+  if (i < half) {
+    const angle = f64x2.mul(p, f64x2.promote_low_f32x4(v128.load32_zero(at(frequencies, i))));
+    sinCos2(angle, magnitude, at(cos, i), at(sin, i), 1);
   }
 }
