@@ -145,7 +145,7 @@ function everyCode(format: string): LargeProductCase {
 }
 
 /** Integers with scales by row, column or tensor have exact sums: i8 matrices give the bits of dot products. */
-const integerCases = [
+export const integerCases = [
   ['int8-channel', 'int8-channel', [131, 160], [200, 160]],
   ['int8-channel', 'int4-channel', [131, 160], [200, 160]],
   ['int8-tensor', 'int4-channel-asym', [131, 168], [200, 168]],

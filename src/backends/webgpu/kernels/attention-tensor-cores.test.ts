@@ -1,5 +1,5 @@
 // Large attention runs on tensor cores where it may round, and the kernels are valid WGSL. Dawn's null backend has the
-// features but runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
+// features but runs nothing; emulated-attention.test.ts and scripts/check-webgpu.ts compare the same cases with the reference.
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { knownFragments, openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';

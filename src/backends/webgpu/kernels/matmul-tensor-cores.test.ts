@@ -1,5 +1,5 @@
 // Large products are planned onto tensor cores and their kernels are valid WGSL. Dawn's null backend has the features but
-// runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
+// runs nothing; emulated-products.test.ts and scripts/check-webgpu.ts compare the same cases with the reference.
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { knownFragments, openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';
