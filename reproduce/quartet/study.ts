@@ -93,6 +93,7 @@ async function trainAll(
       const { key, run, folder } = next;
       const began = now();
       const onStep = (step: number) => progress(run, step);
+      onStep(0);
       const result = await lane.train({ run, folder, signal: stopping, onStep });
       const line = { key, ...run, ...result };
       await appendFinished(file, line);
