@@ -3,6 +3,7 @@
 import { appendFile, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { StudyDevices } from '../../reproduce/quartet/devices.ts';
 import { type FinishedRun, readFinished, runKey } from '../../reproduce/quartet/finished.ts';
 import { type Lane, localLane } from '../../reproduce/quartet/lane.ts';
 import { Losses, orderingClaims } from '../../reproduce/quartet/orderings.ts';
@@ -13,6 +14,7 @@ import { timeLimit } from '../../reproduce/quartet/time-limit.ts';
 import { openWorkerLane } from '../../reproduce/quartet/worker-lane.ts';
 import type { Backend } from '../../src/backends/backend.ts';
 import { createWasmBackend } from '../../src/backends/wasm/backend.ts';
+import type { TensorCores } from '../../src/backends/webgpu/device.ts';
 import { SubbyteError } from '../../src/errors.ts';
 import type { StudyOptions } from '../../src/report/reproduction.ts';
 import type { RecipeName } from '../../src/train/recipes/registry.ts';
@@ -227,6 +229,56 @@ function run(scheme: RecipeName, seed: number, loss: number | null): FinishedRun
   const rest = { key: `${scheme} ${seed}`, steps: 10, tokens: 1, seconds: 1, memoryBytes: 1, device: '', curve: [] };
   return { scheme, seed, loss, ...rest };
 }
+
+describe('devices', () => {
+  /** WebAssembly under the name of a GPU with tensor cores. */
+  const likeGpu = (tensorCores: TensorCores, dispose: () => void): Backend =>
+    Object.create(wasm, {
+      name: { value: 'webgpu' },
+      gpu: { value: { tensorCores } },
+      dispose: { value: dispose },
+    });
+
+  it('lets tensor cores of a GPU do for each scheme what train lets them do, and nothing inexact in the tests', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const all = { ...options, schemes: ['f32', 'quartet'] };
+      const settings = readSettings(all, 0);
+      const cache = path.join(folder, 'tokens');
+      const text = await openStudyText(all, settings.configOf(settings.runs[0], folder), cache);
+      const opened: (TensorCores | undefined)[] = [];
+      let closed = 0;
+      const devices = new StudyDevices({
+        ...{ seed: 0, threads: 2, folder, options: all },
+        async openBackend({ tensorCores } = {}) {
+          opened.push(tensorCores);
+          return likeGpu(tensorCores ?? 'exact', () => closed++);
+        },
+      });
+      try {
+        expect(await devices.backend('exact')).toBe(await devices.backend('exact'));
+        expect(opened).toEqual(['exact']);
+        const openLanes = (trainings: number) => devices.lanes(settings, text, cache, trainings);
+        const { finished } = await runStudy({ settings, text, folder, openLanes, onProgress: () => {} });
+        expect(opened).toEqual(['exact', 'f16']);
+        expect(finished.map((run) => [run.scheme, run.tensorCores])).toEqual([
+          ['bf16', 'f16'],
+          ['f32', 'exact'],
+          ['quartet', 'f16'],
+        ]);
+      } finally {
+        await text.close();
+        await devices.close();
+      }
+      expect(closed).toBe(2);
+    });
+  });
+
+  it('opens one backend on a CPU, whatever tensor cores may do', async () => {
+    const context = { seed: 0, threads: 1, folder: 'none', options, openBackend: async () => wasm };
+    const devices = new StudyDevices(context);
+    expect(await devices.backend('exact')).toBe(await devices.backend('f16'));
+  });
+});
 
 describe('orderings', () => {
   const claims = (runs: FinishedRun[]) => {
