@@ -99,7 +99,7 @@ async function trainAll(
       await appendFinished(file, line);
       await rm(folder, { recursive: true, force: true });
       finished.set(key, line);
-      limit.took(run.steps, now() - began);
+      limit.took(run.steps, now() - began, line.seconds);
       onFinished?.(line, finished.size, settings.runs.length);
     }
   };

@@ -7,8 +7,8 @@ export interface TimeLimit {
   /** Aborts when the time is up, or when the caller's signal does. */
   readonly signal: AbortSignal;
   isUp(): boolean;
-  /** Takes note of what a training took, with everything around its steps. */
-  took(steps: number, seconds: number): void;
+  /** Takes note of what a training took in all, and its steps alone. */
+  took(steps: number, seconds: number, ofSteps: number): void;
   /** Whether a training of so many steps is worth beginning; true where nothing is known of how long it takes. */
   allows(steps: number): boolean;
   stop(): void;
@@ -31,15 +31,19 @@ export function timeLimit(minutes: number | undefined, signal: AbortSignal | und
   if (left() <= 0) stop();
   // timers hold 31 bits: a longer limit is none
   const timer = left() > 0 && 1000 * left() < 2 ** 31 ? setTimeout(stop, 1000 * left()) : undefined;
-  /** Of the slowest training so far. */
-  let perStep = 0;
+  let trainings = 0;
+  /** The most so far: of a step, and of a training besides its steps. The first compiles what the others find. */
+  let [perStep, besides] = [0, 0];
+  const expected = (steps: number) => perStep * steps + besides;
   return {
     signal: signal ? AbortSignal.any([signal, controller.signal]) : controller.signal,
     isUp: () => controller.signal.aborted,
-    took: (steps, seconds) => {
-      perStep = Math.max(perStep, seconds / steps);
+    took: (steps, seconds, ofSteps) => {
+      perStep = Math.max(perStep, ofSteps / steps);
+      const rest = Math.max(0, seconds - ofSteps);
+      besides = trainings++ === 1 ? rest : Math.max(besides, rest);
     },
-    allows: (steps) => perStep * steps <= left() || perStep * steps > whole,
+    allows: (steps) => trainings === 0 || expected(steps) <= left() || expected(steps) > whole,
     stop: () => clearTimeout(timer),
   };
 }
