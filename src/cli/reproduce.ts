@@ -9,6 +9,7 @@ import type { Report, Reproduction, ReproductionContext, StudyOptions, Verdict }
 import { writeReport } from '../report/write.ts';
 import { type CommandDefinition, parseCount, parseList, parseNumber, parseRepeated } from './command.ts';
 import { checkDevice, type GpuChoices, openBackend } from './device.ts';
+import type { Progress } from './progress.ts';
 import type { Session } from './session.ts';
 import { readEntries } from './set-option.ts';
 import { renderTable } from './table.ts';
@@ -139,14 +140,17 @@ async function reproduce(
   openDevice: ReproductionContext['openBackend'],
 ) {
   const reproduction = await load(name);
-  const progress = session.progress(name, 100, '%');
-  let done = 0;
+  const began = performance.now();
+  const shown: { progress?: Progress; percent: number } = { percent: 0 };
   const report = await reproduction.run({
     seed: session.options.seed,
     signal: session.signal,
     onProgress: (fraction, what) => {
-      progress.advance(100 * fraction - done, what);
-      done = 100 * fraction;
+      // what earlier calls have done says nothing about the rate of this one
+      if (!shown.progress) shown.percent = 100 * fraction;
+      shown.progress ??= session.progress(name, 100 * (1 - fraction), '%');
+      shown.progress.advance(100 * fraction - shown.percent, what);
+      shown.percent = 100 * fraction;
     },
     folder,
     options,
@@ -154,7 +158,8 @@ async function reproduce(
     openBackend: openDevice,
     note: session.note,
   });
-  const seconds = progress.done();
+  shown.progress?.done();
+  const seconds = (performance.now() - began) / 1000;
   const files = await writeReport('reproduce', report, folder);
   print(session, report, files);
   return { name, seconds, ...counts(report), ...report, sections: undefined, files };
