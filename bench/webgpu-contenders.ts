@@ -7,7 +7,9 @@
 
 import { createWebgpuBackend } from '../src/backends/webgpu/backend.ts';
 import { bufferUsage } from '../src/backends/webgpu/constants.ts';
+import { fragmentsOf } from '../src/backends/webgpu/fragments.ts';
 import { subgroupMatmul } from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
+import { largestTile } from '../src/backends/webgpu/kernels/matmul-tensor-cores.ts';
 import { matmul } from '../src/graph/ops/matmul.ts';
 import { trace } from '../src/graph/trace.ts';
 import { f32, typeOfTensor } from '../src/graph/value-type.ts';
@@ -61,17 +63,17 @@ export async function subbyteProduct(name: string, { M, K, x, batch }: Product, 
 }
 
 const lines = { storage: 'f16', contiguous: 'k' } as const;
-const tile = { blockM: 128, blockN: 128, blockK: 32, subgroupsM: 2, subgroupsN: 2, buffers: 1, group: 0 } as const;
 
 /** subbyte's kernel on subgroup matrices by itself: f16 operands, f32 result. Throws where the adapter has none. */
 export async function tensorCoreProduct({ M, N, K, x, w, batch }: Product): Promise<Contender> {
   const backend = await createWebgpuBackend();
-  const { device, subgroupMatrices } = backend.gpu;
-  if (!subgroupMatrices.some((m) => m.componentType === 'f16' && m.resultComponentType === 'f32' && m.M === 16)) {
+  const { device } = backend.gpu;
+  const fragments = fragmentsOf(backend.gpu);
+  if (!fragments) {
     backend.dispose();
-    throw new Error('no f16 subgroup matrices of 16 × 16');
+    throw new Error('no f16 subgroup matrices that kernels use');
   }
-  const { code, workgroups } = subgroupMatmul({ M, N, K, a: lines, b: lines, tile });
+  const { code, workgroups } = subgroupMatmul({ M, N, K, a: lines, b: lines, tile: largestTile(fragments) });
   const usage = bufferUsage.storage | bufferUsage.copyTarget | bufferUsage.copySource;
   const make = (bytes: number) => device.createBuffer({ size: bytes, usage });
   const buffers = [x, w].map((values) => {

@@ -7,9 +7,12 @@
 
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { int8Matmul } from '../src/backends/webgpu/kernels/matmul-i8.ts';
 import type { SubgroupTile } from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
-import { type SubgroupMatmul, subgroupMatmul } from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
+import {
+  int8Matmul,
+  type SubgroupMatmul,
+  subgroupMatmul,
+} from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
 import { mxfp4Matvec } from '../src/backends/webgpu/kernels/matvec-packed.ts';
 import { openBench } from './webgpu-gpu.ts';
 import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand } from './webgpu-operands.ts';
@@ -37,7 +40,7 @@ const tile = (
   subgroupsN: number,
   buffers: 1 | 2 = 1,
   group = 0,
-): SubgroupTile => ({ blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group });
+): SubgroupTile => ({ blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group, edge: 16, lanes: 32 });
 const printTile = (t: SubgroupTile) =>
   `${t.blockM}×${t.blockN}×${t.blockK} ${t.subgroupsM}×${t.subgroupsN}${t.buffers === 2 ? ' two buffers' : ''}${t.group ? ` bands ${t.group}` : ''}`;
 
@@ -170,7 +173,7 @@ if (wanted('i8')) {
   ]) {
     const c = bench.empty(4 * N * N);
     try {
-      const ms = await bench.time(int8Matmul(N, N, N, shape), [...a8.buffers, ...b8.buffers, c]);
+      const ms = await bench.time(int8Matmul(N, N, N, { ...shape, depth: 32 }), [...a8.buffers, ...b8.buffers, c]);
       let wrong = 0;
       for (const m of [0, 77, N - 1]) {
         const row = new Int32Array(await bench.read(c, 4 * m * N, 4 * N));

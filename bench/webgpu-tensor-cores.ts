@@ -2,7 +2,7 @@
 // H100; that program explores others.
 
 import type { GpuTraits } from '../src/backends/webgpu/device.ts';
-import { int8Matmul } from '../src/backends/webgpu/kernels/matmul-i8.ts';
+import { fragmentsOf, integerFragmentsOf } from '../src/backends/webgpu/fragments.ts';
 import type { OperandAxis } from '../src/backends/webgpu/kernels/matmul-operand.ts';
 import type { SubgroupTile } from '../src/backends/webgpu/kernels/matmul-subgroup.ts';
 import { subgroupMatmul } from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
@@ -16,18 +16,16 @@ const tile = (
   [blockM, blockN, blockK]: readonly [number, number, number],
   [subgroupsM, subgroupsN]: readonly [number, number],
   group = 8,
-): SubgroupTile => ({ blockM, blockN, blockK, subgroupsM, subgroupsN, buffers: 1, group });
+): SubgroupTile => ({ blockM, blockN, blockK, subgroupsM, subgroupsN, buffers: 1, group, edge: 16, lanes: 32 });
 
 const square = tile([128, 128, 32], [2, 2]);
 const shapes = [square, tile([128, 256, 32], [2, 4]), tile([256, 128, 32], [4, 2])];
 const print = (t: SubgroupTile) => `${t.blockM}×${t.blockN}×${t.blockK}${t.group ? `, bands of ${t.group}` : ''}`;
 
-const needs =
-  (type: string) =>
-  (gpu: GpuTraits): string | undefined => {
-    const fits = gpu.subgroupMatrices.some((m) => m.componentType === type && m.M === 16 && m.N === 16);
-    return fits && gpu.subgroupMaxSize === 32 ? undefined : `no ${type} subgroup matrices of 16 × 16`;
-  };
+const needs = (gpu: GpuTraits): string | undefined => {
+  const found = fragmentsOf(gpu);
+  return found?.edge === 16 && found.lanes === 32 ? undefined : 'no f16 subgroup matrices of 16 × 16 and 32 threads';
+};
 
 const formats = { f16: 'f16', mxfp4: 'mxfp4', 'int4-g128': 'int4-g128-f16s' } as const;
 
@@ -50,7 +48,7 @@ function version(n: number, name: string, a: Side, b: Side, shape: SubgroupTile)
   };
   return {
     name: `${name}, ${print(shape)}`,
-    needs: needs('f16'),
+    needs,
     kernel,
     job: (rows): Job => ({
       params: { x: packed([rows, n], 1, formats[a.storage]), w: weight },
@@ -94,7 +92,10 @@ function integers(rows: number, cols: number, seed: number): QTensor {
 
 function int8Family(n: number): Family {
   const weight = integers(n, n, 2);
-  const shapes = [tile([128, 128, 64], [2, 2]), tile([128, 128, 64], [2, 4])];
+  const job = (rows: number): Job => ({
+    params: { x: integers(rows, n, 1), w: weight },
+    body: ({ x, w }) => matmul(x, w, { transposeB: true }),
+  });
   return {
     name: `tensor cores int8 ${n}³`,
     unit: 'FLOP/s',
@@ -103,15 +104,14 @@ function int8Family(n: number): Family {
     checked: 4,
     tolerance: 0,
     anchor: `int8-${n}`,
-    versions: shapes.map((shape) => ({
-      name: `int8 × int8, ${print(shape)} ${shape.subgroupsM}×${shape.subgroupsN}`,
-      needs: needs('i8'),
-      kernel: { ...int8Matmul(n, n, n, shape), integers: true },
-      job: (rows): Job => ({
-        params: { x: integers(rows, n, 1), w: weight },
-        body: ({ x, w }) => matmul(x, w, { transposeB: true }),
-      }),
-    })),
+    versions: [
+      { name: 'int8 × int8, dp4a', job, without: ['chromium-experimental-subgroup-matrix'] },
+      {
+        name: 'int8 × int8, i8 matrices',
+        job,
+        needs: (gpu) => (integerFragmentsOf(gpu) ? undefined : 'no i8 subgroup matrices that kernels use'),
+      },
+    ],
   };
 }
 

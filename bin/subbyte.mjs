@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const source = here('../src/cli/main.ts');
-const built = here('../dist/cli/main.mjs');
+const built = here('../dist/src/cli/main.js');
 const entry = existsSync(source) ? source : built;
 const major = Number(process.versions.node.split('.')[0]);
 

@@ -8,13 +8,14 @@ import { createWasmBackend } from '../../src/backends/wasm/backend.ts';
 import { openCheckpoint } from '../../src/io/open.ts';
 import { loadTokenizer } from '../../src/io/tokenizer.ts';
 import { openWeights } from '../../src/models/weights.ts';
+import { packageFile } from '../../src/package-files.ts';
 import { loadCalibration } from '../../src/quantize/calibration/windows.ts';
 import { compareInputs, compareWeight, linearNames } from '../../src/quantize/qsnr/model.ts';
 import { modelSections } from '../../src/quantize/qsnr/report.ts';
 import { type PairSummary, summarize, type TensorComparison } from '../../src/quantize/qsnr/tensor.ts';
 import { type Claim, factClaim, type Section } from '../../src/report/reproduction.ts';
 
-const models = fileURLToPath(new URL('../../models/', import.meta.url));
+const models = fileURLToPath(packageFile('models/'));
 const rows = 256;
 const window = 512;
 const samples = 8;

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { userError } from '../../src/errors.ts';
 import { openCheckpoint } from '../../src/io/open.ts';
 import { loadTokenizer, type Tokenizer } from '../../src/io/tokenizer.ts';
+import { packageFile } from '../../src/package-files.ts';
 import type { StudyOptions } from '../../src/report/reproduction.ts';
 import type { TrainConfig } from '../../src/train/config/config.ts';
 import { readManifest } from '../../src/train/data/manifest.ts';
@@ -16,7 +17,7 @@ import { openTokenFile, type TokenFile } from '../../src/train/data/token-file.t
 import { openTokens } from '../../src/train/data/tokenize.ts';
 
 /** A file of the folder `models` of the checkout or of the package. */
-export const shipped = (file: string) => fileURLToPath(new URL(`../../models/${file}`, import.meta.url));
+export const shipped = (file: string) => fileURLToPath(packageFile(`models/${file}`));
 
 export interface StudyText {
   readonly train: TokenFile;

@@ -3,6 +3,7 @@
 
 import { fileURLToPath } from 'node:url';
 import { Option } from 'commander';
+import { packageFile } from '../package-files.ts';
 import { createRecipe } from '../quantize/recipe/recipe.ts';
 import { openQuantizer, referenceQuantizer } from '../quantize/tensor-quantizer.ts';
 import type { CommandDefinition } from './command.ts';
@@ -12,7 +13,7 @@ import { runQuantize } from './quantize-run.ts';
 import { printQuantizeTable } from './quantize-table.ts';
 import type { QuantizeTarget } from './quantize-types.ts';
 
-const shippedModel = fileURLToPath(new URL('../../models/qwen3-6m', import.meta.url));
+const shippedModel = fileURLToPath(packageFile('models/qwen3-6m'));
 const tokens = 8192;
 const window = 512;
 

@@ -8,6 +8,7 @@ import { userError } from '../errors.ts';
 import { takingTurns } from '../evaluate/yield.ts';
 import { loadChatTemplate } from '../io/chat-template.ts';
 import { loadTokenizer } from '../io/tokenizer.ts';
+import { packageFile } from '../package-files.ts';
 import { loadCalibration } from '../quantize/calibration/windows.ts';
 import { compareInputs, compareWeight, linearNames } from '../quantize/qsnr/model.ts';
 import type { TensorComparison } from '../quantize/qsnr/tensor.ts';
@@ -33,7 +34,7 @@ export interface ModelComparison {
   protocol: string;
 }
 
-const sampleText = fileURLToPath(new URL('../../models/calibration.txt.xz', import.meta.url));
+const sampleText = fileURLToPath(packageFile('models/calibration.txt.xz'));
 /** Activations beyond this go to disk. */
 const memory = 2 ** 30;
 

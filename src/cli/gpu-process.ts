@@ -9,6 +9,7 @@ import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { whyNoGpu } from '../backends/webgpu/likely.ts';
 import { deviceError, type SubbyteError } from '../errors.ts';
+import { packageFile } from '../package-files.ts';
 import { errorBody, jsonLine } from './failure.ts';
 
 const mark = 'SUBBYTE_GPU_PROCESS';
@@ -32,7 +33,7 @@ export function needsGpuProcess(argv: readonly string[]): boolean {
 
 /** Runs the command line in a child process; its exit code, or that of a device error when the child died. */
 export function runInGpuProcess(argv: readonly string[]): Promise<number> {
-  const entry = fileURLToPath(new URL('../../bin/subbyte.mjs', import.meta.url));
+  const entry = fileURLToPath(packageFile('bin/subbyte.mjs'));
   const child = spawn(process.execPath, [...process.execArgv, entry, ...argv], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, [mark]: '1' },

@@ -19,6 +19,7 @@ import {
 } from '../laws/plan.ts';
 import { recordedLaw } from '../laws/recorded.ts';
 import { parseRuns } from '../laws/runs.ts';
+import { packageFile } from '../package-files.ts';
 import { checkPlotFile, writePlot } from '../plot/render.ts';
 import { type CommandDefinition, parseBytes, parseCount, parseList, parseNumber } from './command.ts';
 import { parseAmount, readFit } from './laws-input.ts';
@@ -40,7 +41,7 @@ interface PlanOptions {
   plot?: string;
 }
 
-const recorded = fileURLToPath(new URL('../../reproduce/data/quartet-runs.csv', import.meta.url));
+const recorded = fileURLToPath(packageFile('reproduce/data/quartet-runs.csv'));
 const standard = ['bf16', 'fp8', 'fp8:mxfp4', 'mxfp4:fp8', 'mxfp4', 'int8:bf16', 'int4:bf16'];
 
 const definition: CommandDefinition = {

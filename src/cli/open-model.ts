@@ -11,6 +11,7 @@ import { readText } from '../io/text.ts';
 import { loadTokenizer, type Tokenizer } from '../io/tokenizer.ts';
 import { type LoadedDecoder, loadDecoder } from '../models/loaded.ts';
 import { type ModelWeights, openWeights } from '../models/weights.ts';
+import { packageFile } from '../package-files.ts';
 import { parseCount } from './command.ts';
 import { humanBytes } from './progress.ts';
 import type { Session } from './session.ts';
@@ -70,7 +71,7 @@ export async function loadOn(session: Session, weights: ModelWeights, backend: B
 }
 
 /** The text that commands measure on when none is given: English prose and technical documentation, 1.3 MB. */
-export const sampleText = fileURLToPath(new URL('../../models/val.txt.xz', import.meta.url));
+export const sampleText = fileURLToPath(packageFile('models/val.txt.xz'));
 
 export const textOptions = (tokens: number): Option[] => [
   new Option('--text <file>', 'text to measure on: plain, .gz, .zst, .br or .xz (default: a sample that ships)'),

@@ -8,6 +8,7 @@ import { userError } from '../errors.ts';
 import { enforceGates, parseGate } from '../evaluate/gate.ts';
 import { loadTokenizer } from '../io/tokenizer.ts';
 import type { ModelWeights } from '../models/weights.ts';
+import { packageFile } from '../package-files.ts';
 import type { CalibrationWindows } from '../quantize/calibration/windows.ts';
 import { transformModel } from '../quantize/methods/transform-model.ts';
 import { recipeNotes } from '../quantize/recipe/notes.ts';
@@ -41,7 +42,7 @@ interface QuantizeOptions extends RecipeOptions {
 }
 
 /** Prose and documentation for calibration, from another part of the texts than the sample for measuring. */
-const sampleCalibration = fileURLToPath(new URL('../../models/calibration.txt.xz', import.meta.url));
+const sampleCalibration = fileURLToPath(packageFile('models/calibration.txt.xz'));
 
 const definition: CommandDefinition = {
   name: 'quantize',

@@ -127,8 +127,8 @@ function checkName(name: string): void {
 
 /** The sources of a checkout, or the built files beside the built command. */
 async function load(name: string): Promise<Reproduction> {
-  const isSource = import.meta.url.endsWith('.ts');
-  const file = new URL(isSource ? `../../reproduce/${name}.ts` : `../reproduce/${name}.mjs`, import.meta.url);
+  const kind = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const file = new URL(`../../reproduce/${name}.${kind}`, import.meta.url);
   return ((await import(file.href)) as { default: Reproduction }).default;
 }
 

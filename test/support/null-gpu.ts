@@ -1,19 +1,36 @@
 // Dawn's null backend for tests of kernels on tensor cores: it has the features and checks WGSL, but runs nothing.
 
 import type { GpuTraits, TensorCores } from '../../src/backends/webgpu/device.ts';
+import type { Fragments, SubgroupMatrix } from '../../src/backends/webgpu/fragments.ts';
 import { findGpu, keepAlive } from '../../src/backends/webgpu/gpu.ts';
 
 const features = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'];
 
+/** Matrices of adapters that are known: NVIDIA's, Apple's, lavapipe's. */
+export const knownFragments: readonly Fragments[] = [
+  { edge: 16, lanes: 32 },
+  { edge: 8, lanes: 32 },
+  { edge: 8, lanes: 8 },
+];
+
+const matrices = (edge: number): SubgroupMatrix[] => [
+  { componentType: 'f16', resultComponentType: 'f32', M: edge, N: edge, K: edge },
+  { componentType: 'i8', resultComponentType: 'i32', M: edge, N: edge, K: edge === 16 ? 32 : 8 },
+];
+
 /** What a GPU with tensor cores tells of itself. */
-export const tensorCoreTraits = (tensorCores: TensorCores, workgroupBytes = 49_152): GpuTraits => ({
+export const tensorCoreTraits = (
+  tensorCores: TensorCores,
+  workgroupBytes = 49_152,
+  { edge, lanes }: Fragments = knownFragments[0],
+): GpuTraits => ({
   features: new Set(features),
   bufferBytes: 2 ** 30,
   workgroupBytes,
   workgroupThreads: 1024,
-  subgroupMinSize: 32,
-  subgroupMaxSize: 32,
-  subgroupMatrices: [],
+  subgroupMinSize: lanes,
+  subgroupMaxSize: lanes,
+  subgroupMatrices: matrices(edge),
   storageBuffers: 10,
   tensorCores,
 });

@@ -6,7 +6,9 @@
 import path from 'node:path';
 import koffi from 'koffi';
 import { createWebgpuBackend, type WebgpuBackend, type WebgpuOptions } from '../../src/backends/webgpu/backend.ts';
+import { findGpu } from '../../src/backends/webgpu/gpu.ts';
 import { missingChromiumPackage, unpackChromium } from './chromium-package.ts';
+import { withTensorCores } from './tensor-core-gpu.ts';
 
 /** Why WebGPU cannot be tested here, for the name of the skipped tests; undefined when it can. */
 export function missingGpu(): string | undefined {
@@ -27,13 +29,35 @@ let loader: unknown;
 /** SwiftShader compiles this extension's zeroing of workgroup memory number by number, seconds a kernel; Dawn writes a loop. */
 const slow = 'use_vulkan_zero_initialize_workgroup_memory_extension';
 
-/** A backend on SwiftShader, or on the machine's GPU when SUBBYTE_TEST_ADAPTER=device. */
-export async function createTestBackend(options: WebgpuOptions = {}): Promise<WebgpuBackend> {
+/** Makes SwiftShader the GPU that Dawn finds, unless the machine's own is wanted; the toggles to turn off. */
+function softwareToggles(disabled: readonly string[] = []): string[] {
   if (process.env.SUBBYTE_TEST_ADAPTER !== 'device' && !loader) {
     const folder = unpack();
     process.env.VK_DRIVER_FILES = path.join(folder, 'vk_swiftshader_icd.json');
     process.env.VK_ICD_FILENAMES = process.env.VK_DRIVER_FILES;
     loader = koffi.load(path.join(folder, 'libvulkan.so.1'), { global: true });
   }
-  return createWebgpuBackend({ ...options, disableToggles: [...(options.disableToggles ?? []), slow] });
+  return [...disabled, slow];
+}
+
+/** A backend on SwiftShader, or on the machine's GPU when SUBBYTE_TEST_ADAPTER=device. */
+export async function createTestBackend(options: WebgpuOptions = {}): Promise<WebgpuBackend> {
+  return createWebgpuBackend({ ...options, disableToggles: softwareToggles(options.disableToggles) });
+}
+
+/** The same GPU with emulated tensor cores (emulate-tensor-cores.ts), also where it has real ones. */
+export async function openEmulatedGpu(options: WebgpuOptions = {}): Promise<GPU> {
+  return withTensorCores(await findGpu({ ...options, disableToggles: softwareToggles(options.disableToggles) }));
+}
+
+/** A backend on it. */
+export async function createEmulatedBackend(options: WebgpuOptions = {}): Promise<WebgpuBackend> {
+  const value = await openEmulatedGpu(options);
+  // where the backend looks first
+  Object.defineProperty(globalThis.navigator, 'gpu', { value, configurable: true });
+  try {
+    return await createWebgpuBackend(options);
+  } finally {
+    Reflect.deleteProperty(globalThis.navigator, 'gpu');
+  }
 }

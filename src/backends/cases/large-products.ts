@@ -124,6 +124,42 @@ function packedLoss(N: number, V: number, C: number, format: string): LargeProdu
   };
 }
 
+/** Every code of an FP8 format, one a row, times a column of ones. */
+function everyCode(format: string): LargeProductCase {
+  const K = 32;
+  const [a, b] = [parseFormat(format), parseFormat('bf16')];
+  const codes = new Uint8Array(256 * K);
+  for (let code = 0; code < 256; code++) codes[code * K] = code;
+  const ones = new Float32Array(256 * K);
+  for (let n = 0; n < 256; n++) ones[n * K] = 1;
+  const whole = encode(new Float32Array(256 * K).fill(1), 256, K, a);
+  return {
+    name: `large product of every code of ${format}`,
+    rounds: false,
+    tolerance: 0,
+    params: { a: qtensor([256, K], { ...whole, codes }), b: qtensor([256, K], encode(ones, 256, K, b)) },
+    runs: [{}],
+    build: (g) =>
+      void g.output('y', matmul(g.param('a', packed([256, K], a)), g.param('b', packed([256, K], b)), linear)),
+  };
+}
+
+/** Integers with scales by row, column or tensor have exact sums: i8 matrices give the bits of dot products. */
+const integerCases = [
+  ['int8-channel', 'int8-channel', [131, 160], [200, 160]],
+  ['int8-channel', 'int4-channel', [131, 160], [200, 160]],
+  ['int8-tensor', 'int4-channel-asym', [131, 168], [200, 168]],
+  ['int8-channel', 'int8-channel', [70, 250], [130, 250]],
+  ['int8-channel', 'int8-channel', [3, 83, 136], [3, 72, 136]],
+].map(([a, b, aShape, bShape]) => ({
+  ...product(`${a} × ${b}, ${(aShape as number[]).join('×')}`, aShape as Shape, bShape as Shape, {
+    ...linear,
+    formats: [a as string, b as string],
+    rounds: false,
+  }),
+  tolerance: 3e-7,
+}));
+
 export const largeProductCases: LargeProductCase[] = [
   ...['f16', 'bf16', 'mxfp4', 'nvfp4', 'int8-channel'].map((format) => packedLoss(300, 264, 96, format)),
   layer(200, 136, 104),
@@ -152,7 +188,16 @@ export const largeProductCases: LargeProductCase[] = [
   packedPair(undefined, 'nvfp4', { rounds: true }),
   packedPair(undefined, 'int4-g32', { rounds: true }),
   packedPair(undefined, 'int4-g32-asym', { rounds: true }),
-  packedPair('fp8-e4m3', 'fp8-e4m3', { rounds: true }),
+  packedPair('fp8-e4m3-tensor', 'fp8-e4m3-tensor', { change: spread }),
+  packedPair('fp8-e5m2-tensor', 'fp8-e4m3-tensor'),
+  packedPair('fp8-e4m3-tensor', 'mxfp4'),
+  packedPair('mxfp8-e5m2', 'mxfp8-e5m2', { change: spread }),
+  packedPair('fp8-e4m3-channel', 'fp8-e4m3-tensor', { rounds: true }),
+  packedPair('bf16', 'int4-g32', { rounds: true }),
+  packedPair('mxfp4', 'int4-g32', { rounds: true }),
+  packedPair('int4-g32', 'mxfp8-e4m3', { rounds: true }),
   packedPair(undefined, 'int8-channel', { rounds: true }),
+  ...integerCases,
+  ...['fp8-e4m3-tensor', 'fp8-e5m2-tensor', 'mxfp8-e4m3', 'mxfp8-e5m2'].map(everyCode),
   product('f32 × q4_k', [64, 512], [72, 512], { ...linear, formats: [undefined, 'q4_k'], rounds: true }),
 ];

@@ -1,7 +1,7 @@
 // Finds and compiles a kernel module (build/wasm/<name>.wasm), in Node from disk, in browsers over HTTP.
 //
-// In the source tree the modules are in build/wasm; in the published package they stand in a folder wasm/ beside the
-// bundled code. Compiled modules are cached: every pool of a process shares one compilation.
+// The modules are in the package's build/wasm, seen from src/ or from dist/src/; an application that bundles this file
+// puts them into a folder wasm/ beside its bundle. Compiled modules are cached: every pool of a process shares one compilation.
 
 import { deviceError } from '../../errors.ts';
 
@@ -11,8 +11,8 @@ const isNode = typeof process !== 'undefined' && Boolean(process.versions?.node)
 function candidates(name: string): URL[] {
   return [
     new URL(`../../../build/wasm/${name}.wasm`, import.meta.url),
+    new URL(`../../../../build/wasm/${name}.wasm`, import.meta.url),
     new URL(`./wasm/${name}.wasm`, import.meta.url),
-    new URL(`../wasm/${name}.wasm`, import.meta.url),
   ];
 }
 

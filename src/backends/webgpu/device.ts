@@ -5,6 +5,7 @@
 
 import { deviceError, type SubbyteError } from '../../errors.ts';
 import { bindingAlignment } from './constants.ts';
+import { fragmentsOf, type SubgroupMatrix } from './fragments.ts';
 import { findGpu, type GpuOptions, isNode, keepAlive } from './gpu.ts';
 
 export interface DeviceOptions extends GpuOptions {
@@ -65,15 +66,6 @@ export interface GpuTraits {
   readonly tensorCores: TensorCores;
 }
 
-/** A matrix product that subgroups can do: a [M, K] × b [K, N]. */
-export interface SubgroupMatrix {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
-
 export interface OpenDevice extends GpuTraits {
   readonly device: GPUDevice;
   readonly info: GPUAdapterInfo;
@@ -126,7 +118,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
     device,
     info,
     ...traits,
-    tensorCores: hasTensorCores(traits) ? (options.tensorCores ?? 'exact') : 'off',
+    tensorCores: fragmentsOf(traits) ? (options.tensorCores ?? 'exact') : 'off',
     bufferBytes: Math.floor(largest / bindingAlignment) * bindingAlignment,
     get lost() {
       return lost;
@@ -150,20 +142,6 @@ function subgroupMatrices(info: GPUAdapterInfo): readonly SubgroupMatrix[] {
     N,
     K,
   }));
-}
-
-/** Whether the adapter has the products that our kernels are written for: 16 × 16 × 16 f16 to f32, 32 lanes. */
-export function hasTensorCores(gpu: Omit<GpuTraits, 'tensorCores' | 'bufferBytes'>): boolean {
-  return (
-    ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'].every((name) => gpu.features.has(name)) &&
-    gpu.workgroupBytes >= 32_768 &&
-    gpu.subgroupMinSize === 32 &&
-    gpu.subgroupMaxSize === 32 &&
-    gpu.subgroupMatrices.some(
-      ({ componentType, resultComponentType, M, N, K }) =>
-        componentType === 'f16' && resultComponentType === 'f32' && M === 16 && N === 16 && K === 16,
-    )
-  );
 }
 
 const nodeFix =

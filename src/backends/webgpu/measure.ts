@@ -3,10 +3,10 @@
 import { timeProduct } from '../time-product.ts';
 import type { WebgpuBackend } from './backend.ts';
 import { bufferUsage } from './constants.ts';
-import { hasTensorCores } from './device.ts';
+import { fragmentsOf } from './fragments.ts';
 import type { KernelSource } from './kernel-source.ts';
 import { subgroupMatmul } from './kernels/matmul-subgroup-source.ts';
-import { largeTile } from './kernels/matmul-tensor-cores.ts';
+import { largestTile } from './kernels/matmul-tensor-cores.ts';
 import { timeKernel } from './time-kernel.ts';
 
 export interface DeviceRates {
@@ -56,7 +56,8 @@ async function copyRate({ gpu }: WebgpuBackend): Promise<number> {
 }
 
 async function tensorRate({ gpu }: WebgpuBackend): Promise<DeviceRates['f16']> {
-  if (!hasTensorCores(gpu)) return undefined;
+  const fragments = fragmentsOf(gpu);
+  if (!fragments) return undefined;
   const size = 4096;
   const { device } = gpu;
   const usage = bufferUsage.storage;
@@ -68,7 +69,7 @@ async function tensorRate({ gpu }: WebgpuBackend): Promise<DeviceRates['f16']> {
     K: size,
     a: { ...outer, contiguous: 'k' },
     b: outer,
-    tile: largeTile,
+    tile: largestTile(fragments),
   });
   const ms = await timeKernel(device, kernel, buffers);
   for (const buffer of buffers) buffer.destroy();

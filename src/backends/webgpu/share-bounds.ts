@@ -9,8 +9,8 @@ import { i32 } from '../../graph/value-type.ts';
 import type { GpuTraits } from './device.ts';
 import { dense, type OpKernel } from './kernel.ts';
 import { boundCommand, boundWords } from './kernels/matmul-bound.ts';
-import type { OperandStorage } from './kernels/matmul-operand.ts';
 import { planTensorProduct } from './kernels/matmul-tensor-cores.ts';
+import type { OperandStorage } from './kernels/operand-storage.ts';
 
 interface OperandBoundAttributes {
   readonly storage: OperandStorage;

@@ -8,7 +8,7 @@
 // Rounding: p · 2^14 and ds · 2^e become f16. In 2, e belongs to the row, so small gradients keep their bits beside large
 // ones; in 3 it belongs to the workgroup's keys, by the largest bound of the rows that see one.
 // No atomics: every sum has a fixed order. Workgroup memory: two tiles and two staging areas; 46 KB for D 64.
-// Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix.
+// Features: shader-f16, subgroups, chromium-experimental-subgroup-matrix (fragments.ts).
 
 import { forEachGroup } from '../entry.ts';
 import { type Binding, type Command, dense, type EncodeContext, type Names, write } from '../kernel.ts';
@@ -46,7 +46,7 @@ const kinds = ['query', 'key', 'key', 'query'] as const;
 
 const bytes = (cut: Cut) =>
   16 * (2 * tileVectors(cut) + 2 * stagingVectors(cut) + cut.tileLines / 2) + 4 * cut.subgroups;
-const cutFor = ({ D, memory }: AttentionShape): Cut => fitting(D, 8, memory, bytes);
+const cutFor = (shape: AttentionShape): Cut => fitting(shape, 8, bytes);
 
 /** Statistics of a query row: ℓ, δ and the bound, each an array over all lines. */
 const statisticsWords = ({ pairs, queryLines }: AttentionShape) => 3 * pairs * queryLines;
@@ -98,14 +98,15 @@ function statisticsBody(n: Names, shape: AttentionShape, cut: Cut): string {
     mean = mean * decay + ${sumOf(vectors, (i) => `x${i} * z${i}`)};
     steepest = max(steepest, ${largestOf(vectors, (i) => `abs(z${i})`)});`;
   const before = 'var most = lowest;\n  var sum = 0.0;\n  var mean = 0.0;\n  var steepest = 0.0;';
-  const join = `let whole = max(most, subgroupShuffleXor(most, 16u));
+  const join = `var whole = most;
+  ${joined(cut, 'whole', (a, b) => `max(${a}, ${b})`)}
   let part = exp2(most - select(whole, 0.0, whole <= lowest));
   most = whole;
   sum *= part;
   mean *= part;
-  ${joined('sum', (a, b) => `(${a} + ${b})`)}
-  ${joined('mean', (a, b) => `(${a} + ${b})`)}
-  ${joined('steepest', (a, b) => `max(${a}, ${b})`)}`;
+  ${joined(cut, 'sum', (a, b) => `(${a} + ${b})`)}
+  ${joined(cut, 'mean', (a, b) => `(${a} + ${b})`)}
+  ${joined(cut, 'steepest', (a, b) => `max(${a}, ${b})`)}`;
   const count = shape.pairs * shape.queryLines;
   return `${overKeys(n, shape, cut, before, each)}
   ${join}

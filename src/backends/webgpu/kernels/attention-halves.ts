@@ -13,6 +13,7 @@ import type { Node } from '../../../graph/graph.ts';
 import type { AttentionAttributes } from '../../../graph/ops/attention.ts';
 import type { GpuTraits } from '../device.ts';
 import { forEachGroup } from '../entry.ts';
+import { type Fragments, fragmentsOf } from '../fragments.ts';
 import { type Command, type DenseOperand, type MemoryRange, type Names, read } from '../kernel.ts';
 import { fromScratch, toScratch } from '../scratch.ts';
 import { blockLines } from '../wgsl/attention-fragments.ts';
@@ -32,18 +33,21 @@ export interface AttentionShape extends AttentionAttributes {
   /** Lines of the copies. */
   readonly queryLines: number;
   readonly keyLines: number;
+  readonly fragments: Fragments;
   /** Bytes of workgroup memory. */
   readonly memory: number;
 }
 
 /** Multiplications below which launches cost more than tensor cores save. */
 const fewest = 2 ** 21;
-/** Lines up to the end of the last block, whatever the block; all blocks are multiples of a tile. */
-const padded = (lines: number) => Math.max(...blockLines.map((block) => Math.ceil(lines / block) * block));
+/** Lines up to the end of the last block, whatever the block; one of the blocks has the lines of a tile. */
+const padded = (lines: number, fragments: Fragments) =>
+  Math.max(...blockLines(fragments).map((block) => Math.ceil(lines / block) * block));
 
 /** How the node runs on tensor cores; undefined where it does not. `operands`: how many inputs are no cache position. */
 export function tensorAttentionShape(node: Node, gpu: GpuTraits, operands: number): AttentionShape | undefined {
-  if (gpu.tensorCores !== 'f16' || node.inputs.length > operands) return undefined;
+  const fragments = fragmentsOf(gpu);
+  if (gpu.tensorCores !== 'f16' || !fragments || node.inputs.length > operands) return undefined;
   const [B, T, H, D] = node.inputs[0].type.shape;
   const [, S, G] = node.inputs[1].type.shape;
   const heads = H / G;
@@ -51,7 +55,8 @@ export function tensorAttentionShape(node: Node, gpu: GpuTraits, operands: numbe
   if (D % 16 !== 0 || D > 128 || rows < 16 || S < 16 || B * G * rows * S * D < fewest) return undefined;
   const attributes = node.attributes as unknown as AttentionAttributes;
   const sizes = { T, S, H, G, D, heads, rows, pairs: B * G };
-  return { ...attributes, ...sizes, queryLines: padded(rows), keyLines: padded(S), memory: gpu.workgroupBytes };
+  const [queryLines, keyLines] = [padded(rows, fragments), padded(S, fragments)];
+  return { ...attributes, ...sizes, queryLines, keyLines, fragments, memory: gpu.workgroupBytes };
 }
 
 /** Whose lines an operand has. */

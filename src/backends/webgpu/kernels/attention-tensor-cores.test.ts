@@ -2,7 +2,7 @@
 // features but runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
 
 import { beforeAll, describe, expect, it } from 'vitest';
-import { openNullDevice, tensorCoreTraits } from '../../../../test/support/null-gpu.ts';
+import { knownFragments, openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';
 import { attention } from '../../../graph/ops/attention.ts';
 import { trace } from '../../../graph/trace.ts';
 import { f32, i32 } from '../../../graph/value-type.ts';
@@ -47,6 +47,10 @@ describe('attention on tensor cores', () => {
       expect(onTensorCores(commandsOf(build, op, tensorCoreTraits('exact')))).toBe(false);
       const commands = commandsOf(build, op, tensorCoreTraits('f16'));
       expect(onTensorCores(commands)).toBe(true);
+      const others = knownFragments
+        .slice(1)
+        .flatMap((fragments) => commandsOf(build, op, tensorCoreTraits('f16', 49_152, fragments)));
+      for (const command of others) expect(await wgslProblems(device, assemble('y', command).text)).toEqual([]);
       for (const command of commands) {
         device.pushErrorScope('validation');
         const module = device.createShaderModule({ code: assemble('y', command).text });

@@ -1,14 +1,14 @@
 // Attention, forward, on tensor cores: f16 operands (attention-halves.ts), f32 scores and sums, no T×S scores in memory
 // (Dao et al. 2022, "FlashAttention").
 //
-// A workgroup of 128 or 256 threads makes 64 or 128 query rows of one batch and key head (wgsl/attention-fragments.ts: thread
-// map); a row is a query of one of the heads that share the key head. For each tile of 32 keys: scores on tensor cores,
+// A workgroup of 4 or 8 subgroups makes 64 or 128 query rows (of 16 × 16 matrices) of one batch and key head
+// (wgsl/attention-fragments.ts: thread map); a row is a query of one of the heads that share the key head. For each tile of 32 keys: scores on tensor cores,
 // weights p' = 2^(3 + score − m) as f16, result += p' · values on tensor cores; the row is divided by Σ p' at the end.
 // Fragments cannot be scaled row by row, so m is not the running maximum but an earlier one: it stays while scores exceed
 // it by less than 12 binades, which f16 holds beside weights 26 binades below; else the subgroup's results pass through
 // workgroup memory once and are scaled there.
-// Workgroups with many keys come first. Workgroup memory: two tiles, one staging area, 1.3 KB a subgroup; 24 KB for D 64.
-// Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix.
+// Workgroups with many keys come first. Workgroup memory: two tiles, one staging area, one accumulator a subgroup; 24 KB for D 64.
+// Features: shader-f16, subgroups, chromium-experimental-subgroup-matrix (fragments.ts).
 
 import { forEachGroup } from '../entry.ts';
 import { type Command, dense, type EncodeContext, type Names, write } from '../kernel.ts';
@@ -22,6 +22,7 @@ import {
   joined,
   laneVectors,
   largestOf,
+  lineLanes,
   lines,
   masked,
   ownedFragments,
@@ -45,13 +46,13 @@ import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
 
 const kinds = ['query', 'key', 'key'] as const;
 
-/** 16-byte vectors of a row of `spare`. */
-const spareStride = 5;
+/** 16-byte vectors of a row of `spare`: one accumulator, and one more so that rows fall into different banks. */
+const spareStride = ({ edge }: Cut) => edge / 4 + 1;
 
 const bytes = (cut: Cut) =>
-  16 * (2 * tileVectors(cut) + stagingVectors(cut) + ownedLines(cut) * spareStride) + 4 * cut.subgroups;
+  16 * (2 * tileVectors(cut) + stagingVectors(cut) + ownedLines(cut) * spareStride(cut)) + 4 * cut.subgroups;
 /** Long lines cost more to read again, short ones leave more workgroups on a core. */
-const cutFor = ({ D, memory }: AttentionShape): Cut => fitting(D, D <= 64 ? 4 : 8, memory, bytes);
+const cutFor = (shape: AttentionShape): Cut => fitting(shape, shape.D <= 64 ? 4 : 8, bytes);
 
 /** Block of query rows of a workgroup, the keys that it sees and, for its lane's row, the first and the last. */
 export function queryPlacement(shape: AttentionShape, cut: Cut): string {
@@ -90,20 +91,23 @@ export const queryStart =
     `((pair / ${G}u * ${T}u + ${line} / ${heads}u) * ${H}u + pair % ${G}u * ${heads}u + ${line} % ${heads}u) * ${D / 4}u`;
 
 /** Scales the accumulators row by row through workgroup memory. */
-const decayed = (cut: Cut) =>
-  lines(
-    cut.D / 16,
-    (d) => `subgroupMatrixStore<row_major>(&spare, subgroup * ${16 * spareStride}u, y_${d}, ${spareStride}u);
+function decayed(cut: Cut): string {
+  const { edge } = cut;
+  const stride = spareStride(cut);
+  const place = `&spare, subgroup * ${edge * stride}u`;
+  return lines(
+    cut.D / edge,
+    (d) => `subgroupMatrixStore<row_major>(${place}, y_${d}, ${stride}u);
       workgroupBarrier();
-      {
-        let at = subgroup * ${16 * spareStride}u + own * ${spareStride}u + lane / 16u * 2u;
+      for (var i = lane / ${edge}u; i < ${edge / 4}u; i += ${lineLanes(cut)}u) {
+        let at = (subgroup * ${edge}u + own) * ${stride}u + i;
         spare[at] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at]) * decay);
-        spare[at + 1u] = bitcast<vec4<u32>>(bitcast<vec4f>(spare[at + 1u]) * decay);
       }
       workgroupBarrier();
-      y_${d} = subgroupMatrixLoad<${result}, row_major>(&spare, subgroup * ${16 * spareStride}u, ${spareStride}u);
+      y_${d} = subgroupMatrixLoad<${result(cut)}, row_major>(${place}, ${stride}u);
       workgroupBarrier();`,
   );
+}
 
 function body(n: Names, shape: AttentionShape, cut: Cut): string {
   const { keyLines, D } = shape;
@@ -137,7 +141,7 @@ function body(n: Names, shape: AttentionShape, cut: Cut): string {
       ${masked(cut, 'first', 'last', (i) => `x${i} = select(vec4f(lowest), x${i}, seen);`)}
     }
     var top = ${largestOf(vectors, (i) => `x${i}`)};
-    ${joined('top', (a, b) => `max(${a}, ${b})`)}
+    ${joined(cut, 'top', (a, b) => `max(${a}, ${b})`)}
     let grows = top > most + 12.0;
     let next = select(most, top, grows);
     let decay = select(1.0, exp2(most - next), grows);
@@ -158,7 +162,7 @@ function body(n: Names, shape: AttentionShape, cut: Cut): string {
     ${gatherTile(cut, 'y', 'staging', 'v_tile')}
     workgroupBarrier();
   }
-  ${joined('sum', (a, b) => `(${a} + ${b})`)}
+  ${joined(cut, 'sum', (a, b) => `(${a} + ${b})`)}
   let share = 1.0 / sum;
   ${storeOwned(cut, 'y', 'staging', n.y, queryStart(shape), shape.rows, 'share', ` * ${n.factors}[2]`)}`;
 }
@@ -167,7 +171,7 @@ const prelude = (cut: Cut) => `${halvesSource}${fragmentSource}
 var<workgroup> k_tile: array<vec4<u32>, ${tileVectors(cut)}>;
 var<workgroup> v_tile: array<vec4<u32>, ${tileVectors(cut)}>;
 var<workgroup> staging: array<vec4<u32>, ${stagingVectors(cut)}>;
-var<workgroup> spare: array<vec4<u32>, ${ownedLines(cut) * spareStride}>;
+var<workgroup> spare: array<vec4<u32>, ${ownedLines(cut) * spareStride(cut)}>;
 var<workgroup> grown: array<u32, ${cut.subgroups}>;
 `;
 

@@ -13,6 +13,7 @@ import { targetError } from '../../data-error-codes.ts';
 import { alignedBytes } from '../constants.ts';
 import type { GpuTraits } from '../device.ts';
 import { forEachGroup } from '../entry.ts';
+import { type Fragments, fragmentsOf } from '../fragments.ts';
 import {
   type Binding,
   type Command,
@@ -38,6 +39,7 @@ export interface CrossEntropyPlan {
   readonly V: number;
   /** Rows of a chunk, a multiple of 128 unless there are fewer. */
   readonly rows: number;
+  readonly fragments: Fragments;
   readonly hidden: TensorSide;
   readonly weight: TensorSide;
 }
@@ -47,7 +49,8 @@ const threads = 256;
 
 /** How crossEntropy or its backward runs on tensor cores; undefined where it does not. */
 export function planCrossEntropy({ inputs }: Node, gpu: GpuTraits): CrossEntropyPlan | undefined {
-  if (gpu.tensorCores !== 'f16') return undefined;
+  const fragments = fragmentsOf(gpu);
+  if (gpu.tensorCores !== 'f16' || !fragments) return undefined;
   const [hidden, weight]: ValueType[] = inputs.map(({ type }) => type);
   const [N, C] = hidden.shape;
   const V = weight.shape[0];
@@ -56,7 +59,8 @@ export function planCrossEntropy({ inputs }: Node, gpu: GpuTraits): CrossEntropy
   if (!sides[0] || !sides[1]) return undefined;
   const most = Math.min(chunkBytes, gpu.bufferBytes / 2) / (4 * V);
   const rows = Math.min(N, Math.max(128, Math.floor(most / 128) * 128));
-  return 4 * rows * V > gpu.bufferBytes ? undefined : { N, C, V, rows, hidden: sides[0], weight: sides[1] };
+  if (4 * rows * V > gpu.bufferBytes) return undefined;
+  return { N, C, V, rows, fragments, hidden: sides[0], weight: sides[1] };
 }
 
 /** The backward pass reads the weight along V too, which codes packed along C do not allow. */
@@ -65,9 +69,12 @@ export function planCrossEntropyBackward(node: Node, gpu: GpuTraits): CrossEntro
   return plan && planSide(node.inputs[1].type, 'outer', plan.C, plan.V, gpu) ? plan : undefined;
 }
 
-const logitsSplits = ({ V, C }: CrossEntropyPlan, rows: number) => tiling({ M: rows, N: V, K: C, batch: 1 });
-const hiddenSplits = ({ V, C }: CrossEntropyPlan, rows: number) => tiling({ M: rows, N: C, K: V, batch: 1 });
-const weightSplits = ({ V, C }: CrossEntropyPlan, rows: number) => tiling({ M: V, N: C, K: rows, batch: 1 });
+const logitsSplits = ({ V, C, fragments }: CrossEntropyPlan, rows: number) =>
+  tiling({ M: rows, N: V, K: C, batch: 1 }, fragments);
+const hiddenSplits = ({ V, C, fragments }: CrossEntropyPlan, rows: number) =>
+  tiling({ M: rows, N: C, K: V, batch: 1 }, fragments);
+const weightSplits = ({ V, C, fragments }: CrossEntropyPlan, rows: number) =>
+  tiling({ M: V, N: C, K: rows, batch: 1 }, fragments);
 
 /** Words of scratch: bounds of hidden, weight and dnll; a chunk of logits; pieces of a product. */
 function scratchWords(plan: CrossEntropyPlan, backward: boolean): number[] {

@@ -2,7 +2,7 @@
 //
 // boundCommand: 256 workgroups an operand, each the maximum of its share, as the bits of an f32 (not of NaN and
 // infinities, which stay what they are under any factor). boundSetup: the workgroups of a product join the 256 parts.
-// Of E2M1 under E8M0 scales only the scales are read: 6 times a scale bounds its block.
+// Under E8M0 scales only the scales are read: the largest element times a scale bounds its block.
 
 import { elementCount } from '../../../tensor/shape.ts';
 import { forEachGroup } from '../entry.ts';
@@ -17,7 +17,7 @@ import {
 } from '../kernel.ts';
 import { toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
-import type { OperandStorage } from './matmul-operand.ts';
+import { mxLargest, type OperandStorage } from './operand-storage.ts';
 
 /** Parts of one operand. */
 export const boundWords = 256;
@@ -33,7 +33,8 @@ function reader(
   bits: (n: Names) => string;
 } {
   const count = elementCount(operand.shape);
-  if (storage === 'mxfp4') {
+  const mx = mxLargest(storage);
+  if (mx !== undefined) {
     const { range, layout } = operand as PackedOperand;
     const scales = {
       buffer: range.buffer,
@@ -44,7 +45,7 @@ function reader(
     return {
       binding: { range: scales, access: 'read', type: 'u32' },
       items: Math.ceil(bytes / 4),
-      bits: (n) => `largest_scale(${n.x}[i], ${bytes}u - 4u * i)`,
+      bits: (n) => `largest_scale(${n.x}[i], ${bytes}u - 4u * i, ${mx}u)`,
     };
   }
   if (storage === 'f32')
@@ -99,11 +100,11 @@ fn largest_of(bits: vec4<u32>) -> u32 {
   let finite = select(vec4<u32>(), magnitudes, magnitudes < vec4<u32>(0x7f800000u));
   return max(max(finite.x, finite.y), max(finite.z, finite.w));
 }
-fn largest_scale(word: u32, left: u32) -> u32 {
+fn largest_scale(word: u32, left: u32, exponent: u32) -> u32 {
   let codes = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu);
   let counted = select(vec4<u32>(), codes, (codes != vec4<u32>(255u)) & (vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left)));
   let most = max(max(counted.x, counted.y), max(counted.z, counted.w));
-  return min(most + 2u, 254u) << 23u;
+  return min(most + exponent, 254u) << 23u;
 }
 `;
 const eightBits = `
@@ -118,6 +119,7 @@ fn largest_eight(eight: Eight) -> u32 {
  */
 export function boundSetup(
   subgroups: number,
+  lanes: number,
   parts: readonly [a: string | undefined, b: string | undefined],
 ): { prelude: string; body: string } {
   const used = parts.flatMap((array, i) => (array === undefined ? [] : [{ name: 'ab'[i], part: 'xy'[i] }]));
@@ -129,7 +131,7 @@ var<workgroup> bound_parts: array<vec2<u32>, ${subgroups}>;
 fn bound_exponent(bits: u32) -> i32 { return select(clamp(141 - i32(bits >> 23u), -112, 126), 0, bits == 0u); }
 `,
     body: `var most = vec2<u32>();
-  for (var i = thread; i < ${boundWords}u; i += ${32 * subgroups}u) {
+  for (var i = thread; i < ${boundWords}u; i += ${lanes * subgroups}u) {
     most = max(most, vec2<u32>(${read(parts[0])}, ${read(parts[1])}));
   }
   most = subgroupMax(most);

@@ -1,5 +1,6 @@
 // Which kernel multiplies which packed operands.
 //
+//   both packed, scales by whole rows      encodeIntegerMatrices: i8 matrices          matmul-integer-matrices.ts
 //   both packed, integers on both sides    encodeInteger: exact block sums             matmul-integer.ts
 //   dense a of at most 8 rows, packed b    encodeVector: reads the weight once         matmul-vector.ts
 //   anything else                          encodeTiled: f32, dequantized on the way    matmul-tiled.ts
@@ -7,6 +8,7 @@
 import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
 import { type Command, dense, type EncodeContext } from '../kernel.ts';
 import { encodeInteger, planOf } from './matmul-integer.ts';
+import { encodeIntegerMatrices, planIntegerMatrices } from './matmul-integer-matrices.ts';
 import { encodeTiled, productOf } from './matmul-tiled.ts';
 import { encodeVector, mostRows } from './matmul-vector.ts';
 
@@ -14,6 +16,8 @@ import { encodeVector, mostRows } from './matmul-vector.ts';
 export function encodePackedProduct(context: EncodeContext): readonly Command[] {
   const { node, inputs, outputs, gpu } = context;
   const [a, b] = inputs;
+  const matrices = planIntegerMatrices(node, gpu);
+  if (matrices) return encodeIntegerMatrices(context, matrices);
   const product = productOf(context);
   const plan = planOf(a, b, product);
   if (plan) return encodeInteger(context, product, plan);

@@ -1,7 +1,7 @@
-// The product on subgroup matrices by itself, as a text with its own bindings: for timing and for checking the WGSL.
+// Products on subgroup matrices by themselves, as texts with their own bindings: for timing and for checking the WGSL.
 
 import type { KernelSource } from '../kernel-source.ts';
-import type { OperandAxis, OperandStorage } from './matmul-operand.ts';
+import type { OperandAxis } from './matmul-operand.ts';
 import {
   type SubgroupTile,
   subgroupFeatures,
@@ -9,6 +9,8 @@ import {
   subgroupParameters,
   subgroupProduct,
 } from './matmul-subgroup.ts';
+import { type IntegerTile, integerSubgroupProduct } from './matmul-subgroup-integer.ts';
+import type { OperandStorage } from './operand-storage.ts';
 
 export interface SubgroupMatmul {
   readonly M: number;
@@ -43,8 +45,36 @@ export function subgroupMatmul({ a, b, ...rest }: SubgroupMatmul): KernelSource 
     setup: sides.map(({ name }) => `let ${name}_factor = 1.0; let ${name}_exponent = -128;`).join(' '),
   });
   const declared = [...bindings, 'var<storage, read_write> c: array<f32>'];
-  const code = `${subgroupFeatures.map((name) => `enable ${name};`).join(' ')}
-${declared.map((binding, i) => `@group(0) @binding(${i}) ${binding};`).join('\n')}
+  return { code: source(subgroupFeatures, declared, threads, prelude, body), workgroups: [count, 1, 1] };
+}
+
+/**
+ * Product of int8 operands, C in i32. Bindings: A, B (four codes a u32, lowest byte first), C. Throws where K is no
+ * multiple of 16.
+ */
+export function int8Matmul(M: number, N: number, K: number, tile: IntegerTile): KernelSource {
+  if (K % 16) throw new Error(`matmul: rows of ${K} codes do not begin at whole vectors`);
+  const { threads, count } = subgroupGrid({ M, N, tile });
+  const { prelude, body } = integerSubgroupProduct({ M, N, K, tile, store: `c[m * ${N}u + n] = sum;` });
+  const sixteen = ['a', 'b'].map(
+    (name) => `fn ${name}Sixteen(row: u32, k: u32) -> vec4<u32> { return ${name}[(row * ${K}u + k) / 16u]; }`,
+  );
+  const declared = [
+    ...['a', 'b'].map((name) => `var<storage, read> ${name}: array<vec4<u32>>`),
+    'var<storage, read_write> c: array<i32>',
+  ];
+  const code = source(subgroupFeatures.slice(1), declared, threads, `${sixteen.join('\n')}${prelude}`, body);
+  return { code, workgroups: [count, 1, 1] };
+}
+
+const source = (
+  features: readonly string[],
+  bindings: readonly string[],
+  threads: number,
+  prelude: string,
+  body: string,
+) => `${features.map((name) => `enable ${name};`).join(' ')}
+${bindings.map((binding, i) => `@group(0) @binding(${i}) ${binding};`).join('\n')}
 ${prelude}
 @compute @workgroup_size(${threads}) fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -55,5 +85,3 @@ ${prelude}
   ${body}
 }
 `;
-  return { code, workgroups: [count, 1, 1] };
-}

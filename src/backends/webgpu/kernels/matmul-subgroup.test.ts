@@ -3,9 +3,8 @@
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openNullDevice, wgslProblems } from '../../../../test/support/null-gpu.ts';
-import { int8Matmul } from './matmul-i8.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
-import { type SubgroupMatmul, subgroupMatmul } from './matmul-subgroup-source.ts';
+import { int8Matmul, type SubgroupMatmul, subgroupMatmul } from './matmul-subgroup-source.ts';
 import { mxfp4Matvec } from './matvec-packed.ts';
 
 const tile: SubgroupTile = {
@@ -16,6 +15,8 @@ const tile: SubgroupTile = {
   subgroupsN: 2,
   buffers: 1,
   group: 0,
+  edge: 16,
+  lanes: 32,
 };
 const sizes = { M: 256, N: 384, K: 512 };
 const f16 = { storage: 'f16', contiguous: 'k' } as const;
@@ -47,14 +48,14 @@ describe('kernels for tensor cores are valid WGSL', () => {
   });
 
   it('int8 and the matrix-vector product', async () => {
-    expect(await problems(int8Matmul(256, 384, 512, { ...tile, blockK: 64 }).code)).toEqual([]);
+    expect(await problems(int8Matmul(256, 384, 512, { ...tile, blockK: 64, depth: 32 }).code)).toEqual([]);
     expect(await problems(mxfp4Matvec({ N: 256, K: 512, rows: 4, subgroups: 4 }).code)).toEqual([]);
   });
 
   it('refuses what cannot be cut into chunks', () => {
     expect(() => subgroupMatmul({ ...sizes, a: f16, b: { ...mxfp4, contiguous: 'outer' }, tile })).toThrow('along K');
     expect(() => subgroupMatmul({ ...sizes, a: mxfp4, b: mxfp4, tile: { ...tile, subgroupsN: 4 } })).toThrow('divide');
-    expect(() => int8Matmul(256, 384, 500, tile)).toThrow('256 × 384 × 500');
+    expect(() => int8Matmul(256, 384, 500, { ...tile, blockK: 64, depth: 32 })).toThrow('rows of 500 codes');
     expect(() => mxfp4Matvec({ N: 256, K: 96, rows: 4, subgroups: 4 })).toThrow('256 × 96');
   });
 });

@@ -1,25 +1,21 @@
 // Matrix product on subgroup matrices (tensor cores): f16 operands, f32 sums. C [M, N] = A · B.
 //
 // Thread map: a workgroup makes a blockM × blockN tile of C, cut among subgroupsM × subgroupsN subgroups; a subgroup
-// holds its part as 16 × 16 accumulators in registers. Along K both operands pass through workgroup memory, blockK at a
+// holds its part as accumulators of the adapter's matrices (16 × 16 or 8 × 8) in registers. Along K both operands pass through workgroup memory, blockK at a
 // time. The next tiles are loaded from storage into registers while these are multiplied. Tiles are made in bands of
 // `group` rows, so that tiles of B are read from cache.
-// Memory: workgroup, (blockM + blockN) · (blockK + 8) · 2 bytes (twice with `buffers: 2`), 1 KB a subgroup where tiles do
-// not cut C. Features: shader-f16, subgroups of 32, chromium-experimental-subgroup-matrix with 16 × 16 × 16 f16 → f32.
+// Memory: workgroup, (blockM + blockN) · (blockK + 8) · 2 bytes (twice with `buffers: 2`), an f32 accumulator a subgroup
+// where tiles do not cut C. Features: shader-f16, subgroups, chromium-experimental-subgroup-matrix (fragments.ts).
 // Either operand may have K or its outer axis contiguous, so that NN, NT and TN need no transposing pass.
 // Edges: loads are kept inside the operands; tiles that reach over C go through workgroup memory.
 // Scale: the sums are multiplied by two WGSL expressions, one after the other (inverse factors and tensor scales).
 
-import {
-  isElementwise,
-  type OperandAxis,
-  type OperandStorage,
-  perVector,
-  type TileCode,
-  tileCode,
-} from './matmul-operand.ts';
+import type { Fragments } from '../fragments.ts';
+import { type OperandAxis, perVector, type TileCode, tileCode } from './matmul-operand.ts';
+import { isFp4, type OperandStorage } from './operand-storage.ts';
 
-export interface SubgroupTile {
+/** A workgroup's tile and the matrices it is made of. */
+export interface SubgroupTile extends Fragments {
   readonly blockM: number;
   readonly blockN: number;
   readonly blockK: number;
@@ -64,7 +60,7 @@ export interface SubgroupProduct {
 export function subgroupGrid({ M, N, tile, batch = 1, splits = 1 }: Omit<SubgroupProduct, 'a' | 'b' | 'c' | 'K'>) {
   const [rows, columns] = [Math.ceil(M / tile.blockM), Math.ceil(N / tile.blockN)];
   return {
-    threads: tile.subgroupsM * tile.subgroupsN * lanes,
+    threads: tile.subgroupsM * tile.subgroupsN * tile.lanes,
     count: rows * columns * batch * splits,
     ...{ rows, columns },
   };
@@ -80,8 +76,6 @@ export interface SubgroupText {
 export const subgroupFeatures = ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'] as const;
 export const subgroupParameters = '@builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32';
 
-const matrix = 16;
-const lanes = 32;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /** Length of the pieces along K. */
@@ -90,11 +84,11 @@ export const sliceLength = (K: number, splits: number, blockK: number) => Math.c
 /** Throws where an operand cannot be cut into chunks. */
 export function subgroupProduct(product: SubgroupProduct): SubgroupText {
   const { M, N, K, a, b, tile, batch = 1, splits = 1, c, setup = '', scale = [] } = product;
-  const { blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group } = tile;
+  const { blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group, edge: matrix, lanes } = tile;
   const { threads, rows, columns } = subgroupGrid(product);
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
   const [tilesM, tilesN] = [partM / matrix, partN / matrix];
-  const paired = [a, b].some(({ storage }) => !isElementwise(storage) && storage !== 'eight');
+  const paired = [a, b].some(({ storage }) => isFp4(storage));
   const side = (name: 'a' | 'b', s: SubgroupSide, outer: number, tileOuter: number, origin: string) => {
     const lines = s.contiguous === 'k' ? outer : K;
     const firstLine = s.batched && batch > 1 ? `batch * ${lines}u` : '0u';
@@ -140,7 +134,7 @@ ${distinct(left.declarations, right.declarations)}`;
   let outer = item / ${rows * columns}u;
   let batch = outer % ${batch}u;
   let split = outer / ${batch}u;
-  ${place(rows, columns, group)}
+  ${tilePlace(rows, columns, group)}
   let row0 = tile_row * ${blockM}u;
   let column0 = tile_column * ${blockN}u;
   let row = (subgroup / ${subgroupsN}u) * ${partM}u;
@@ -204,7 +198,7 @@ const twoBuffers = ({ load, store, multiply }: LoopCode, blockK: number) => `${s
   }`;
 
 /** Which tile of C a workgroup makes: in bands of `group` rows, column by column. */
-function place(rows: number, columns: number, group: number): string {
+export function tilePlace(rows: number, columns: number, group: number): string {
   const band = Math.max(1, Math.min(group, rows));
   return `let band = tiles / ${band * columns}u;
   let rows_here = min(${band}u, ${rows}u - band * ${band}u);
@@ -222,6 +216,7 @@ function multiplyTiles(
   tile: SubgroupTile,
   buffer: number,
 ): string {
+  const matrix = tile.edge;
   const tilesM = tile.blockM / tile.subgroupsM / matrix;
   const tilesN = tile.blockN / tile.subgroupsN / matrix;
   const at = (code: TileCode, axis: OperandAxis, outer: string, k: number) =>

@@ -2,7 +2,7 @@
 // runs nothing; scripts/check-webgpu.ts compares the same cases with the reference on a GPU.
 
 import { beforeAll, describe, expect, it } from 'vitest';
-import { openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';
+import { knownFragments, openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';
 import type { Node } from '../../../graph/graph.ts';
 import { trace } from '../../../graph/trace.ts';
 import { largeProductCases } from '../../cases/large-products.ts';
@@ -48,11 +48,10 @@ describe('products on tensor cores', () => {
         );
         expect(onTensorCores).toBe(mode === 'f16' || (mode === 'exact' && !found.rounds));
       }
-    for (const node of nodesOf(found, 'f16')) {
-      for (const command of commandsOf(node, tensorCoreTraits('f16'))) {
-        expect(await wgslProblems(device, assemble('y', command).text)).toEqual([]);
-      }
-    }
+    for (const node of nodesOf(found, 'f16'))
+      for (const fragments of knownFragments)
+        for (const command of commandsOf(node, tensorCoreTraits('f16', 49_152, fragments)))
+          expect(await wgslProblems(device, assemble('y', command).text)).toEqual([]);
   });
 
   it('cuts K where C has few tiles', () => {

@@ -1,15 +1,18 @@
 // Which products run on tensor cores, with which tiles; commands: bounds of the operands, then the product.
 //
-//   exact   bf16, f16, MXFP4, NVFP4 and the other MX formats: f16 holds their numbers (matmul-operand.ts says how far down)
+//   exact   bf16, f16, MXFP4, NVFP4, the other MX formats, FP8 with one scale: f16 holds their numbers
+//           (matmul-operand.ts says how far down)
 //   f16     f32, and formats whose scales are no powers of two, too: numbers are rounded to 11 bits
 //
-// Sums are f32. Integer dot products (matmul-integer.ts) give the bits of the other backends; these do not.
+// Sums are f32. Integer dot products (matmul-integer.ts, matmul-integer-matrices.ts) give the bits of the other backends;
+// these do not.
 // Small products stay with the other kernels. Where C has fewer tiles than a GPU has cores, K is cut into pieces.
 
 import type { Format } from '../../../formats/format.ts';
 import type { Node, ValueType } from '../../../graph/graph.ts';
 import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
 import type { GpuTraits } from '../device.ts';
+import { type Fragments, fragmentsOf } from '../fragments.ts';
 import {
   type Binding,
   type Command,
@@ -22,9 +25,11 @@ import {
 } from '../kernel.ts';
 import { cutScratch, scratchSize } from '../scratch.ts';
 import { boundCommand, boundWords } from './matmul-bound.ts';
-import { chunkNumbers, isElementwise, type OperandAxis, type OperandStorage } from './matmul-operand.ts';
+import { fewestProducts, planIntegerMatrices } from './matmul-integer-matrices.ts';
+import type { OperandAxis } from './matmul-operand.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
 import { type Product, productOf } from './matmul-tiled.ts';
+import { chunkNumbers, isElementwise, type OperandStorage } from './operand-storage.ts';
 import { type ProductSide, productCommands } from './tensor-product.ts';
 
 export interface TensorSide {
@@ -32,7 +37,7 @@ export interface TensorSide {
   readonly contiguous: OperandAxis;
   /** The largest magnitude must be known first. */
   readonly bounded: boolean;
-  /** The operand has a tensor scale that its storage leaves out. */
+  /** The operand has a scale of its own that its storage leaves out. */
   readonly tensorScale: boolean;
 }
 
@@ -43,13 +48,11 @@ export interface TensorPlan extends Product {
   readonly splits: number;
 }
 
-/** Multiplications below which a launch costs more than it saves. */
-const fewest = 2 ** 21;
 /** Workgroups that keep a large GPU busy. */
 const enoughGroups = 256;
 
 /** Fastest for large products on an H100 (bench/webgpu-matmul.ts). */
-export const largeTile: SubgroupTile = {
+const largeShape = {
   blockM: 128,
   blockN: 128,
   blockK: 32,
@@ -57,29 +60,34 @@ export const largeTile: SubgroupTile = {
   subgroupsN: 2,
   buffers: 1,
   group: 8,
-};
-const smallTile: SubgroupTile = { ...largeTile, blockM: 64, blockN: 64, blockK: 64 };
+} as const;
+const smallShape = { ...largeShape, blockM: 64, blockN: 64, blockK: 64 } as const;
+
+/** The tile of large products. Accumulators of 8 × 8 would be 256 in a subgroup's part of the large shape. */
+export const largestTile = (fragments: Fragments): SubgroupTile => ({
+  ...(fragments.edge === 16 ? largeShape : smallShape),
+  ...fragments,
+});
 
 /** How the node runs on tensor cores; undefined where it does not. */
 export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | undefined {
-  if (gpu.tensorCores === 'off') return undefined;
+  const fragments = fragmentsOf(gpu);
+  if (gpu.tensorCores === 'off' || !fragments) return undefined;
   const product = productOf({ node });
   const { M, N, K, batch } = product;
-  if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewest) return undefined;
+  if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewestProducts) return undefined;
   const { transposeA, transposeB } = node.attributes as unknown as MatmulAttributes;
   const [a, b] = node.inputs;
   const left = planSide(a.type, transposeA ? 'outer' : 'k', M, K, gpu);
   const right = planSide(b.type, transposeB ? 'k' : 'outer', N, K, gpu);
-  if (!left || !right) return undefined;
-  return { ...product, a: left, b: right, ...tiling(product) };
+  if (!left || !right || planIntegerMatrices(node, gpu)) return undefined;
+  return { ...product, a: left, b: right, ...tiling(product, fragments) };
 }
 
-export function tiling({
-  M,
-  N,
-  K,
-  batch,
-}: Pick<Product, 'M' | 'N' | 'K' | 'batch'>): Pick<TensorPlan, 'tile' | 'splits'> {
+export function tiling(
+  { M, N, K, batch }: Pick<Product, 'M' | 'N' | 'K' | 'batch'>,
+  fragments: Fragments,
+): Pick<TensorPlan, 'tile' | 'splits'> {
   const groups = (tile: SubgroupTile) => Math.ceil(M / tile.blockM) * Math.ceil(N / tile.blockN) * batch;
   const splitsOf = (tile: SubgroupTile) => {
     const wanted = Math.ceil(enoughGroups / groups(tile));
@@ -87,7 +95,9 @@ export function tiling({
     return batch > 1 ? 1 : Math.max(1, Math.min(wanted, most));
   };
   const busy = (tile: SubgroupTile) => groups(tile) * splitsOf(tile);
-  const tile = M > 64 && N > 64 && busy(largeTile) >= enoughGroups / 4 ? largeTile : smallTile;
+  const large = largestTile(fragments);
+  const isLarge = M > 64 && N > 64 && busy(large) >= enoughGroups / 4;
+  const tile = isLarge ? large : { ...smallShape, ...fragments };
   return { tile, splits: splitsOf(tile) };
 }
 
@@ -103,7 +113,7 @@ export function planSide(
   const { storage, tensorScale = false } = found;
   if (contiguous === 'outer' && !isElementwise(storage)) return undefined;
   if ((contiguous === 'k' ? K : outer) % chunkNumbers(storage) !== 0) return undefined;
-  const bounded = !(storage === 'f16' || storage === 'nvfp4' || storage.startsWith('int4'));
+  const bounded = !(storage === 'f16' || storage === 'nvfp4' || /^(int4|fp8)/.test(storage));
   return { storage, contiguous, bounded, tensorScale };
 }
 
@@ -122,7 +132,11 @@ function packedStorage(format: Format, K: number): Storage | undefined {
   const { element, granularity, scale, zeroPoint, choice } = format;
   const size = granularity.kind === 'group' ? granularity.size : 0;
   const { tensorScale } = scale;
+  const fp8 = element === 'e4m3' || element === 'e5m2' ? (`fp8-${element}` as const) : undefined;
+  if (fp8 && granularity.kind === 'tensor' && scale.format === 'f32' && !tensorScale)
+    return { storage: fp8, exact: true, tensorScale: true };
   if (zeroPoint === 'none' && choice !== 'int-or-float' && K % 32 === 0) {
+    if (fp8 && size === 32 && scale.format === 'e8m0') return { storage: `mx${fp8}`, exact: true, tensorScale };
     if (element === 'e2m1' && size === 32 && scale.format === 'e8m0')
       return { storage: 'mxfp4', exact: true, tensorScale };
     if (element === 'e2m1' && size === 16 && scale.format === 'e4m3')
@@ -181,9 +195,14 @@ export function productSide(operand: Operand, { storage, contiguous, tensorScale
   return {
     ...common,
     numbers: part(0, layout.scales, 'vec4<u32>'),
-    ...(layout.scalesBytes > 0 && {
-      scales: part(layout.scales, layout.zeroPoints, storage.startsWith('int4') ? 'f16' : 'u32'),
+    ...(layout.scalesBytes > 0 &&
+      !storage.startsWith('fp8') && {
+        scales: part(layout.scales, layout.zeroPoints, storage.startsWith('int4') ? 'f16' : 'u32'),
+      }),
+    ...(tensorScale && {
+      tensorScale: storage.startsWith('fp8')
+        ? part(layout.scales, layout.zeroPoints, 'f32')
+        : part(layout.tensorScale, layout.byteLength, 'f32'),
     }),
-    ...(tensorScale && { tensorScale: part(layout.tensorScale, layout.byteLength, 'f32') }),
   };
 }

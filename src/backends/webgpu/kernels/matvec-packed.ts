@@ -6,7 +6,7 @@
 // Bindings: codes, scales (E8M0, four a u32), x (f32), y.
 
 import type { KernelSource } from '../kernel-source.ts';
-import { fp4Source } from './matmul-operand.ts';
+import { fp4Source } from './operand-storage.ts';
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 

@@ -5,7 +5,7 @@ import type { Binding, Command, MemoryRange, Names, PackedOperand } from '../ker
 import { fromScratch, toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
 import { boundSetup } from './matmul-bound.ts';
-import type { OperandAxis, OperandStorage } from './matmul-operand.ts';
+import type { OperandAxis } from './matmul-operand.ts';
 import {
   type SubgroupTile,
   subgroupFeatures,
@@ -13,6 +13,7 @@ import {
   subgroupParameters,
   subgroupProduct,
 } from './matmul-subgroup.ts';
+import type { OperandStorage } from './operand-storage.ts';
 
 export interface ProductSide {
   readonly storage: OperandStorage;
@@ -72,7 +73,7 @@ export function productCommands(product: TensorProduct): Command[] {
       array: names[name],
       scales: names[`${name}_scales`],
     });
-    const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, [names.a_bound, names.b_bound]);
+    const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, tile.lanes, [names.a_bound, names.b_bound]);
     const found = subgroupProduct({
       ...{ M, N, K, batch, splits, tile, c: names.c, scale: factors.names },
       a: side(sides[0]),
