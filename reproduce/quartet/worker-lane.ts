@@ -27,11 +27,8 @@ export type Reply =
   | { readonly result: Result }
   | { readonly failure: { readonly kind: ErrorKind; readonly details: ErrorDetails } | { readonly stack: string } };
 
-/** The sources of a checkout, or the built file beside the built study. */
-const program = new URL(
-  import.meta.url.endsWith('.ts') ? '../quartet-worker.ts' : './quartet-worker.mjs',
-  import.meta.url,
-);
+/** Source or compiled, as this file. */
+const program = new URL(`../quartet-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
 
 /** Starts a worker; throws what opening the study there throws. */
 export async function openWorkerLane(study: WorkerStudy): Promise<Lane> {
