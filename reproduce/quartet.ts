@@ -4,11 +4,12 @@
 
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Backend } from '../src/backends/backend.ts';
 import { fileError } from '../src/io/file-errors.ts';
 import { makeFolder } from '../src/io/make-folder.ts';
 import type { Claim, Correction, Report, Reproduction, ReproductionContext } from '../src/report/reproduction.ts';
 import { factClaim } from '../src/report/reproduction.ts';
+import { StudyDevices } from './quartet/devices.ts';
+import type { FinishedRun } from './quartet/finished.ts';
 import { type Measured, measure } from './quartet/numeric-claims.ts';
 import { Losses, orderingClaims } from './quartet/orderings.ts';
 import { gapSection, lossSection, notTrained, numericSections, runSection } from './quartet/sections.ts';
@@ -23,45 +24,40 @@ const reproduction: Reproduction = {
   name: 'quartet',
   summary: 'Quartet and its parts: trainings of every scheme, errors and biases of rounding, gradients by depth',
   async run(context): Promise<Report> {
-    const { seed, signal, folder, options, onProgress } = context;
+    const { seed, signal, folder, options, onProgress, note } = context;
     const settings = readSettings(options, seed);
     await makeFolder(folder);
     const config = settings.configOf(settings.runs[0], folder);
-    const text = await openStudyText(options, config, path.join(folder, 'tokens'), signal);
-    let opened: Promise<Backend> | undefined;
-    const device = () => {
-      opened ??= context.openBackend();
-      return opened;
-    };
+    const cache = path.join(folder, 'tokens');
+    const text = await openStudyText(options, config, cache, signal);
+    const devices = new StudyDevices(context);
     try {
-      const measured = await measureOnce(context, settings, device);
+      const measured = await measureOnce(context, settings, devices);
       const study = await runStudy({
-        ...{ settings, text, folder, device, signal, minutes: options.timeLimit },
+        ...{ settings, text, folder, signal, minutes: options.timeLimit },
+        openLanes: (trainings) => devices.lanes(settings, text, cache, trainings),
         onProgress: (fraction, what) => onProgress?.(testShare + (1 - testShare) * fraction, what),
+        onFinished: (run, done, all) => note?.(finishedLine(run, done, all)),
       });
       return report(settings, text, measured, study);
     } finally {
       await text.close();
-      await opened?.then(
-        (backend) => backend.dispose(),
-        () => undefined,
-      );
+      await devices.close();
     }
   },
 };
 
+const finishedLine = ({ scheme, seed, steps, loss, seconds }: FinishedRun, done: number, all: number) =>
+  `  trained      ${scheme}, seed ${seed}, ${steps} steps: ${loss === null ? 'diverged' : `loss ${loss.toFixed(4)}`}, ${seconds.toFixed(1)} s of steps  (${done} of ${all})`;
+
 /** The tests without training: of an earlier call with the same settings, or now. */
-async function measureOnce(
-  context: ReproductionContext,
-  settings: Settings,
-  device: () => Promise<Backend>,
-): Promise<Measured> {
+async function measureOnce(context: ReproductionContext, settings: Settings, devices: StudyDevices): Promise<Measured> {
   const { seed, signal, folder, onProgress } = context;
   const file = path.join(folder, 'tests.json');
-  const key = JSON.stringify({ version: 1, seed, ...settings.tests });
+  const key = JSON.stringify({ version: 2, seed, ...settings.tests });
   const known = await readFile(file, 'utf8').then(JSON.parse, () => undefined);
   if (known?.key === key) return known.measured as Measured;
-  const measured = await measure(await device(), {
+  const measured = await measure(await devices.backend('exact'), {
     ...{ sizes: settings.tests, seed, signal },
     onProgress: (fraction, what) => onProgress?.(testShare * fraction, what),
   });
@@ -111,8 +107,12 @@ function protocol(settings: Settings, text: StudyText, { finished, parameters, t
     `Seeds ${seeds.join(', ')}: each sets first weights, order of the text and random numbers of rounding, alike for all schemes. Validation with the scheme's own rounding. Baseline: ${baseline}.`,
     `A claim about losses holds when the 90 % interval of the mean difference by seed (Student's t) lies wholly on its side, and does not hold when it lies wholly on the other. No allowance is made for the number of claims.`,
     ...(devices.length > 0 ? [`Trained on ${devices.join('; ')}.`] : []),
+    ...(finished.some((run) => run.tensorCores === 'f16') ? [onTensorCores] : []),
   ].join(' ');
 }
+
+const onTensorCores =
+  'On tensor cores as in `subbyte train`: operands of large products that no scheme rounds, attention and cross entropy among them, are rounded to f16 (11 bits, scaled by a power of two), sums are f32; the tests without training round no operand that f16 does not hold.';
 
 function finiteClaim({ runs }: Settings, { finished }: Study): Claim[] {
   if (finished.length === 0) return [];
@@ -122,20 +122,13 @@ function finiteClaim({ runs }: Settings, { finished }: Study): Claim[] {
   return [factClaim('all losses stay finite', 'all', found, diverged.length === 0, note)];
 }
 
-function corrections({ gaussian, bias }: Measured): Correction[] {
+function corrections({ bias }: Measured): Correction[] {
   const small = (v: number) => v.toExponential(2);
-  const row = (name: string) => gaussian.find((r) => r.name === name) as Measured['gaussian'][number];
-  const [down, nearest] = [row('QuEST, scale rounded down'), row('QuEST, scale to nearest')];
   const ends = (name: string) => {
     const { curve } = bias.find((r) => r.name === name) as Measured['bias'][number];
     return `${small(curve[0].error)} after one pass, ${small(curve[curve.length - 1].error)} after ${curve[curve.length - 1].count}`;
   };
   return [
-    {
-      printed: "The forward quantizer's error on Gaussian data is 1.32e-2.",
-      instead: `That belongs to scales rounded to nearest (${small(nearest.mse.mean)}). The code of all reported trainings rounds them down, which has ${small(down.mse.mean)} and clips ${(100 * down.clipped).toFixed(1)} % of values.`,
-      evidence: 'Both through the same codec, amplitudes spread over an octave (table of errors).',
-    },
     {
       printed: 'Backward operands are randomized by H · diag(s).',
       instead:

@@ -20,6 +20,8 @@ export interface FinishedRun extends RunName {
   readonly seconds: number;
   readonly memoryBytes: number;
   readonly device: string;
+  /** What products did on a GPU's tensor cores; absent: there were none. */
+  readonly tensorCores?: 'exact' | 'f16';
   /** Mean training loss of consecutive stretches of equal length. */
   readonly curve: readonly number[];
 }

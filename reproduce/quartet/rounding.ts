@@ -78,6 +78,18 @@ export function gaussianErrors({ format, correction = 1 }: Quantizer, data: Ampl
   return { mse: error / power, misalignment: 1 - along / power, clipped: clippedShare(values, q) };
 }
 
+/** The least and the largest error of groups of one amplitude, over amplitudes spread evenly over an octave. */
+export function errorRange(quantizer: Quantizer, groups: number, seed: number): { least: number; most: number } {
+  const values = gaussianMatrix(groups, group, seed);
+  const errors = Array.from({ length: 16 }, (_, i) => {
+    const amplitude = 2 ** (i / 16);
+    const scaled = values.map((v) => v * amplitude);
+    return gaussianErrors(quantizer, { values: scaled, amplitudes: new Float64Array(groups).fill(amplitude) }, seed)
+      .mse;
+  });
+  return { least: Math.min(...errors), most: Math.max(...errors) };
+}
+
 /** Values at or beyond 6 scales. */
 function clippedShare(values: Float32Array, q: ReturnType<typeof quantize>): number {
   const kept = clipBits(values, q, 6).reduce((sum, word) => sum + ones(word), 0);

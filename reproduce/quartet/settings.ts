@@ -74,7 +74,7 @@ export const scales: Readonly<Record<string, Scale>> = {
       optimizer,
       schedule: { ...cosine, learningRate: 2e-3 },
       steps: 1200,
-      output: { evaluateTokens: 2 ** 20, saveEvery: 400 },
+      output: { evaluateTokens: 2 ** 20, saveEvery: 1_000_000 },
     },
     tests: { values: 2 ** 22, roundings: 1024, passes: 256, windows: 32, draws: 4 },
   },

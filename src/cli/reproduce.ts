@@ -1,13 +1,15 @@
 // subbyte reproduce: checks the claims of a published system and writes a report. The experiments are the files of
 // reproduce/, one a system. Those that train go on where they were stopped.
 
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { Option } from 'commander';
-import { userError } from '../errors.ts';
-import type { Report, Reproduction, StudyOptions, Verdict } from '../report/reproduction.ts';
+import { SubbyteError, userError } from '../errors.ts';
+import type { Report, Reproduction, ReproductionContext, StudyOptions, Verdict } from '../report/reproduction.ts';
 import { writeReport } from '../report/write.ts';
 import { type CommandDefinition, parseCount, parseList, parseNumber, parseRepeated } from './command.ts';
-import { checkDevice, openBackend } from './device.ts';
+import { checkDevice, type GpuChoices, openBackend } from './device.ts';
+import type { Progress } from './progress.ts';
 import type { Session } from './session.ts';
 import { readEntries } from './set-option.ts';
 import { renderTable } from './table.ts';
@@ -29,6 +31,7 @@ const definition: CommandDefinition = {
   arguments: [['[names...]', `what to reproduce: ${Object.keys(known).join(', ')} (default: list them)`]],
   options: [
     new Option('--out <folder>', 'where reports go, a folder each').default('out/reproduce'),
+    new Option('--strict', 'exit code 4 when a claim does not hold (a report is a result: otherwise 0)'),
     new Option('--scale <name>', 'quartet: tiny (minutes on a CPU) or h100 (a GPU; resumes over several calls)'),
     new Option('--device <name>', 'quartet: wasm (the default), webgpu, webgpu:N or reference').argParser(checkDevice),
     new Option(
@@ -50,11 +53,11 @@ const definition: CommandDefinition = {
     'subbyte reproduce',
     'subbyte reproduce quartet-law',
     'subbyte reproduce qat-law fp-law --out reports',
-    'subbyte reproduce quartet --scale tiny',
+    'subbyte reproduce quartet --scale tiny --strict',
     'subbyte reproduce quartet --scale h100 --device webgpu --data train.txt.xz --time-limit 9',
   ],
   async run(session, names, raw) {
-    const { out, device, set, ...options } = raw as unknown as CommandOptions;
+    const { out, strict, device, set, ...options } = raw as unknown as CommandOptions;
     if (names.length === 0) {
       session.print(renderTable([{ title: 'name' }, { title: 'what is checked' }], Object.entries(known)));
       session.result({ reproductions: Object.entries(known).map(([name, summary]) => ({ name, summary })) });
@@ -63,15 +66,23 @@ const definition: CommandDefinition = {
     for (const name of names) checkName(name);
     checkStudy(names, { device, set, ...options });
     const study = { ...options, ...(set && { changes: readEntries(set) }) };
-    const backend = () => openBackend(session, device ?? 'wasm');
+    const open = (choices?: GpuChoices) => openBackend(session, device ?? 'wasm', choices);
     const results = [];
-    for (const name of names) results.push(await reproduce(session, name, path.join(out, name), study, backend));
-    session.result({ reports: results });
+    for (const name of names) {
+      const result = await reproduce(session, name, path.join(out, name), study, open);
+      results.push(result);
+      if (names.length > 1) session.print(`${name}: ${countLine(result)}\n`);
+    }
+    const all = total(results);
+    session.result({ reports: results, ...all });
+    session.print(countLine(all));
+    if (strict && all.doesNotHold > 0) throw claimsFail(results);
   },
 };
 
 interface CommandOptions extends Omit<StudyOptions, 'changes'> {
   readonly out: string;
+  readonly strict?: boolean;
   readonly device?: string;
   readonly set?: readonly string[];
 }
@@ -89,7 +100,7 @@ const studyKeys = [
 ] as const;
 
 /** Options of a study are for names that are one. */
-function checkStudy(names: readonly string[], options: Omit<CommandOptions, 'out'>): void {
+function checkStudy(names: readonly string[], options: Omit<CommandOptions, 'out' | 'strict'>): void {
   const other = names.find((name) => !studies.includes(name));
   const given = studyKeys.find((key) => options[key] !== undefined);
   if (other === undefined || given === undefined) return;
@@ -126,35 +137,65 @@ async function reproduce(
   name: string,
   folder: string,
   options: StudyOptions,
-  openDevice: () => ReturnType<typeof openBackend>,
+  openDevice: ReproductionContext['openBackend'],
 ) {
   const reproduction = await load(name);
-  const progress = session.progress(name, 100, '%');
-  let done = 0;
+  const began = performance.now();
+  const shown: { progress?: Progress; percent: number } = { percent: 0 };
   const report = await reproduction.run({
     seed: session.options.seed,
     signal: session.signal,
     onProgress: (fraction, what) => {
-      progress.advance(100 * fraction - done, what);
-      done = 100 * fraction;
+      // what earlier calls have done says nothing about the rate of this one
+      if (!shown.progress) shown.percent = 100 * fraction;
+      shown.progress ??= session.progress(name, 100 * (1 - fraction), '%');
+      shown.progress.advance(100 * fraction - shown.percent, what);
+      shown.percent = 100 * fraction;
     },
     folder,
     options,
+    threads: session.options.threads ?? availableParallelism(),
     openBackend: openDevice,
+    note: session.note,
   });
-  const seconds = progress.done();
+  shown.progress?.done();
+  const seconds = (performance.now() - began) / 1000;
   const files = await writeReport('reproduce', report, folder);
   print(session, report, files);
   return { name, seconds, ...counts(report), ...report, sections: undefined, files };
 }
 
-function counts({ claims }: Report) {
+interface Counts {
+  readonly holds: number;
+  readonly withinNoise: number;
+  readonly doesNotHold: number;
+}
+
+function counts({ claims }: Report): Counts {
   const of = (verdict: Verdict) => claims.filter((c) => c.verdict === verdict).length;
   return { holds: of('holds'), withinNoise: of('within noise'), doesNotHold: of('does not hold') };
 }
 
+function total(results: readonly Counts[]): Counts {
+  const sum = (key: keyof Counts) => results.reduce((n, result) => n + result[key], 0);
+  return { holds: sum('holds'), withinNoise: sum('withinNoise'), doesNotHold: sum('doesNotHold') };
+}
+
+const countLine = ({ holds, withinNoise, doesNotHold }: Counts) =>
+  `${holds + withinNoise + doesNotHold} claims: ${holds} hold, ${withinNoise} within noise, ${doesNotHold} do not hold`;
+
+function claimsFail(results: readonly (Counts & Pick<Report, 'claims'>)[]): SubbyteError {
+  const failed = results.flatMap(({ claims }) => claims.filter((c) => c.verdict === 'does not hold'));
+  return new SubbyteError('gate', {
+    code: 'claims-fail',
+    op: 'reproduce',
+    problem: `${failed.length} of ${results.reduce((n, { claims }) => n + claims.length, 0)} claims ${failed.length === 1 ? 'does' : 'do'} not hold, the first: ${failed[0].claim}`,
+    got: failed[0].found,
+    expected: failed[0].expected,
+  });
+}
+
 function print(session: Session, report: Report, files: readonly string[]): void {
-  const { holds, withinNoise, doesNotHold } = counts(report);
   session.print(session.color.bold(report.title));
   session.print(
     renderTable(
@@ -162,13 +203,10 @@ function print(session: Session, report: Report, files: readonly string[]): void
       report.claims.map((c) => [c.claim, c.expected, c.found, c.verdict]),
     ),
   );
-  session.print(
-    `${report.claims.length} claims: ${holds} hold, ${withinNoise} within noise, ${doesNotHold} do not hold`,
-  );
   for (const { printed, instead } of report.corrections)
     session.print(`printed wrongly: ${printed}\n        instead: ${instead}`);
   if (report.unfinished) session.print(`not finished: ${report.unfinished}`);
-  session.print(`report: ${files[0]} (${files.length - 1} plot files)\n`);
+  session.print(`report: ${files[0]} (${files.length - 1} plot files)`);
 }
 
 export default definition;

@@ -4,6 +4,7 @@ import { Option } from 'commander';
 import { type ConfigOverrides, loadConfig, printConfig, type TrainConfig } from '../train/config/config.ts';
 import { runTraining } from '../train/loop.ts';
 import { type Prepared, prepareRun } from '../train/prepare.ts';
+import { tensorCoresOf } from '../train/recipes/tensor-cores.ts';
 import type { StepReport, TrainResult } from '../train/report.ts';
 import { type CommandDefinition, parseCount, parseRepeated } from './command.ts';
 import { checkDevice, openBackend, parseDevice } from './device.ts';
@@ -56,9 +57,7 @@ const definition: CommandDefinition = {
     try {
       // a run goes on with the bits of the device it began on: a GPU is taken when it is asked for
       const device = config.device === 'auto' ? 'wasm' : (options.device ?? config.device);
-      // where layers are trained in 16 bits or fewer, what is left of a model may round to 11 on tensor cores
-      const tensorCores = config.recipe.use === 'f32' ? 'exact' : 'f16';
-      const backend = await openBackend(session, device, { tensorCores });
+      const backend = await openBackend(session, device, { tensorCores: tensorCoresOf(config.recipe.use) });
       try {
         await report(session, await train(session, config, prepared, backend, options));
       } finally {

@@ -16,9 +16,9 @@ export async function makeFolder(path: string): Promise<void> {
   } catch (cause) {
     if (systemCode(cause) === 'EEXIST' && (await stat(path)).isDirectory()) return;
     const parent = dirname(path);
-    if (systemCode(cause) !== 'ENOENT' || parent === path || (await stat(parent).catch(() => undefined))) throw cause;
-    await makeFolder(parent);
-    // Another process may have been faster.
+    if (systemCode(cause) !== 'ENOENT' || parent === path) throw cause;
+    // somebody else may have made the parent in between, and the folder too; where it is not that, the system says so again
+    if (!(await stat(parent).catch(() => undefined))) await makeFolder(parent);
     await mkdir(path).catch((error) => {
       if (systemCode(error) !== 'EEXIST') throw error;
     });

@@ -2,6 +2,7 @@
 // tables and plots. Data only; markdown.ts writes it, the command line prints it.
 
 import type { Backend } from '../backends/backend.ts';
+import type { TensorCores } from '../backends/webgpu/device.ts';
 import type { PlotSpec } from '../plot/plot.ts';
 
 /**
@@ -77,8 +78,12 @@ export interface ReproductionContext {
   /** Where the report goes; what a study has done is kept there too. */
   folder: string;
   options: StudyOptions;
+  /** Threads to use on a CPU. */
+  threads: number;
   /** The device that was asked for; the caller closes it. */
-  openBackend(): Promise<Backend>;
+  openBackend(choices?: { readonly tensorCores?: TensorCores }): Promise<Backend>;
+  /** A line for a person who waits. */
+  note?(line: string): void;
 }
 
 /** One file of `reproduce/` exports one of these as its default. */

@@ -157,6 +157,8 @@ class Run {
   async #begin(): Promise<void> {
     const { config, trainer, batches, recorder, options } = this.#parts;
     await this.#openProbe();
+    // compiling can take a GPU's driver minutes
+    options.signal?.throwIfAborted();
     const { sequences, accumulate, tokens } = config.batch;
     const { backend, types } = trainer.model;
     this.#matmulRate = await measureMatmulRate(backend);

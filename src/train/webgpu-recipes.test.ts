@@ -4,9 +4,8 @@
 // the edge of two codes goes the other way: losses are compared with a tolerance that holds for one such code.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { tinyWeights } from '../../test/fixtures/models/memory-source.ts';
-import { tinyConfigs, tinyModel } from '../../test/fixtures/models/tiny-models.ts';
 import { createTestBackend, missingGpu } from '../../test/support/software-gpu.ts';
+import { takeTinySteps } from '../../test/support/tiny-steps.ts';
 import type { Backend } from '../backends/backend.ts';
 import { gaussian } from '../backends/op-case.ts';
 import { createReferenceBackend } from '../backends/reference/reference-backend.ts';
@@ -14,56 +13,21 @@ import { createWasmBackend, type WasmBackend } from '../backends/wasm/backend.ts
 import type { WebgpuBackend } from '../backends/webgpu/backend.ts';
 import { parseFormat } from '../formats/registry.ts';
 import { gradients } from '../graph/differentiate.ts';
+import { hadamard } from '../graph/ops/hadamard.ts';
 import { dequantize, quantize, quantizeWithBits } from '../graph/ops/quantize.ts';
 import { trace } from '../graph/trace.ts';
 import { f32, i32 } from '../graph/value-type.ts';
 import type { LinearRecipe } from './recipes/linear-recipe.ts';
-import { openPhases } from './recipes/phases.ts';
 import { longestBlock, recipeProducts } from './recipes/products.ts';
 import { type RecipeName, recipeNames, recipes } from './recipes/registry.ts';
-import { loadTrainable } from './step.ts';
-import { Trainer, type TrainerOptions } from './trainer.ts';
+import type { TrainerOptions } from './trainer.ts';
 
-const V = 48;
 const seed = 11;
-const trait = 'llama, one kv head, linear rope (transformers 4)';
 const steps = 3;
 
-/** Losses of steps of gradient descent on a decoder of one block, `size` wide, on as many tokens; no weight decays. */
-async function train(
-  backend: Backend,
-  use: RecipeName,
-  size: number,
-  more: Partial<TrainerOptions> = {},
-): Promise<number[]> {
-  const sizes = {
-    vocab_size: V,
-    hidden_size: size,
-    intermediate_size: size,
-    num_hidden_layers: 1,
-    num_attention_heads: 2,
-    num_key_value_heads: 2,
-  };
-  const model = await loadTrainable(await tinyWeights(tinyModel({ ...tinyConfigs[trait], ...sizes }, 3)), backend);
-  const batch = { sequences: size / 32, tokens: 32, accumulate: 1, recompute: false };
-  const phases = openPhases(model.config, { recipe: { use, layers: [], phases: [] }, batch, steps, seed });
-  const trainer = await Trainer.open(model, {
-    ...batch,
-    optimizer: { kind: 'sgd' },
-    clipNorm: 1,
-    decays: () => false,
-    products: phases.products(0),
-    ...more,
-  });
-  const losses: number[] = [];
-  for (let step = 1; step <= steps; step++) {
-    const ids = Int32Array.from({ length: size * 32 }, (_, i) => (i * 17 + 3) % V).subarray(0, size);
-    const result = await trainer.step(step, [{ ids, targets: ids.map((id) => (id * 3 + 1) % V) }], 0.01);
-    losses.push(...result.losses);
-  }
-  trainer.dispose();
-  return losses;
-}
+/** Losses of steps of a decoder of one block, as wide as its batch has tokens. */
+const train = async (backend: Backend, use: RecipeName, size: number, more: Partial<TrainerOptions> = {}) =>
+  (await takeTinySteps(backend, { use, size, last: steps, more })).losses;
 
 /** Operands of a recipe's three products by what is rounded: format, and bound where gradients are masked. */
 function roundings({ forward, gradInput, gradWeight }: LinearRecipe): Map<string, [format: string, bound?: number]> {
@@ -100,6 +64,22 @@ async function codes(backend: Backend, [format, bound]: [format: string, bound?:
   }
   run.dispose();
   return results;
+}
+
+/** Bits of values turned by random signs and a Hadamard transform. */
+async function turned(backend: Backend, blockSize: number): Promise<Uint32Array> {
+  const signs = gaussian(3, [blockSize]).map((v) => (v < 0 ? -1 : 1));
+  const graph = trace((g) => {
+    const given = g.input('signs', f32([blockSize]));
+    g.output('y', hadamard(g.input('x', f32([rows, cols])), { blockSize, signs: given }));
+  });
+  const run = await backend.compile(graph, { params: new Map() });
+  run.write('x', gaussian(7, [rows, cols]));
+  run.write('signs', signs);
+  await run.run();
+  const { data } = await run.read('y');
+  run.dispose();
+  return new Uint32Array(Float32Array.from(data).buffer);
 }
 
 /** y = x wᵀ by a recipe, and the gradients of both for a given gradient of y, in the fourth batch. */
@@ -161,6 +141,11 @@ describe.skipIf(missing)(`recipes on webgpu${missing ? ` (${missing})` : ''}`, {
     expect(same([expected[0]], [expected[expected.length / 3]])).toBe(!draws);
   });
 
+  it.each([2, 16, 32, 128])('a Hadamard transform of %i by random signs: the bits of wasm', async (block) => {
+    const [found, expected] = [await turned(webgpu, block), await turned(wasm, block)];
+    expect(same([found], [expected])).toBe(true);
+  });
+
   it.each(recipeNames)('%s: products of one layer and their gradients', async (name) => {
     const expected = await layer(wasm, recipes[name]);
     const found = await layer(webgpu, recipes[name]);
@@ -173,7 +158,8 @@ describe.skipIf(missing)(`recipes on webgpu${missing ? ` (${missing})` : ''}`, {
 
   it.each(recipeNames)('%s: the steps of another backend', async (name) => {
     const size = JSON.stringify(recipes[name]).includes('"block":128') ? 128 : 64;
-    // sharp attention makes a model of 128 amplify the last bit of a sum, in which WASM may differ from both others
+    // the tiny model's attention is sharp: in quartet-2 the last bit of one value turns a code and with it the second loss of
+    // WASM by 0.6 % (near-tie.test.ts), so the wide ones are compared with the reference
     const expected = await train(size === 128 ? createReferenceBackend() : wasm, name, size);
     const found = await train(webgpu, name, size);
     for (const [i, loss] of expected.entries()) expect(Math.abs(found[i] / loss - 1)).toBeLessThan(1e-3);

@@ -85,7 +85,11 @@ describe('reproduce', () => {
       expect(before.unfinished).toBe('0 of 12 trainings are done; run the same command again to go on');
       const run = await subbyte(study);
       expect(run.stderr).toBe('');
-      const [result] = JSON.parse(run.stdout).reports as (Result & { unfinished?: string })[];
+      const { reports, ...all } = JSON.parse(run.stdout) as { reports: (Result & { unfinished?: string })[] };
+      const [result] = reports;
+      const { holds, withinNoise, doesNotHold } = result;
+      expect(all).toEqual({ holds, withinNoise, doesNotHold });
+      expect(holds + withinNoise + doesNotHold).toBe(result.claims.length);
       expect(result.unfinished).toBeUndefined();
       // 8 steps order nothing; what needs no training must hold
       expect(before.claims.filter((c) => c.verdict !== 'holds')).toEqual([]);
@@ -101,6 +105,33 @@ describe('reproduce', () => {
       const pictures = [...report.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)].map((m) => m[1]);
       expect(pictures).toEqual(['gaps.svg', 'rounding-bias.svg', 'gradient-bias.svg', 'depth.svg']);
       for (const picture of pictures) await access(path.join(folder, 'quartet', picture));
+    });
+  });
+
+  it('quartet: a claim that does not hold closes the gate of --strict, and no other', {
+    timeout: 240_000,
+  }, async () => {
+    await inTemporaryFolder(async (folder) => {
+      // 4 steps with and without clipping differ by far less than the 0.1 nats that the paper has after a whole training
+      const args = ['reproduce', 'quartet', '--out', folder, '--seeds', '2', '--set', 'steps=4', '--schemes'];
+      const lenient = await subbyte([...args, 'backward-quest']);
+      expect(lenient.code).toBe(0);
+      const count = /^(\d+) claims: (\d+) hold, (\d+) within noise, (\d+) do not hold$/;
+      const last = count.exec(lenient.stdout.trimEnd().split('\n').at(-1)!);
+      const [all, holds, withinNoise, doesNotHold] = (last ?? []).slice(1).map(Number);
+      expect(doesNotHold).toBeGreaterThan(0);
+      expect(holds + withinNoise + doesNotHold).toBe(all);
+      expect(lenient.stderr).toMatch(/trained +backward-quest, seed 1, 4 steps: loss \d\.\d+, .*\(4 of 4\)/);
+
+      const strict = await subbyte([...args, 'backward-quest', '--strict', '--json']);
+      expect(strict.code).toBe(4);
+      const document = JSON.parse(strict.stdout);
+      expect(document).toMatchObject({ holds, withinNoise, doesNotHold });
+      expect(document.error).toMatchObject({ code: 'claims-fail', exitCode: 4, kind: 'gate' });
+      expect(document.error.message).toContain('2. backward: the clipping quantizer loses over 0.1');
+
+      const none = await subbyte([...args, 'forward-rtn', '--strict', '--time-limit', '0']);
+      expect([none.code, none.stdout.trimEnd().endsWith(' 0 do not hold')]).toEqual([0, true]);
     });
   });
 

@@ -1,15 +1,20 @@
 // The trainings of the Quartet study: what stops and goes on is what was never stopped, and what they say of an ordering.
 
-import { appendFile, readdir, readFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type FinishedRun, readFinished } from '../../reproduce/quartet/finished.ts';
+import { StudyDevices } from '../../reproduce/quartet/devices.ts';
+import { type FinishedRun, readFinished, runKey } from '../../reproduce/quartet/finished.ts';
+import { type Lane, localLane } from '../../reproduce/quartet/lane.ts';
 import { Losses, orderingClaims } from '../../reproduce/quartet/orderings.ts';
 import { readSettings } from '../../reproduce/quartet/settings.ts';
-import { runStudy } from '../../reproduce/quartet/study.ts';
+import { runStudy, type StudyContext } from '../../reproduce/quartet/study.ts';
 import { openStudyText } from '../../reproduce/quartet/texts.ts';
+import { timeLimit } from '../../reproduce/quartet/time-limit.ts';
+import { openWorkerLane } from '../../reproduce/quartet/worker-lane.ts';
 import type { Backend } from '../../src/backends/backend.ts';
 import { createWasmBackend } from '../../src/backends/wasm/backend.ts';
+import type { TensorCores } from '../../src/backends/webgpu/device.ts';
 import { SubbyteError } from '../../src/errors.ts';
 import type { StudyOptions } from '../../src/report/reproduction.ts';
 import type { RecipeName } from '../../src/train/recipes/registry.ts';
@@ -31,16 +36,23 @@ const options: StudyOptions = {
   },
 };
 
-async function study(
-  folder: string,
-  more: StudyOptions & { signal?: AbortSignal; minutes?: number; onProgress?: (fraction: number) => void } = {},
-) {
-  const { signal, minutes, onProgress = () => {}, ...changed } = more;
+interface Given
+  extends Partial<Pick<StudyContext, 'signal' | 'minutes' | 'now' | 'onProgress' | 'onFinished' | 'openLanes'>> {
+  /** Worker threads; none: a lane in this thread. */
+  readonly workers?: number;
+}
+
+async function study(folder: string, changed: StudyOptions = {}, { workers = 0, ...given }: Given = {}) {
   const all = { ...options, ...changed };
   const settings = readSettings(all, 0);
-  const text = await openStudyText(all, settings.configOf(settings.runs[0], folder), path.join(folder, 'tokens'));
+  const cache = path.join(folder, 'tokens');
+  const text = await openStudyText(all, settings.configOf(settings.runs[0], folder), cache);
+  const openLanes = async () =>
+    workers === 0
+      ? [localLane(settings, text, async () => wasm)]
+      : Promise.all(Array.from({ length: workers }, () => openWorkerLane({ options: all, seed: 0, cache })));
   try {
-    return await runStudy({ settings, text, folder, device: async () => wasm, signal, minutes, onProgress });
+    return await runStudy({ settings, text, folder, openLanes, onProgress: () => {}, ...given });
   } finally {
     await text.close();
   }
@@ -61,13 +73,13 @@ describe('the study', () => {
         // in the third step of the second training
         if (fraction > 0.7) control.abort(new SubbyteError('interrupted', { code: 'x', op: 'x', problem: 'x' }));
       };
-      await expect(study(stopped, { signal: control.signal, onProgress })).rejects.toMatchObject({
+      await expect(study(stopped, {}, { signal: control.signal, onProgress })).rejects.toMatchObject({
         kind: 'interrupted',
         details: { fix: expect.stringContaining('again') },
       });
       expect(await readdir(path.join(stopped, 'runs'))).toHaveLength(1);
       const fractions: number[] = [];
-      const resumed = await study(stopped, { onProgress: (fraction) => fractions.push(fraction) });
+      const resumed = await study(stopped, {}, { onProgress: (fraction) => fractions.push(fraction) });
       expect(losses(resumed.finished)).toEqual(losses(expected.finished));
       expect(fractions.length).toBeLessThan(6);
       expect(await readdir(path.join(stopped, 'runs'))).toEqual([]);
@@ -77,7 +89,7 @@ describe('the study', () => {
   it('begins nothing when the time is up, keeps lines of other settings, and skips a broken one', async () => {
     await inTemporaryFolder(async (folder) => {
       const file = path.join(folder, 'runs.jsonl');
-      expect(await study(folder, { minutes: 0 })).toMatchObject({ finished: [], left: 2 });
+      expect(await study(folder, {}, { minutes: 0 })).toMatchObject({ finished: [], left: 2 });
       const first = await study(folder);
       await appendFile(file, '{"key":"half');
       const longer = await study(folder, { schemes: ['f32'], seeds: 2 });
@@ -95,14 +107,122 @@ describe('the study', () => {
     });
   });
 
+  it('trains side by side on threads, with the losses of one lane, also where it was stopped', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const schemes = ['quartet', 'forward-sr'];
+      const expected = await study(path.join(folder, 'one'), { schemes });
+      const two = path.join(folder, 'two');
+      const control = new AbortController();
+      const onProgress = (fraction: number) => {
+        if (fraction > 0.4) control.abort(new SubbyteError('interrupted', { code: 'x', op: 'x', problem: 'x' }));
+      };
+      const stopped = study(two, { schemes }, { workers: 2, signal: control.signal, onProgress });
+      await expect(stopped).rejects.toMatchObject({ kind: 'interrupted', details: { code: 'x' } });
+      const ended: string[] = [];
+      const onFinished = (run: FinishedRun, done: number, all: number) => ended.push(`${run.scheme} ${done}/${all}`);
+      const found = await study(two, { schemes }, { workers: 2, onFinished });
+      expect(losses(found.finished)).toEqual(losses(expected.finished));
+      expect(found.finished.at(-1)?.device).toBe('wasm, 1 thread, relaxed SIMD');
+      expect(ended.length).toBeGreaterThan(0);
+      expect(ended.at(-1)).toMatch(/ 3\/3$/);
+      expect(await readdir(path.join(two, 'runs'))).toEqual([]);
+    });
+  });
+
+  it('ends with the error of a training that fails, and keeps what the others have', async () => {
+    await inTemporaryFolder(async (folder) => {
+      let begun = 0;
+      const broken: Lane = {
+        train: async () => {
+          throw new Error('no memory');
+        },
+        close: async () => void closed++,
+      };
+      let closed = 0;
+      const good: Lane = {
+        train: async ({ signal }) => {
+          begun++;
+          await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+          throw signal.reason;
+        },
+        close: async () => void closed++,
+      };
+      await expect(study(folder, {}, { openLanes: async () => [good, broken] })).rejects.toThrow('no memory');
+      expect([begun, closed]).toEqual([1, 2]);
+    });
+  });
+
+  it('says in a worker what is wrong as it does here', async () => {
+    await inTemporaryFolder(async (cache) => {
+      const open = openWorkerLane({ options: { ...options, data: ['nowhere.txt'] }, seed: 0, cache });
+      await expect(open).rejects.toMatchObject({
+        kind: 'user',
+        details: { file: expect.stringContaining('nowhere.txt') },
+      });
+    });
+  });
+
+  it('begins no training that would not end in time but would in a call of its own', () => {
+    let seconds = 10;
+    const limit = timeLimit(110 / 60, undefined, () => seconds);
+    expect(limit.allows(1e9)).toBe(true);
+    seconds = 60;
+    limit.took(100, 45, 40);
+    expect([112, 113, 212].map((steps) => limit.allows(steps))).toEqual([true, false, false]);
+    // fits into no call: it has to go over several
+    expect(limit.allows(213)).toBe(true);
+    // what only the first has to compile does not count for good; the slowest steps do
+    limit.took(100, 31, 30);
+    expect([122, 123].map((steps) => limit.allows(steps))).toEqual([true, false]);
+    limit.stop();
+    expect(timeLimit(undefined, undefined).allows(1e9)).toBe(true);
+    expect(timeLimit(0, undefined).isUp()).toBe(true);
+  });
+
+  it('takes a short training where a long one would not end in time, and one that was stopped anyhow', async () => {
+    await inTemporaryFolder(async (folder) => {
+      let clock = 0;
+      const made: string[] = [];
+      const lane: Lane = {
+        train: async ({ run }) => {
+          made.push(`${run.scheme} ${run.steps}`);
+          clock += 10 * run.steps;
+          return { loss: 1, tokens: 1, seconds: 10 * run.steps, memoryBytes: 1, device: 'd', curve: [] };
+        },
+        close: async () => {},
+      };
+      const changed = { schemes: ['backward-sr', 'backward-rtn'], changes: { ...options.changes, steps: 8 } };
+      const call = (seconds: number) => {
+        [clock, made.length] = [0, 0];
+        return study(folder, changed, { openLanes: async () => [lane], now: () => clock, minutes: seconds / 60 });
+      };
+      expect((await call(150)).left).toBe(2);
+      expect(made).toEqual(['bf16 8', 'backward-sr 2', 'backward-rtn 2']);
+      expect((await call(150)).left).toBe(1);
+      expect(made).toEqual(['backward-sr 8']);
+      // other seeds; two of the long ones have a folder from before
+      const more = { ...changed, seeds: 2 };
+      const settings = readSettings({ ...options, ...more }, 0);
+      const text = await openStudyText({}, settings.configOf(settings.runs[0], folder), path.join(folder, 'tokens'));
+      await text.close();
+      const stopped = settings.runs.find((run) => run.seed === 1 && run.scheme === 'backward-sr' && run.steps === 8)!;
+      const name = `backward-sr-1-${runKey(settings, stopped, text.digest)}`;
+      await mkdir(path.join(folder, 'runs', name), { recursive: true });
+      [clock, made.length] = [0, 0];
+      const given = { openLanes: async () => [lane], now: () => clock, minutes: 150 / 60 };
+      await study(folder, more, given);
+      expect(made).toEqual(['backward-rtn 8', 'backward-sr 8']);
+    });
+  });
+
   it('takes token files that were carried along for the texts that they were made of', async () => {
     await inTemporaryFolder(async (folder) => {
       await study(folder);
       const tokens = path.join(folder, 'tokens');
       const [held, train] = (await readdir(tokens)).filter((name) => name.endsWith('.tokens')).sort();
       const carried = { data: [path.join(tokens, train)], validation: [path.join(tokens, held)] };
-      expect((await study(folder, { ...carried, minutes: 0 })).left).toBe(0);
-      const alone = await study(folder, { data: carried.data, minutes: 0 });
+      expect((await study(folder, carried, { minutes: 0 })).left).toBe(0);
+      const alone = await study(folder, { data: carried.data }, { minutes: 0 });
       expect(alone.left).toBe(2);
     });
   });
@@ -112,6 +232,56 @@ function run(scheme: RecipeName, seed: number, loss: number | null): FinishedRun
   const rest = { key: `${scheme} ${seed}`, steps: 10, tokens: 1, seconds: 1, memoryBytes: 1, device: '', curve: [] };
   return { scheme, seed, loss, ...rest };
 }
+
+describe('devices', () => {
+  /** WebAssembly under the name of a GPU with tensor cores. */
+  const likeGpu = (tensorCores: TensorCores, dispose: () => void): Backend =>
+    Object.create(wasm, {
+      name: { value: 'webgpu' },
+      gpu: { value: { tensorCores } },
+      dispose: { value: dispose },
+    });
+
+  it('lets tensor cores of a GPU do for each scheme what train lets them do, and nothing inexact in the tests', async () => {
+    await inTemporaryFolder(async (folder) => {
+      const all = { ...options, schemes: ['f32', 'quartet'] };
+      const settings = readSettings(all, 0);
+      const cache = path.join(folder, 'tokens');
+      const text = await openStudyText(all, settings.configOf(settings.runs[0], folder), cache);
+      const opened: (TensorCores | undefined)[] = [];
+      let closed = 0;
+      const devices = new StudyDevices({
+        ...{ seed: 0, threads: 2, folder, options: all },
+        async openBackend({ tensorCores } = {}) {
+          opened.push(tensorCores);
+          return likeGpu(tensorCores ?? 'exact', () => closed++);
+        },
+      });
+      try {
+        expect(await devices.backend('exact')).toBe(await devices.backend('exact'));
+        expect(opened).toEqual(['exact']);
+        const openLanes = (trainings: number) => devices.lanes(settings, text, cache, trainings);
+        const { finished } = await runStudy({ settings, text, folder, openLanes, onProgress: () => {} });
+        expect(opened).toEqual(['exact', 'f16']);
+        expect(finished.map((run) => [run.scheme, run.tensorCores])).toEqual([
+          ['bf16', 'f16'],
+          ['f32', 'exact'],
+          ['quartet', 'f16'],
+        ]);
+      } finally {
+        await text.close();
+        await devices.close();
+      }
+      expect(closed).toBe(2);
+    });
+  });
+
+  it('opens one backend on a CPU, whatever tensor cores may do', async () => {
+    const context = { seed: 0, threads: 1, folder: 'none', options, openBackend: async () => wasm };
+    const devices = new StudyDevices(context);
+    expect(await devices.backend('exact')).toBe(await devices.backend('f16'));
+  });
+});
 
 describe('orderings', () => {
   const claims = (runs: FinishedRun[]) => {

@@ -22,6 +22,9 @@ const shapes: readonly (readonly [format: string, shape: Shape])[] = [
   ['bf16', [8, 12]],
   ['f16', [7, 5]],
   ['bf16', [2, 9, 3]],
+  ['bf16', [12, 40]],
+  ['f16', [2, 7, 24]],
+  ['bf16', [69, 100]],
 ];
 
 export const transposePackedCases: OpCase[] = [

@@ -191,3 +191,19 @@ describe('quantize gives the codes of the reference', () => {
     await expect(roundTrip(x, 1, 64, 'nf4-g64')).rejects.toThrow(/quantize: the wasm backend has no kernel .*nf4-g64/);
   });
 });
+
+it('bf16: every upper half with lower halves about a tie, NaN and infinity among them', async () => {
+  const low = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+  const words = Uint32Array.from({ length: low.length << 16 }, (_, i) => ((i & 0xffff) << 16) | low[i >> 16]);
+  const x = new Float32Array(words.buffer);
+  // one that no whole group of lanes holds
+  const shorter = x.subarray(0, x.length - 5);
+  for (const [rows, given] of [
+    [low.length, x],
+    [1, shorter],
+  ] as const) {
+    const found = await roundTrip(given, rows, given.length / rows, 'bf16');
+    const expected = decode(encode(given, rows, given.length / rows, parseFormat('bf16')));
+    expect(expected.findIndex((v, i) => !Object.is(v, found[i]))).toBe(-1);
+  }
+});

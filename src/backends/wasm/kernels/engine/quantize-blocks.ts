@@ -12,6 +12,18 @@ function bf16Code(x: f32): u16 {
   return <u16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
+/** bf16Code of four values, in 32-bit lanes. */
+// @ts-ignore: decorator
+@inline
+function bf16Codes(bits: v128): v128 {
+  const top = i32x4.shr_u(bits, 16);
+  const odd = v128.and(top, i32x4.splat(1));
+  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(bits, i32x4.splat(0x7fff)), odd), 16);
+  const nan = v128.or(v128.and(top, i32x4.splat(0x8000)), i32x4.splat(0x7fc0));
+  const isNan = i32x4.gt_s(v128.and(bits, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
+  return v128.bitselect(nan, rounded, isNan);
+}
+
 /** float16: nearest even, 65520 and beyond infinity, NaN canonical. */
 export function f16Code(x: f32): u16 {
   const bits = reinterpret<u32>(x);
@@ -32,7 +44,14 @@ export function quantizeHalves(args: usize, thread: i32, threads: i32): void {
   const kind = word(args, 4);
   if (thread == 0) store<f32>(address(args, 3), 1);
   const end = shareEnd(count, 64, thread, threads);
-  for (let i = shareStart(count, 64, thread, threads); i < end; i++) {
+  let i = shareStart(count, 64, thread, threads);
+  if (kind == 2)
+    for (; i + 8 <= end; i += 8) {
+      const low = bf16Codes(v128.load(at(x, i)));
+      const high = bf16Codes(v128.load(at(x, i + 4)));
+      v128.store(out + (<usize>i << 1), i16x8.narrow_i32x4_u(low, high));
+    }
+  for (; i < end; i++) {
     const v = load<f32>(at(x, i));
     if (kind == 0) store<f32>(at(out, i), v);
     else store<u16>(out + (<usize>i << 1), kind == 1 ? f16Code(v) : bf16Code(v));
