@@ -1,4 +1,4 @@
-// Exchanges among the 32 lanes of a subgroup through workgroup memory, with barriers: they need uniform control flow of the
+// Exchanges among the lanes of a subgroup through workgroup memory, with barriers: they need uniform control flow of the
 // whole workgroup, and 4 bytes a thread, for vectors as many again as they take.
 
 import { replaceCalls } from './wgsl-calls.ts';
@@ -10,9 +10,9 @@ interface Exchange {
   readonly result: (at: (thread: string) => string) => string;
 }
 
-const first = 'emulated_thread / 32u * 32u';
+const first = 'emulated_thread / emulated_lanes * emulated_lanes';
 const fold = (at: (thread: string) => string, combined: string) => `var result = ${at(first)};
-  for (var i = 1u; i < 32u; i++) {
+  for (var i = 1u; i < emulated_lanes; i++) {
     let next = ${at(`${first} + i`)};
     result = ${combined};
   }`;

@@ -4,6 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { keepAlive } from '../../src/backends/webgpu/gpu.ts';
 import { emulateTensorCores } from './emulate-tensor-cores.ts';
+import { knownFragments } from './null-gpu.ts';
 import { missingGpu, openEmulatedGpu } from './software-gpu.ts';
 
 const missing = missingGpu();
@@ -139,10 +140,10 @@ describe('what cannot be emulated', () => {
     [multiply, 'x is no fragment'],
     ['let y = subgroupMul(1.0);', 'subgroupMul is not emulated'],
   ])('%s', (body, message) => {
-    expect(() => emulateTensorCores(enable + tile + entry(body))).toThrow(message);
+    expect(() => emulateTensorCores(enable + tile + entry(body), knownFragments[0])).toThrow(message);
   });
 
   it('leaves other kernels as they are', () => {
-    expect(emulateTensorCores('fn main() {}')).toBe('fn main() {}');
+    expect(emulateTensorCores('fn main() {}', knownFragments[0])).toBe('fn main() {}');
   });
 });

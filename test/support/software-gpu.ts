@@ -8,6 +8,7 @@ import koffi from 'koffi';
 import { createWebgpuBackend, type WebgpuBackend, type WebgpuOptions } from '../../src/backends/webgpu/backend.ts';
 import { findGpu } from '../../src/backends/webgpu/gpu.ts';
 import { missingChromiumPackage, unpackChromium } from './chromium-package.ts';
+import { knownFragments } from './null-gpu.ts';
 import { withTensorCores } from './tensor-core-gpu.ts';
 
 /** Why WebGPU cannot be tested here, for the name of the skipped tests; undefined when it can. */
@@ -46,13 +47,17 @@ export async function createTestBackend(options: WebgpuOptions = {}): Promise<We
 }
 
 /** The same GPU with emulated tensor cores (emulate-tensor-cores.ts), also where it has real ones. */
-export async function openEmulatedGpu(options: WebgpuOptions = {}): Promise<GPU> {
-  return withTensorCores(await findGpu({ ...options, disableToggles: softwareToggles(options.disableToggles) }));
+export async function openEmulatedGpu(options: WebgpuOptions = {}, fragments = knownFragments[0]): Promise<GPU> {
+  const gpu = await findGpu({ ...options, disableToggles: softwareToggles(options.disableToggles) });
+  return withTensorCores(gpu, fragments);
 }
 
 /** A backend on it. */
-export async function createEmulatedBackend(options: WebgpuOptions = {}): Promise<WebgpuBackend> {
-  const value = await openEmulatedGpu(options);
+export async function createEmulatedBackend(
+  options: WebgpuOptions = {},
+  fragments = knownFragments[0],
+): Promise<WebgpuBackend> {
+  const value = await openEmulatedGpu(options, fragments);
   // where the backend looks first
   Object.defineProperty(globalThis.navigator, 'gpu', { value, configurable: true });
   try {
