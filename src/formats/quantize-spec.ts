@@ -7,7 +7,7 @@ import type { Quantized, QuantSpec } from './format.ts';
 import { scaleLayout } from './layout.ts';
 import { nvfp4BlockEncoder, nvfp4TensorScale, usesNvfp4Codec } from './nvfp4.ts';
 import { packCodes, unpackRows } from './packing.ts';
-import { type UniformSource, uniformSource } from './random.ts';
+import { roundingSource, type UniformSource } from './random.ts';
 import { decodeScale, readScale, scaleBytes, writeScale } from './scale-format.ts';
 
 export interface SpecOptions {
@@ -52,7 +52,7 @@ export function quantizeSpec(
   const blockCodes = new Uint8Array(size);
   const random: UniformSource | undefined =
     spec.rounding === 'stochastic' || spec.scale.rule === 'ms-eden'
-      ? uniformSource(options.seed, options.stream, options.step)
+      ? roundingSource(options.seed, options.stream, options.step)
       : undefined;
 
   for (let tr = 0; tr < scaleRows; tr++) {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { threefry2x32, uniformSource } from './random.ts';
+import { roundingSource, threefry2x32, uniformSource } from './random.ts';
 
 // known answers of the Random123 library, threefry2x32 with 20 rounds
 test.each([
@@ -21,4 +21,28 @@ test('numbers depend on the index alone, not on the order of drawing', () => {
   expect(uniformSource(7, 4).at(0)).not.toBe(values[0]);
   expect(new Set(values).size).toBe(64);
   expect(forward.at(2 ** 40)).not.toBe(forward.at(0));
+});
+
+test('numbers for rounding are the halves of the words, around one half', () => {
+  const words = new Uint32Array(2);
+  const source = roundingSource(7, 3, 5);
+  const expected = [0, 1, 2].flatMap((block) => {
+    threefry2x32(7, 3, block, 5, words);
+    return [...words].flatMap((w) => [w & 0xffff, w >>> 16]).map((h) => (h + 0.5) / 65536);
+  });
+  expect(expected.map((_, i) => source.at(i))).toEqual(expected);
+  expect(source.at(4 * 2 ** 32 + 2)).toBe(roundingSource(7, 3, 6).at(2));
+  // all 16 bits occur alike: chi-square of 2^20 draws in 256 cells, 255 degrees of freedom (1e-6: 371)
+  const cells = new Float64Array(256);
+  const low = new Float64Array(256);
+  let sum = 0;
+  for (let i = 0; i < 2 ** 20; i++) {
+    const u = source.at(i);
+    sum += u;
+    cells[Math.floor(256 * u)]++;
+    low[Math.floor(u * 65536) % 256]++;
+  }
+  for (const counts of [cells, low]) expect(counts.reduce((c, n) => c + (n - 4096) ** 2 / 4096, 0)).toBeLessThan(371);
+  // five standard deviations
+  expect(Math.abs(sum / 2 ** 20 - 0.5)).toBeLessThan(5 / Math.sqrt(12 * 2 ** 20));
 });

@@ -27,29 +27,42 @@ export function threefry2x32(k0: number, k1: number, c0: number, c1: number, out
   out[1] = x1;
 }
 
-/** A source of numbers in [0, 1) addressed by element. Consecutive indices are cheapest. */
+/** A source of numbers in [0, 1) addressed by element, exact in float32. Consecutive indices are cheapest. */
 export interface UniformSource {
-  /** 24 random bits × 2^-24, exact in float32. */
   at(index: number): number;
 }
 
 /**
- * Uniform numbers for a seed, a stream and a step, all 32-bit integers. A stream names one use, such as an operand of a
+ * Uniform numbers of 24 bits for a seed, a stream and a step, all 32-bit integers. A stream names one use, such as an operand of a
  * layer; the step sets apart its uses in time.
  *
  * @example uniformSource(1, 0).at(5) // always the same number
  */
 export function uniformSource(seed: number, stream: number, step = 0): UniformSource {
+  const word = wordSource(seed, stream, step);
+  return { at: (index) => (word(index) >>> 8) * 2 ** -24 };
+}
+
+/**
+ * Numbers that decide stochastic rounding: (h + 1/2) · 2^-16 of 16 random bits h, four from a block, since the generator is
+ * what stochastic rounding takes longest for. Their mean is 1/2, so that rounding has no bias, and a probability is off by
+ * 2^-17 at most. Number i is half i & 1, the lower first, of word i >> 1 of the stream.
+ */
+export function roundingSource(seed: number, stream: number, step = 0): UniformSource {
+  const word = wordSource(seed, stream, step);
+  return { at: (index) => (((word(Math.floor(index / 2)) >>> (16 * (index % 2))) & 0xffff) + 0.5) * 2 ** -16 };
+}
+
+/** The words of a stream, 32 random bits each. */
+function wordSource(seed: number, stream: number, step: number): (index: number) => number {
   const words = new Uint32Array(2);
   let block = -1;
-  return {
-    at(index) {
-      const wanted = Math.floor(index / 2);
-      if (wanted !== block) {
-        threefry2x32(seed | 0, stream | 0, wanted | 0, (Math.floor(wanted / 2 ** 32) + step) | 0, words);
-        block = wanted;
-      }
-      return (words[index % 2]! >>> 8) * 2 ** -24;
-    },
+  return (index) => {
+    const wanted = Math.floor(index / 2);
+    if (wanted !== block) {
+      threefry2x32(seed | 0, stream | 0, wanted | 0, (Math.floor(wanted / 2 ** 32) + step) | 0, words);
+      block = wanted;
+    }
+    return words[index % 2]!;
   };
 }

@@ -34,7 +34,9 @@ import { recipeNames, recipes } from './registry.ts';
 
 // N rows take k of E experts; expert 2 has no rows
 const [N, k, E, K, M] = [40, 2, 4, 128, 128];
-const [seed, batch, number] = [4, 3, 1];
+// Of step 3 one number of forward-sr lies between its threshold and the next f32, and the sums of the rotation decide on
+// which side: expert 3, row 106, column 17, 0.162678719 in float64, 0.162678733 in f32.
+const [seed, batch, number] = [4, 5, 1];
 const names = ['first', 'second'];
 
 let wasm: Backend;

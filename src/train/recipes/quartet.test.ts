@@ -6,7 +6,7 @@ import type { Backend } from '../../backends/backend.ts';
 import { gaussian } from '../../backends/op-case.ts';
 import { createReferenceBackend } from '../../backends/reference/reference-backend.ts';
 import { createWasmBackend } from '../../backends/wasm/backend.ts';
-import { uniformSource } from '../../formats/random.ts';
+import { roundingSource } from '../../formats/random.ts';
 import { gradients } from '../../graph/differentiate.ts';
 import { planMemory } from '../../graph/plan.ts';
 import { trace } from '../../graph/trace.ts';
@@ -104,7 +104,7 @@ function forwardRounding(v: Matrix, power: (log2: number) => number) {
 
 /** Scale 2^⌊log2 amax⌋ / 3, stochastic with the numbers of a stream. */
 function backwardRounding(v: Matrix, signed: Matrix, stream: number, step: number): Matrix {
-  const uniform = uniformSource(keys.seed, stream, step);
+  const uniform = roundingSource(keys.seed, stream, step);
   return turned(v, signed).map((row, r) =>
     blocks(row).flatMap((block, b) => {
       const amax = Math.max(...block.map(Math.abs));

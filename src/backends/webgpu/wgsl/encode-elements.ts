@@ -141,7 +141,7 @@ fn codeOf(x: u32, tile: Tile, element: u32) -> u32 {
   return ${fp4 ? 'roundedFour(vec4u(x), tile, vec4f(' : 'roundedTo(x, tile, '}${stochastic ? 'uniformOf(element)' : '0.0'}${fp4 ? ')).x' : ')'};
 }
 fn codesOf(x: vec4u, tile: Tile, element: u32) -> vec4u {
-  return roundedFour(x, tile, ${stochastic ? 'vec4f(uniformsOf(element), uniformsOf(element + 2u))' : 'vec4f()'});
+  return roundedFour(x, tile, ${stochastic ? 'uniformsOf(element)' : 'vec4f()'});
 }
 `;
 }

@@ -1,4 +1,4 @@
-// Counter-based random numbers in WGSL: Threefry-2x32 with 20 rounds, the numbers of src/formats/random.ts.
+// Counter-based random numbers in WGSL: Threefry-2x32 with 20 rounds, the numbers of roundingSource (src/formats/random.ts).
 
 const rotations = [13, 15, 26, 6, 17, 29, 16, 24];
 
@@ -11,8 +11,8 @@ const rounds = Array.from({ length: 20 }, (_, round) => {
 }).join('\n  ');
 
 /**
- * `uniformOf(index) -> f32`: 24 bits × 2^-24 of element `index` of the stream (words.seed, words.stream); `uniformsOf` gives
- * those of an even index and the next.
+ * `uniformOf(index) -> f32`: the number that rounds element `index` of the stream (words.seed, words.stream), from 16 bits;
+ * `uniformsOf(index) -> vec4f` gives those of four elements from a multiple of four on.
  *
  * @param step name of an array<i32> whose first number is the step; absent: step 0
  */
@@ -24,6 +24,9 @@ fn randomBits(block: u32) -> vec2u {
   ${rounds}
   return vec2u(x, y);
 }
-fn uniformsOf(index: u32) -> vec2f { return vec2f(randomBits(index >> 1u) >> vec2u(8u)) * 5.9604644775390625e-8; }
-fn uniformOf(index: u32) -> f32 { return uniformsOf(index)[index & 1u]; }
+fn uniformsOf(index: u32) -> vec4f {
+  let bits = randomBits(index >> 2u);
+  return vec4f((bits.xxyy >> vec4u(0u, 16u, 0u, 16u)) & vec4u(0xffffu)) * 1.52587890625e-5 + 7.62939453125e-6;
+}
+fn uniformOf(index: u32) -> f32 { return uniformsOf(index)[index & 3u]; }
 `;

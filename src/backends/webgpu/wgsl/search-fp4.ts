@@ -47,7 +47,7 @@ fn levelsOf(step: f32) -> Levels {
 }
 fn magnitudesOf(a: vec4f, l: Levels, element: u32) -> vec4u {
   ${search('>=', '>=')}
-  let u = vec4f(uniformsOf(element), uniformsOf(element + 2u));
+  let u = uniformsOf(element);
   let gap = select(vec4f(0.5), select(vec4f(1.0), vec4f(2.0), second), top);
   let base = select(select(vec4f(0.0), vec4f(1.0), second), select(vec4f(2.0), vec4f(4.0), second), top);
   let low = base + select(vec4f(0.0), gap, last);

@@ -19,7 +19,7 @@ import { e8m0Code } from '../quantize/scale';
 import { reportError } from './error';
 import { encodeEven, evenGroups, largest, lowestCode } from './quantize-mxfp4-even';
 import { encodeTileRow, fitTile, packRow, questCode } from './quantize-spec';
-import { bitsOfEight } from './random-lanes';
+import { halvesOfSixteen } from './random-lanes';
 
 const scaleE8m0: i32 = 3;
 const ruleQuest: i32 = 8;
@@ -195,17 +195,16 @@ export function quantizeMxfp4(args: usize, thread: i32, threads: i32): void {
     }
     const scale = f32x4.splat(decode(code));
     for (let i = 0; i < 32; i += 8) {
-      if (rounding == stochastic) bitsOfEight(seed, stream, step, <u64>index * 32 + <u64>i, random);
+      if (rounding == stochastic && (i & 15) == 0)
+        halvesOfSixteen(seed, stream, step, <u64>index * 32 + <u64>i, random);
       for (let k = 0; k < 2; k++) {
         const v = v128.load(at(from, i + 4 * k));
         const a = v128.andnot(v, sign);
         let n: v128;
         if (rounding == stochastic) {
           n = count(a, scratch, scale, true);
-          const u = f32x4.mul(
-            f32x4.convert_i32x4_u(i32x4.shr_u(v128.load(random + <usize>(16 * k)), 8)),
-            f32x4.splat(5.9604644775390625e-8),
-          );
+          const h = f32x4.convert_i32x4_u(v128.load_ext<u16>(random + <usize>(((i & 15) + 4 * k) << 1)));
+          const u = f32x4.add(f32x4.mul(h, f32x4.splat(1.52587890625e-5)), f32x4.splat(7.62939453125e-6));
           const z = f32x4.add(levelOf(n), f32x4.mul(u, gapOf(n)));
           const threshold = f32x4.mul(f32x4.mul(f32x4.splat(unit), z), scale);
           // code 7 is the last

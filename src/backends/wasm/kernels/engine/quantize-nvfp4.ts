@@ -11,7 +11,7 @@ import { fourOverSix, measureMse } from '../quantize/choose';
 import { decodeScale, encodeScale, scaleE4m3 } from '../quantize/scale';
 import { reportError } from './error';
 import { packRow, tensorScaleOf } from './quantize-spec';
-import { uniformAt } from './random';
+import { roundingAt } from './random';
 
 const wGroup: i32 = 18;
 const wSeed: i32 = 30;
@@ -110,7 +110,7 @@ export function quantizeNvfp4(args: usize, thread: i32, threads: i32): void {
       const to = out + <usize>(i * group);
       let code: u32;
       if (eden) {
-        const u = uniformAt(word(args, wSeed), word(args, wStream), step, <u64>first);
+        const u = roundingAt(word(args, wSeed), word(args, wStream), step, <u64>first);
         code = edenGroup(from, group, amax, divisor, g, u, to);
       } else code = chosenGroup(from, group, amax, tensorAmax, g, to);
       store<u8>(scales + <usize>(r * groups + i), <u8>code);

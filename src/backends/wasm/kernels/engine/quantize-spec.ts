@@ -15,7 +15,7 @@ import { address, at, real, word } from '../common/args';
 import { shareEnd, shareStart } from '../common/share';
 import { decodeScale, e8m0Code, encodeScale, scaleE8m0, storeScale } from '../quantize/scale';
 import { reportError } from './error';
-import { uniformAt } from './random';
+import { roundingAt } from './random';
 
 const wBits: i32 = 11;
 const wIsFloat: i32 = 12;
@@ -282,7 +282,7 @@ export function encodeTileRow(
   const index = <u64>r * <u64>word(args, 2) + <u64>first;
   for (let i = 0; i < width; i++) {
     const v = load<f32>(at(x, i));
-    const u = rounding == stochastic ? uniformAt(word(args, wSeed), word(args, wStream), t, index + <u64>i) : 0;
+    const u = rounding == stochastic ? roundingAt(word(args, wSeed), word(args, wStream), t, index + <u64>i) : 0;
     let code: i32;
     if (isFloat) code = encodeFloat(args, v, step, u);
     else if (zeroKind == 0) code = encodeInt(rounding, <f64>v, step, lowest, last, u) & mask;

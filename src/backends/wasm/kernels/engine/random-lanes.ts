@@ -1,4 +1,4 @@
-// The random numbers of random.ts, eight elements at a time: four counters of Threefry in the lanes of a vector.
+// The random numbers of random.ts, sixteen elements at a time: four counters of Threefry in the lanes of a vector.
 
 // @ts-ignore: decorator
 @inline
@@ -9,11 +9,11 @@ function turned(x0: v128, x1: v128, r: i32): v128 {
 const counters: usize = memory.data<i32>([0, 1, 2, 3]);
 
 /**
- * 32 random bits of the elements `index` … `index` + 7 of a step of a stream, stored at `to`; index is a multiple of 8.
+ * 16 random bits of the elements `index` … `index` + 15 of a step of a stream, stored at `to`; index is a multiple of 16.
  */
-export function bitsOfEight(seed: i32, stream: i32, step: i32, index: u64, to: usize): void {
+export function halvesOfSixteen(seed: i32, stream: i32, step: i32, index: u64, to: usize): void {
   const parity = 0x1bd11bda ^ seed ^ stream;
-  const counter = index >> 1;
+  const counter = index >> 2;
   let x0 = i32x4.add(i32x4.splat(<i32>counter + seed), v128.load(counters));
   let x1 = i32x4.splat(<i32>(counter >> 32) + step + stream);
   for (let s = 1; s <= 5; s++) {

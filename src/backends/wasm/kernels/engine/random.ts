@@ -6,12 +6,13 @@ function round(x0: u32, x1: u32, r: u32): u32 {
   return rotl<u32>(x1, r) ^ x0;
 }
 
-/** Number in [0, 1) of element `index` of a step of a stream: 24 bits × 2^-24. */
-export function uniformAt(seed: i32, stream: i32, step: i32, index: u64): f64 {
-  return <f64>(bitsAt(seed, stream, step, index) >> 8) * 5.9604644775390625e-8;
+/** The number that rounds element `index` of a step of a stream: (h + 1/2) · 2^-16 of 16 bits h (roundingSource). */
+export function roundingAt(seed: i32, stream: i32, step: i32, index: u64): f64 {
+  const half = (bitsAt(seed, stream, step, index >> 1) >> (<u32>(index & 1) << 4)) & 0xffff;
+  return (<f64>half + 0.5) * 1.52587890625e-5;
 }
 
-/** 32 random bits of element `index`. */
+/** Word `index` of a step of a stream. */
 export function bitsAt(seed: i32, stream: i32, step: i32, index: u64): u32 {
   const k0 = <u32>seed;
   const k1 = <u32>stream;
