@@ -12,6 +12,17 @@ test.each([
   expect([...out]).toEqual([x0, x1]);
 });
 
+// the same library, 13 rounds
+test.each([
+  [0, 0, 0, 0, 0x9d1c5ec6, 0x8bd50731],
+  [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xfd36d048, 0x2d17272c],
+  [0x13198a2e, 0x03707344, 0x243f6a88, 0x85a308d3, 0xba3e4725, 0xf27d669e],
+])('Threefry-2x32-13 known answer %#', (k0, k1, c0, c1, x0, x1) => {
+  const out = new Uint32Array(2);
+  threefry2x32(k0, k1, c0, c1, out, 13);
+  expect([...out]).toEqual([x0, x1]);
+});
+
 test('numbers depend on the index alone, not on the order of drawing', () => {
   const forward = uniformSource(7, 3);
   const values = Array.from({ length: 64 }, (_, i) => forward.at(i));
@@ -27,7 +38,7 @@ test('numbers for rounding are the halves of the words, around one half', () => 
   const words = new Uint32Array(2);
   const source = roundingSource(7, 3, 5);
   const expected = [0, 1, 2].flatMap((block) => {
-    threefry2x32(7, 3, block, 5, words);
+    threefry2x32(7, 3, block, 5, words, 13);
     return [...words].flatMap((w) => [w & 0xffff, w >>> 16]).map((h) => (h + 0.5) / 65536);
   });
   expect(expected.map((_, i) => source.at(i))).toEqual(expected);

@@ -158,8 +158,8 @@ describe.skipIf(missing)(`recipes on webgpu${missing ? ` (${missing})` : ''}`, {
 
   it.each(recipeNames)('%s: the steps of another backend', async (name) => {
     const size = JSON.stringify(recipes[name]).includes('"block":128') ? 128 : 64;
-    // the tiny model's attention is sharp: in quartet-2 the last bit of one value turns a code and with it the second loss of
-    // WASM by 0.6 % (near-tie.test.ts), so the wide ones are compared with the reference
+    // the tiny model's attention is sharp: in quartet-2 the last bit of one value turned a code and with it the second loss of
+    // WASM by 0.6 % (LOG.md, 2026-11-27), so the wide ones are compared with the reference
     const expected = await train(size === 128 ? createReferenceBackend() : wasm, name, size);
     const found = await train(webgpu, name, size);
     for (const [i, loss] of expected.entries()) expect(Math.abs(found[i] / loss - 1)).toBeLessThan(1e-3);

@@ -57,6 +57,8 @@ export interface Draws {
   /** Layers of the model, and which of them this is. */
   layers: number;
   number: number;
+  /** The layer whose signs and numbers its input has in the weight gradient: the first that takes this input (default: itself). */
+  owner?: number;
   /** Longest block of random signs. */
   longest: number;
 }
@@ -147,6 +149,9 @@ export const oneWeight: Products = {
   transposedWeight: transposed,
 };
 
+/** First stream of the operands of the weight gradient. */
+const weightStream = 4;
+
 /** y, gx and gw for x [T, k], w [n, k] and e [T, n]. */
 export function recipeFormulas(
   recipe: LinearRecipe,
@@ -154,21 +159,23 @@ export function recipeFormulas(
   draws: Draws,
   kind: Products = oneWeight,
 ): { y: Matrix; gx: Matrix; gw: Matrix } {
-  const turn = (v: Matrix, operand: Operand, rotation: Rotation | undefined) => {
-    const along = rotated(v, rotation, draws);
-    return operand.outer ? transposed(rotated(transposed(along), operand.outer, draws)) : along;
+  const turn = (v: Matrix, operand: Operand, rotation: Rotation | undefined, by = draws) => {
+    const along = rotated(v, rotation, by);
+    return operand.outer ? transposed(rotated(transposed(along), operand.outer, by)) : along;
   };
   const { forward, gradInput, gradWeight } = recipe;
   const [tx, tw] = [turn(x, forward.a, forward.rotation), turn(w, forward.b, forward.rotation)];
   const { clamped, residual } = cut(tx, forward.a.outliers);
   const [qx, qw] = [rounded(clamped, forward.a, 0, draws), rounded(tw, forward.b, 1, draws)];
+  const owned = { ...draws, number: draws.owner ?? draws.number };
   const backward = (p: LinearRecipe['gradInput'], a: Matrix, b: Matrix, first: number, times: typeof product) => {
-    const qa = rounded(turn(a, p.a, p.rotation), p.a, first, draws);
-    const qb = rounded(turn(b, p.b, p.rotation), p.b, first + 1, draws);
+    const by = first === weightStream ? owned : draws;
+    const qa = rounded(turn(a, p.a, p.rotation, by), p.a, first, draws);
+    const qb = rounded(turn(b, p.b, p.rotation, by), p.b, first + 1, by);
     const factor = (p.a.correction ?? 1) * (p.b.correction ?? 1);
     const y = mapped(times(qa.values, qb.values), (v) => factor * v);
-    const undone = p.a.outer ? transposed(rotated(transposed(y), p.a.outer, draws, true)) : y;
-    return rotated(undone, p.b.outer, draws, true);
+    const undone = p.a.outer ? transposed(rotated(transposed(y), p.a.outer, by, true)) : y;
+    return rotated(undone, p.b.outer, by, true);
   };
   const from = ({ from: source }: Operand, plain: Matrix, seen: Matrix) => (source === 'exact' ? plain : seen);
   const back = (g: Matrix, kept: (i: number) => boolean) =>
@@ -187,7 +194,10 @@ export function recipeFormulas(
     gx: back(backward(gradInput, e, wT, 2, kind.gradInput), qx.kept),
     gw: sum(
       back(
-        mapped(backward(gradWeight, transposed(e), xT, 4, kind.gradWeight), (v, i) => v * (slopes?.[i] ?? 1)),
+        mapped(
+          backward(gradWeight, transposed(e), xT, weightStream, kind.gradWeight),
+          (v, i) => v * (slopes?.[i] ?? 1),
+        ),
         qw.kept,
       ),
       rotated(rest, forward.rotation, draws, true),

@@ -4,6 +4,7 @@
 // memory) are below what models need. The objects stay referenced for as long as the process lives (gpu.ts).
 
 import { deviceError, type SubbyteError } from '../../errors.ts';
+import { isSoftware } from './adapters.ts';
 import { bindingAlignment } from './constants.ts';
 import { fragmentsOf, type SubgroupMatrix } from './fragments.ts';
 import { findGpu, type GpuOptions, isNode, keepAlive } from './gpu.ts';
@@ -13,9 +14,9 @@ export interface DeviceOptions extends GpuOptions {
   maximumBufferBytes?: number;
   powerPreference?: GPUPowerPreference;
   /**
-   * What matrix products may do on tensor cores, where there are any. exact (default): those whose operands f16 holds
-   * exactly, with f32 sums. f16: all large ones and attention, rounding operands to f16 (11 bits, scaled by a power of
-   * two). off: none.
+   * What matrix products may do on tensor cores, where there are any. exact (default; off where the adapter is a program,
+   * which takes long to compile them): those whose operands f16 holds exactly, with f32 sums. f16: all large ones and
+   * attention, rounding operands to f16 (11 bits, scaled by a power of two). off: none.
    */
   tensorCores?: TensorCores;
   /** Features to do without although the adapter has them (for tests of what other adapters run). */
@@ -118,7 +119,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<OpenDevic
     device,
     info,
     ...traits,
-    tensorCores: fragmentsOf(traits) ? (options.tensorCores ?? 'exact') : 'off',
+    tensorCores: fragmentsOf(traits) ? (options.tensorCores ?? (isSoftware(info) ? 'off' : 'exact')) : 'off',
     bufferBytes: Math.floor(largest / bindingAlignment) * bindingAlignment,
     get lost() {
       return lost;

@@ -1,6 +1,7 @@
 // What a device can do, measured in a second or two: copying, f32 products, tensor cores.
 
 import { timeProduct } from '../time-product.ts';
+import { isSoftware } from './adapters.ts';
 import type { WebgpuBackend } from './backend.ts';
 import { bufferUsage } from './constants.ts';
 import { fragmentsOf } from './fragments.ts';
@@ -57,7 +58,8 @@ async function copyRate({ gpu }: WebgpuBackend): Promise<number> {
 
 async function tensorRate({ gpu }: WebgpuBackend): Promise<DeviceRates['f16']> {
   const fragments = fragmentsOf(gpu);
-  if (!fragments) return undefined;
+  // a program that has them would take minutes
+  if (!fragments || isSoftware(gpu.info)) return undefined;
   const size = 4096;
   const { device } = gpu;
   const usage = bufferUsage.storage;

@@ -26,10 +26,15 @@ import { asRows, oneMatrix, type ProductKind, swap } from './product-kind.ts';
 /** An operand of the forward product: codes, or values in f32; of x with outliers, those besides. */
 interface ForwardOperand {
   readonly value: Value;
+  /** Of the layer that made it. */
+  readonly owner: LayerKey;
   readonly outliers?: SparseRows;
 }
 
-/** Inputs that are rounded already, by what they were made of: layers that share an input round it once. */
+/**
+ * Inputs that are rounded already, by what they were made of: layers that share an input round it once, and once more for
+ * their weight gradients.
+ */
 export type Rounded = Map<Value, Map<string, ForwardOperand>>;
 
 /** x [T, k], w [n, k] → [T, n]. `known` remembers inputs over the layers of a graph. */
@@ -48,7 +53,8 @@ export function lowPrecisionProduct(
   const a = shared ? remembered(known, x, JSON.stringify(forward), make) : make();
   const turned = turn(w, forward.b, forward.rotation, key);
   const b = forwardOperand(turned, forward.b, key, 'w');
-  const y = asRows(withGradient(kind.forward(a.value, b.value), backward(recipe, key, kind)));
+  const gradient = backward(recipe, key, a.owner, known, kind);
+  const y = asRows(withGradient(kind.forward(a.value, b.value), gradient));
   return finished(a.outliers ? add(y, kind.residual(a.outliers, turned)) : y, forward, key);
 }
 
@@ -68,12 +74,13 @@ function forwardOperand(turned: Value, operand: Operand, key: LayerKey, name: 'x
     const inner = forwardOperand(withGradient(clamped, passAll), { ...operand, outliers: undefined }, key, name);
     return { ...inner, outliers: residual };
   }
-  if (operand.format === 'f32') return { value: turned };
+  const owner = key;
+  if (operand.format === 'f32') return { value: turned, owner };
   const random = randomOf(operand, key, name);
   const format = parseFormat(operand.format);
   if (bound !== undefined)
-    return { value: withGradient(quantizeWithBits(turned, format, bound, random).packed, passMarked) };
-  return { value: withGradient(quantize(turned, format, random), slope ? dge(slope) : straightThrough) };
+    return { value: withGradient(quantizeWithBits(turned, format, bound, random).packed, passMarked), owner };
+  return { value: withGradient(quantize(turned, format, random), slope ? dge(slope) : straightThrough), owner };
 }
 
 /** The gradient of the clamped part is that of the whole. */
@@ -82,25 +89,41 @@ const passAll: GradientRule = (_, [g]) => (g ? [g] : []);
 /** Gradients pass where the bit of a value is 1. */
 const passMarked: GradientRule = ({ outputs: [, bits] }, [g]) => (g ? [selectBits(g, bits)] : []);
 
-/** The two backward products of the node of the forward product. */
-function backward(recipe: LinearRecipe, key: LayerKey, kind: ProductKind): GradientRule {
+/**
+ * The two backward products of the node of the forward product. Weight gradients of layers that share an input turn it by
+ * the signs of its owner and round it with the owner's numbers, once for all of them; each has the same distribution.
+ */
+function backward(
+  recipe: LinearRecipe,
+  key: LayerKey,
+  owner: LayerKey,
+  known: Rounded,
+  kind: ProductKind,
+): GradientRule {
   const { forward, gradInput, gradWeight, onWeightGradient = (g: Value) => g } = recipe;
+  const weightKey: LayerKey = { ...key, signs: owner.signs };
   return ({ inputs: [a, b] }, [g], [needsA, needsB]) => {
     if (!g) return [];
     const e = asRows(g);
     let rows: Value | undefined;
     const eRows = () => (rows ??= rounded(e, gradInput.a, gradInput.rotation, key, 'inputE'));
-    const saved = (v: Value, side: 'a' | 'b', product: ProductRecipe, name: OperandName) => {
-      const codes = forwardCodes(v);
+    const saved = (codes: Value, side: 'a' | 'b', product: ProductRecipe, drawn: LayerKey, name: OperandName) => {
       if (hasTransposedCodes(codes, forward[side], product)) return transposePacked(codes);
-      return rounded(swap(savedValues(codes, product.b)), product.b, product.rotation, key, name);
+      return rounded(swap(savedValues(codes, product.b)), product.b, product.rotation, drawn, name);
     };
-    const gx = () => finished(kind.gradInput(eRows(), saved(b, 'b', gradInput, 'inputW')), gradInput, key);
+    const savedWeight = () => saved(forwardCodes(b), 'b', gradInput, key, 'inputW');
+    const savedInput = () => {
+      const codes = forwardCodes(a);
+      const value = () => saved(codes, 'a', gradWeight, owner, 'weightX');
+      return remembered(known, codes, `transposed ${JSON.stringify(gradWeight)}`, () => ({ value: value(), owner }))
+        .value;
+    };
+    const gx = () => finished(kind.gradInput(eRows(), savedWeight()), gradInput, key);
     const gw = () => {
       const eT = sharesCodes(recipe, e)
         ? transposePacked(eRows())
-        : rounded(swap(e), gradWeight.a, gradWeight.rotation, key, 'weightE');
-      return onWeightGradient(finished(kind.gradWeight(eT, saved(a, 'a', gradWeight, 'weightX')), gradWeight, key));
+        : rounded(swap(e), gradWeight.a, gradWeight.rotation, weightKey, 'weightE');
+      return onWeightGradient(finished(kind.gradWeight(eT, savedInput()), gradWeight, weightKey));
     };
     return [needsA ? gx() : undefined, needsB ? gw() : undefined];
   };

@@ -7,6 +7,7 @@ import type { Backend } from '../../backends/backend.ts';
 import { gaussian } from '../../backends/op-case.ts';
 import { createWasmBackend } from '../../backends/wasm/backend.ts';
 import { gradients } from '../../graph/differentiate.ts';
+import { add } from '../../graph/ops/arithmetic.ts';
 import { trace } from '../../graph/trace.ts';
 import { f32 } from '../../graph/value-type.ts';
 import type { LinearRecipe } from './linear-recipe.ts';
@@ -39,6 +40,7 @@ const x = matrix(
   gaussian(1, [T, k]).map((v, i) => v * ((i % k) % 37 === 0 ? 9 : 1)),
 );
 const w = matrix(n, k, gaussian(2, [n, k], 0.08));
+const second = matrix(n, k, gaussian(6, [n, k], 0.08));
 const e = matrix(
   T,
   n,
@@ -75,6 +77,46 @@ describe('one step of a layer is its formula', () => {
     for (const [part, values] of Object.entries(expected))
       expect(worstError(found[part], values), part).toBeLessThan(3e-6);
   });
+});
+
+describe('layers that share an input', () => {
+  it.each(['quartet', 'quartet-2-h32', 'halo-1', 'nvfp4-nvidia'] as const)(
+    'round it once for all weight gradients: %s',
+    async (name) => {
+      const recipe: LinearRecipe = recipes[name];
+      const longest = longestBlock([recipe], [T, k, n]);
+      const { products, inputs } = recipeProducts(names, () => recipe, { seed, longest });
+      const graph = trace((g) => {
+        const product = products(g)!;
+        const vx = g.input('x', f32([T, k]));
+        const weights = names.map((_, i) => g.input(`w${i}`, f32([n, k])));
+        const outputs = weights.map((v, i) => product(names[i])!(vx, v));
+        const found = gradients(g, add(outputs[0], outputs[1]), [vx, ...weights], { seed: g.input('e', f32([T, n])) });
+        g.output('y', outputs[1]);
+        for (const [i, value] of found.entries()) g.output(`g${i}`, value);
+      });
+      const run = await wasm.compile(graph, { params: new Map() });
+      const data = { x, w0: w, w1: second, e };
+      for (const [key, values] of Object.entries(data)) run.write(key, Float32Array.from(values.data));
+      for (const [key, values] of inputs(batch)) if (graph.inputs.has(key)) run.write(key, values);
+      await run.run();
+      const read = async (key: string) => Float32Array.from((await run.read(key)).data);
+      const draws = { seed, batch, layers: names.length, longest };
+      const [one, two] = [w, second].map((weight, i) =>
+        recipeFormulas(recipe, { x, w: weight, e }, { ...draws, number: i, owner: 0 }),
+      );
+      expect(worstError(await read('y'), two.y)).toBeLessThan(3e-6);
+      expect(worstError(await read('g2'), two.gw)).toBeLessThan(3e-6);
+      expect(worstError(await read('g1'), one.gw)).toBeLessThan(3e-6);
+      const gx = matrix(
+        T,
+        k,
+        one.gx.data.map((v, i) => v + two.gx.data[i]),
+      );
+      expect(worstError(await read('g0'), gx)).toBeLessThan(3e-6);
+      run.dispose();
+    },
+  );
 });
 
 it('rounding loses what its bits say: errors of y and gx by recipe', async () => {

@@ -24,7 +24,7 @@ const roundToBf16: OpKernel = {
         bindings: { weight: write(weight, 'u32'), step: read(step) },
         words: { seed, stream },
         reports: true,
-        ...forEachItem(Math.ceil(count / 2), body, (n) => randomSource(n.step)),
+        ...forEachItem(Math.ceil(count / 2), body, (n) => randomSource(n.step, 20)),
       },
     ];
   },

@@ -1,27 +1,31 @@
-// Counter-based random numbers in WGSL: Threefry-2x32 with 20 rounds, the numbers of roundingSource (src/formats/random.ts).
+// Counter-based random numbers in WGSL: Threefry-2x32, the numbers of src/formats/random.ts.
 
 const rotations = [13, 15, 26, 6, 17, 29, 16, 24];
 
-const rounds = Array.from({ length: 20 }, (_, round) => {
-  const r = rotations[round % 8];
-  const mix = `x += y; y = ((y << ${r}u) | (y >> ${32 - r}u)) ^ x;`;
-  const s = (round >> 2) + 1;
-  const inject = `x += key[${s % 3}]; y += key[${(s + 1) % 3}] + ${s}u;`;
-  return round % 4 === 3 ? `${mix} ${inject}` : mix;
-}).join('\n  ');
+/** Text of the first `count` rounds. */
+const roundsSource = (count: number) =>
+  Array.from({ length: count }, (_, round) => {
+    const r = rotations[round % 8];
+    const mix = `x += y; y = ((y << ${r}u) | (y >> ${32 - r}u)) ^ x;`;
+    const s = (round >> 2) + 1;
+    const inject = `x += key[${s % 3}]; y += key[${(s + 1) % 3}] + ${s}u;`;
+    return round % 4 === 3 ? `${mix} ${inject}` : mix;
+  }).join('\n  ');
 
 /**
  * `uniformOf(index) -> f32`: the number that rounds element `index` of the stream (words.seed, words.stream), from 16 bits;
  * `uniformsOf(index) -> vec4f` gives those of four elements from a multiple of four on.
  *
+ * `randomBits(block) -> vec2u`: the words of a block, after `rounds` rounds: 13 for the others (roundingSource).
+ *
  * @param step name of an array<i32> whose first number is the step; absent: step 0
  */
-export const randomSource = (step?: string) => `
+export const randomSource = (step?: string, rounds = 13) => `
 fn randomBits(block: u32) -> vec2u {
   let key = array<u32, 3>(words.seed, words.stream, 0x1bd11bdau ^ words.seed ^ words.stream);
   var x = block + key[0];
   var y = key[1]${step ? ` + bitcast<u32>(${step}[0])` : ''};
-  ${rounds}
+  ${roundsSource(rounds)}
   return vec2u(x, y);
 }
 fn uniformsOf(index: u32) -> vec4f {

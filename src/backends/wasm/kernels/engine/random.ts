@@ -1,4 +1,4 @@
-// Counter-based random numbers: Threefry-2x32 with 20 rounds, the numbers of src/formats/random.ts.
+// Counter-based random numbers: Threefry-2x32, the numbers of src/formats/random.ts.
 
 // @ts-ignore: decorator
 @inline
@@ -8,19 +8,19 @@ function round(x0: u32, x1: u32, r: u32): u32 {
 
 /** The number that rounds element `index` of a step of a stream: (h + 1/2) · 2^-16 of 16 bits h (roundingSource). */
 export function roundingAt(seed: i32, stream: i32, step: i32, index: u64): f64 {
-  const half = (bitsAt(seed, stream, step, index >> 1) >> (<u32>(index & 1) << 4)) & 0xffff;
+  const half = (bitsAt(seed, stream, step, index >> 1, 13) >> (<u32>(index & 1) << 4)) & 0xffff;
   return (<f64>half + 0.5) * 1.52587890625e-5;
 }
 
-/** Word `index` of a step of a stream. */
-export function bitsAt(seed: i32, stream: i32, step: i32, index: u64): u32 {
+/** Word `index` of a step of a stream, after 20 rounds or 13. */
+export function bitsAt(seed: i32, stream: i32, step: i32, index: u64, rounds: u32 = 20): u32 {
   const k0 = <u32>seed;
   const k1 = <u32>stream;
   const k2: u32 = 0x1bd11bda ^ k0 ^ k1;
   const counter = index >> 1;
   let x0 = <u32>counter + k0;
   let x1 = <u32>(counter >> 32) + <u32>step + k1;
-  for (let s: u32 = 1; s <= 5; s++) {
+  for (let s: u32 = 1; s <= rounds >> 2; s++) {
     const odd = (s & 1) != 0;
     x0 += x1;
     x1 = round(x0, x1, odd ? 13 : 17);
@@ -34,6 +34,10 @@ export function bitsAt(seed: i32, stream: i32, step: i32, index: u64): u32 {
     x0 += i == 0 ? k0 : i == 1 ? k1 : k2;
     const j = (s + 1) % 3;
     x1 += (j == 0 ? k0 : j == 1 ? k1 : k2) + s;
+  }
+  if (rounds == 13) {
+    x0 += x1;
+    x1 = round(x0, x1, 17);
   }
   return (index & 1) == 0 ? x0 : x1;
 }
