@@ -84,7 +84,7 @@ function halfFamily(n: number): Family {
 
 /** Integers from −63 to 63 with scales of 1: their sums are exact in f32 as well. */
 function integers(rows: number, cols: number, seed: number): QTensor {
-  const format = parseFormat('int8-channel');
+  const format = parseFormat('int8-channel-f32s');
   const codes = Uint8Array.from(values([rows, cols], seed), (x) => Math.round(63 * x));
   const scales = new Uint8Array(new Float32Array(rows).fill(1).buffer);
   return qtensor([rows, cols], { format, rows, cols, codes, scales, zeroPoints: undefined, tensorScale: 1 });
