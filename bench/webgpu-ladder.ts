@@ -30,8 +30,6 @@ export interface Job {
 export interface Text extends KernelSource {
   /** What its bindings hold, y last: the parameters in order, of packed ones the codes, when absent. */
   readonly operands?: (job: Job) => readonly ArrayBufferView[];
-  /** y is i32. */
-  readonly integers?: boolean;
 }
 
 export interface Version {
@@ -233,7 +231,7 @@ async function timeText(backend: WebgpuBackend, job: Job, kernel: Text, busy: nu
     }
     const milliseconds = await timeKernel(device, kernel, buffers, { atLeast: busy, length: busy > 0 ? 10 : 1 });
     const y = await readBytes(device, buffers.at(-1)!, bytes);
-    return { y: kernel.integers ? new Int32Array(y) : new Float32Array(y), milliseconds };
+    return { y: new Float32Array(y), milliseconds };
   } finally {
     for (const buffer of buffers) buffer.destroy();
   }

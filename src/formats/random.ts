@@ -1,5 +1,5 @@
-// Counter-based random numbers: Threefry-2x32 with 20 rounds, 13 for stochastic rounding (Salmon et al., "Parallel Random Numbers: As Easy as
-// 1, 2, 3", SC 2011).
+// Counter-based random numbers: Threefry-2x32 with 20 rounds, 13 for stochastic rounding (Salmon et al., "Parallel Random
+// Numbers: As Easy as 1, 2, 3", SC 2011).
 //
 // A number depends on (seed, stream, step, index) alone, so that every backend draws the same ones, in any order, and a
 // resumed run continues exactly. key = (seed, stream), counter = (index >> 1) + step · 2^32, word index & 1: the steps of
@@ -33,8 +33,8 @@ export interface UniformSource {
 }
 
 /**
- * Uniform numbers of 24 bits for a seed, a stream and a step, all 32-bit integers. A stream names one use, such as an operand of a
- * layer; the step sets apart its uses in time.
+ * Uniform numbers of 24 bits for a seed, a stream and a step, all 32-bit integers. A stream names one use, such as an
+ * operand of a layer; the step sets apart its uses in time.
  *
  * @example uniformSource(1, 0).at(5) // always the same number
  */
@@ -48,8 +48,9 @@ const roundingRounds = 13;
 
 /**
  * Numbers that decide stochastic rounding: (h + 1/2) · 2^-16 of 16 random bits h, four from a block of 13 rounds (the
- * fewest that pass BigCrush, Salmon et al., table 2), since the generator is what stochastic rounding takes longest for. Their mean is 1/2, so that rounding has no bias, and a probability is off by
- * 2^-17 at most. Number i is half i & 1, the lower first, of word i >> 1 of the stream.
+ * fewest that pass BigCrush, Salmon et al., table 2), since the generator is what stochastic rounding takes longest for.
+ * Their mean is 1/2, so that rounding has no bias, and a probability is off by 2^-17 at most. Number i is half i & 1, the
+ * lower first, of word i >> 1 of the stream.
  */
 export function roundingSource(seed: number, stream: number, step = 0): UniformSource {
   const word = wordSource(seed, stream, step, roundingRounds);

@@ -144,21 +144,20 @@ function everyCode(format: string): LargeProductCase {
   };
 }
 
-/** Integers with scales by row, column or tensor have exact sums: i8 matrices give the bits of dot products. */
-export const integerCases = [
-  ['int8-channel', 'int8-channel', [131, 160], [200, 160]],
-  ['int8-channel', 'int4-channel', [131, 160], [200, 160]],
-  ['int8-tensor', 'int4-channel-asym', [131, 168], [200, 168]],
-  ['int8-channel', 'int8-channel', [70, 250], [130, 250]],
-  ['int8-channel', 'int8-channel', [3, 83, 136], [3, 72, 136]],
-].map(([a, b, aShape, bShape]) => ({
-  ...product(`${a} × ${b}, ${(aShape as number[]).join('×')}`, aShape as Shape, bShape as Shape, {
-    ...linear,
-    formats: [a as string, b as string],
-    rounds: false,
-  }),
+/** Sums of integers with scales by row, column or tensor are exact. */
+const integerPair = (a: string, b: string, aShape: Shape, bShape: Shape): LargeProductCase => ({
+  ...product(`${a} × ${b}, ${aShape.join('×')}`, aShape, bShape, { ...linear, formats: [a, b], rounds: false }),
   tolerance: 3e-7,
-}));
+});
+
+/** i8 matrices give the bits of dot products. */
+export const integerCases = [
+  integerPair('int8-channel', 'int8-channel', [131, 160], [200, 160]),
+  integerPair('int8-channel', 'int4-channel', [131, 160], [200, 160]),
+  integerPair('int8-tensor', 'int4-channel-asym', [131, 168], [200, 168]),
+  integerPair('int8-channel', 'int8-channel', [70, 250], [130, 250]),
+  integerPair('int8-channel', 'int8-channel', [3, 83, 136], [3, 72, 136]),
+];
 
 export const largeProductCases: LargeProductCase[] = [
   ...['f16', 'bf16', 'mxfp4', 'nvfp4', 'int8-channel'].map((format) => packedLoss(300, 264, 96, format)),

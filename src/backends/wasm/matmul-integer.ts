@@ -4,42 +4,13 @@
 // that share-panels.ts puts in front of them, and the products get them as a third input.
 
 import type { Node, OpDefinition } from '../../graph/graph.ts';
-import { type MatmulAttributes, matmulDimensions } from '../../graph/ops/matmul.ts';
 import { i32 } from '../../graph/value-type.ts';
-import { elementCount } from '../../tensor/shape.ts';
-import { type IntegerPlan, type IntegerSide, integerPlan } from '../integer-plan.ts';
+import type { IntegerPlan, IntegerSide } from '../integer-plan.ts';
+import type { Product } from '../product.ts';
 import { alignedBytes } from './allocator.ts';
 import { type Command, dense, type EncodeContext, type OpEncoder, type PackedOperand } from './encoder.ts';
 import { matmulIntKernel, packIntKernel } from './kernel-ids.ts';
 import { sourceWords, valuesAddress } from './matmul-source.ts';
-
-export interface Product {
-  /** Rows of a for one product. */
-  M: number;
-  N: number;
-  K: number;
-  /** Products, one after the other. */
-  batch: number;
-  /** b has a matrix for each of them. */
-  batchedB: boolean;
-}
-
-/** One b for all batches is one product with more rows, unless a is stored [K, M]. */
-export function productOf(node: Node): Product {
-  const attributes = node.attributes as unknown as MatmulAttributes;
-  const [a, b] = node.inputs;
-  const { batch, batchedB, M, N, K } = matmulDimensions(a!.type.shape, b!.type.shape, attributes);
-  const count = elementCount(batch);
-  if (batchedB || attributes.transposeA) return { M, N, K, batch: count, batchedB };
-  return { M: M * count, N, K, batch: 1, batchedB };
-}
-
-/** How the product of a node runs on integers; undefined where it does not. */
-export function planOf(node: Node, p: Product): IntegerPlan | undefined {
-  const [a, b] = node.inputs.map((value) => value.type);
-  if (a!.dtype !== 'packed' || b!.dtype !== 'packed') return undefined;
-  return integerPlan(a!.format, p.M * p.batch, b!.format, p.batchedB ? p.N * p.batch : p.N, p.K);
-}
 
 /** Bytes of a line of integers, and of the panels of a: places of starts and scales in them, and their size. */
 function panelLayout({ M, K }: Pick<Product, 'M' | 'K'>, { block, fold }: Pick<IntegerPlan, 'block' | 'fold'>) {

@@ -9,10 +9,11 @@
 
 import type { MatmulAttributes } from '../../graph/ops/matmul.ts';
 import { elementCount } from '../../tensor/shape.ts';
+import { integerProductPlan, productOf } from '../product.ts';
 import { alignedBytes } from './allocator.ts';
 import type { Command, OpEncoder, Operand, PackedOperand } from './encoder.ts';
 import { decodeRowsKernel, matmulF32Kernel } from './kernel-ids.ts';
-import { encodeInteger, integerScratchBytes, planOf, productOf } from './matmul-integer.ts';
+import { encodeInteger, integerScratchBytes } from './matmul-integer.ts';
 import { sourceWords, valuesAddress } from './matmul-source.ts';
 
 /** Scratch of one thread in matmulF32: threadScratch of kernels/engine/matmul-f32.ts. */
@@ -33,7 +34,7 @@ export const isDense = (operand: Operand) =>
 export const matmulEncoder: OpEncoder = {
   scratchBytes(node, threads) {
     const p = productOf(node);
-    const plan = planOf(node, p);
+    const plan = integerProductPlan(node, p);
     if (plan) return integerScratchBytes(node, p, plan, threads);
     const a = node.inputs[0]!.type;
     return threads * f32ThreadBytes + (a.dtype === 'packed' ? alignedBytes(4 * elementCount(a.shape)) : 0);
@@ -44,7 +45,7 @@ export const matmulEncoder: OpEncoder = {
     const { transposeA, transposeB } = node.attributes as unknown as MatmulAttributes;
     const p = productOf(node);
     const [a, b] = inputs as [Operand, Operand];
-    const plan = planOf(node, p);
+    const plan = integerProductPlan(node, p);
     if (plan && a.dtype === 'packed' && b.dtype === 'packed') return encodeInteger(context, p, plan, a, b);
     const commands: Command[] = [];
     let addressA = valuesAddress(a);

@@ -4,13 +4,14 @@
 
 import type { Graph, Node, Value } from '../../graph/graph.ts';
 import { liveNodes } from '../../graph/live-nodes.ts';
-import { integerPanelsOp, type PanelPlan, panelPlan, planOf, productOf } from './matmul-integer.ts';
+import { integerProductPlan, productOf } from '../product.ts';
+import { integerPanelsOp, type PanelPlan, panelPlan } from './matmul-integer.ts';
 
 /** The panels that a node's product takes of its a; undefined where it takes none or makes them in a loop. */
 function panelsOf(node: Node): PanelPlan | undefined {
   if (node.op.name !== 'matmul') return undefined;
   const p = productOf(node);
-  const plan = planOf(node, p);
+  const plan = integerProductPlan(node, p);
   return plan && p.batch === 1 ? panelPlan(p, plan) : undefined;
 }
 

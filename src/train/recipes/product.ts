@@ -114,9 +114,8 @@ function backward(
     const savedWeight = () => saved(forwardCodes(b), 'b', gradInput, key, 'inputW');
     const savedInput = () => {
       const codes = forwardCodes(a);
-      const value = () => saved(codes, 'a', gradWeight, owner, 'weightX');
-      return remembered(known, codes, `transposed ${JSON.stringify(gradWeight)}`, () => ({ value: value(), owner }))
-        .value;
+      const make = () => ({ value: saved(codes, 'a', gradWeight, owner, 'weightX'), owner });
+      return remembered(known, codes, `transposed ${JSON.stringify(gradWeight)}`, make).value;
     };
     const gx = () => finished(kind.gradInput(eRows(), savedWeight()), gradInput, key);
     const gw = () => {

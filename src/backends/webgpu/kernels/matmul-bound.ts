@@ -33,7 +33,7 @@ function reader(
   bits: (n: Names) => string;
 } {
   const count = elementCount(operand.shape);
-  const mx = mxLargest(storage);
+  const mx = mxLargest[storage];
   if (mx !== undefined) {
     const { range, layout } = operand as PackedOperand;
     const scales = {

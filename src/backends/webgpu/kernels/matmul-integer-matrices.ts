@@ -7,10 +7,10 @@
 // setting of tensorCores but off. Codes of INT8 are loaded sixteen at a time; others pass through wgsl/decode-integers.ts.
 
 import { elementCodec } from '../../../formats/element.ts';
-import type { Format, QuantSpec } from '../../../formats/format.ts';
 import { isInt } from '../../../formats/table.ts';
 import type { Node } from '../../../graph/graph.ts';
-import { type IntegerPlan, integerPlan } from '../../integer-plan.ts';
+import type { IntegerPlan } from '../../integer-plan.ts';
+import { integerProductPlan, type Product, productOf } from '../../product.ts';
 import type { GpuTraits } from '../device.ts';
 import { forEachGroup } from '../entry.ts';
 import { type IntegerFragments, integerFragmentsOf } from '../fragments.ts';
@@ -27,9 +27,9 @@ import {
 } from '../kernel.ts';
 import { accessSource, valueSource } from '../wgsl/bits.ts';
 import { integerSource, packedIntegerSource } from '../wgsl/decode-integers.ts';
+import { integerSpec, tensorScaleOf } from './matmul-integer.ts';
 import { subgroupGrid, subgroupParameters } from './matmul-subgroup.ts';
 import { type IntegerTile, integerSubgroupProduct } from './matmul-subgroup-integer.ts';
-import { type Product, productOf } from './matmul-tiled.ts';
 
 /** Multiplications below which a launch on tensor cores costs more than it saves. */
 export const fewestProducts = 2 ** 21;
@@ -43,12 +43,10 @@ export interface IntegerMatrixPlan extends Product {
 export function planIntegerMatrices(node: Node, gpu: GpuTraits): IntegerMatrixPlan | undefined {
   const fragments = integerFragmentsOf(gpu);
   if (gpu.tensorCores === 'off' || !fragments) return undefined;
-  const [a, b] = node.inputs.map(({ type }) => type);
-  if (a.dtype !== 'packed' || b.dtype !== 'packed') return undefined;
-  const product = productOf({ node });
-  const { M, N, K, batch, batchedB } = product;
+  const product = productOf(node);
+  const { M, N, K, batch } = product;
   if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewestProducts) return undefined;
-  const plan = integerPlan(a.format, M * batch, b.format, batchedB ? N * batch : N, K);
+  const plan = integerProductPlan(node, product);
   if (!plan || plan.block < K || !plan.a.perRow || !plan.b.perRow) return undefined;
   return { ...product, plan, tile: tileFor(product, fragments) };
 }
@@ -59,15 +57,10 @@ function tileFor({ M, N }: Product, fragments: IntegerFragments): IntegerTile {
   return { blockM: size, blockN: size, blockK: 64, subgroupsM: 2, subgroupsN: 2, buffers: 1, group: 8, ...fragments };
 }
 
-const specOf = (format: Format): QuantSpec => {
-  if (format.kind === 'quant') return format;
-  throw new Error('webgpu: a product was planned as integers of a format that has none');
-};
-
 /** Codes are the integers themselves, and chunks of sixteen begin at whole 16-byte vectors. */
-function isPlain({ format, cols }: PackedOperand): boolean {
-  const spec = specOf(format);
-  return elementCodec(spec).bits === 8 && isInt(spec.element) && spec.zeroPoint === 'none' && cols % 16 === 0;
+function isPlain(operand: PackedOperand): boolean {
+  const spec = integerSpec(operand);
+  return elementCodec(spec).bits === 8 && isInt(spec.element) && spec.zeroPoint === 'none' && operand.cols % 16 === 0;
 }
 
 /** Plain codes are bound by themselves, as vectors; this is the rest of the operand. */
@@ -110,12 +103,11 @@ export function encodeIntegerMatrices(
     bindings[name] = read(operand);
     if (isPlain(whole)) bindings[`${name}_codes`] = codesOf(whole);
   }
-  const tensorScale = (n: Names, { name, operand }: (typeof sides)[number]) =>
-    specOf(operand.format).scale.tensorScale ? `bitcast<f32>(${n[name]}[${operand.layout.tensorScale / 4}u])` : '1.0';
+  const [a, b] = sides;
   const text = (n: Names) =>
     integerSubgroupProduct({
       ...{ M, N, K, batch, batchedB, tile },
-      before: `let second = ${tensorScale(n, sides[0])} * ${tensorScale(n, sides[1])};`,
+      before: `let second = ${tensorScaleOf(n.a, a.operand)} * ${tensorScaleOf(n.b, b.operand)};`,
       store: `let row = batch * ${M}u + m;
       let column = ${batchedB ? `batch * ${N}u + n` : 'n'};
       let scaled = f32(sum) * bBlockScale(column, 0u) * aBlockScale(row, 0u) * bRowScale(column) * aRowScale(row);
@@ -127,7 +119,7 @@ ${sides
   .map(
     ({ name, operand, perRow }) =>
       accessSource(name, n[name]) +
-      integerSource(name, n[name], operand, specOf(operand.format), perRow) +
+      integerSource(name, n[name], operand, integerSpec(operand), perRow) +
       sixteenSource(name, operand, n),
   )
   .join('')}${text(n).prelude}`;

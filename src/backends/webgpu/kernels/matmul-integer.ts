@@ -11,40 +11,35 @@
 // Features: packed_4x8_integer_dot_product (dp4a), optional.
 
 import type { QuantSpec } from '../../../formats/format.ts';
-import { type IntegerPlan, type IntegerSide, integerPlan } from '../../integer-plan.ts';
+import type { Node } from '../../../graph/graph.ts';
+import type { IntegerPlan, IntegerSide } from '../../integer-plan.ts';
+import { integerProductPlan, type Product } from '../../product.ts';
 import { forEachGroup } from '../entry.ts';
-import {
-  type Command,
-  dense,
-  type EncodeContext,
-  type Names,
-  type Operand,
-  type PackedOperand,
-  read,
-  write,
-} from '../kernel.ts';
+import { type Command, dense, type EncodeContext, type Names, type PackedOperand, read, write } from '../kernel.ts';
 import { accessSource, valueSource } from '../wgsl/bits.ts';
 import { unfusedSource } from '../wgsl/decode.ts';
 import { integerSource, packedIntegerSource } from '../wgsl/decode-integers.ts';
-import type { Product } from './matmul-tiled.ts';
 
 const size = 64;
 const step = 32;
 const threads = 256;
 
 /** The plan of a product, where this kernel can follow it: blocks of 8, 16, multiples of 32 or whole rows. */
-export function planOf(a: Operand, b: Operand, { M, N, K, batch, batchedB }: Product): IntegerPlan | undefined {
-  if (a.dtype !== 'packed' || b.dtype !== 'packed') return undefined;
-  const plan = integerPlan(a.format, M * batch, b.format, batchedB ? N * batch : N, K);
+export function dotPlan(node: Node, product: Product): IntegerPlan | undefined {
+  const plan = integerProductPlan(node, product);
   if (!plan) return undefined;
   const { block } = plan;
-  return block === 8 || block === 16 || block % step === 0 || block >= K ? plan : undefined;
+  return block === 8 || block === 16 || block % step === 0 || block >= product.K ? plan : undefined;
 }
 
-const specOf = ({ format }: PackedOperand): QuantSpec => {
+export function integerSpec({ format }: PackedOperand): QuantSpec {
   if (format.kind === 'quant') return format;
   throw new Error('webgpu: a product was planned as integers of a format that has none');
-};
+}
+
+/** The tensor scale of an operand that is bound as `array`; 1 where it has none. */
+export const tensorScaleOf = (array: string, operand: PackedOperand): string =>
+  integerSpec(operand).scale.tensorScale ? `bitcast<f32>(${array}[${operand.layout.tensorScale / 4}u])` : '1.0';
 
 export function encodeInteger(
   { inputs, outputs, gpu }: EncodeContext,
@@ -59,7 +54,7 @@ export function encodeInteger(
   const ends = plan.block <= step ? 'true' : `(k0 + ${step}u) % ${plan.block}u == 0u || k0 + ${step}u >= ${K}u`;
   const block = `(k0 + part * ${part}u) / ${plan.block}u`;
   const side = (p: string, n: Names, operand: PackedOperand, { perRow }: IntegerSide) =>
-    accessSource(p, n[p]) + integerSource(p, n[p], operand, specOf(operand), perRow);
+    accessSource(p, n[p]) + integerSource(p, n[p], operand, integerSpec(operand), perRow);
   const prelude = (n: Names) => `${valueSource}${unfusedSource}
 ${packedIntegerSource(gpu.features.has('packed_4x8_integer_dot_product'))}
 ${side('a', n, a, plan.a)}${side('b', n, b, plan.b)}
@@ -87,8 +82,6 @@ var<workgroup> rightScales: array<f32, ${size * parts}>;
       ? `results[i][j] += ${product};`
       : `runs[i][j] += ${product};
             if (${block} % ${plan.fold}u == ${plan.fold - 1}u) { results[i][j] += runs[i][j]; runs[i][j] = 0.0; }`;
-  const second = (p: string, n: Names, operand: PackedOperand) =>
-    specOf(operand).scale.tensorScale ? `bitcast<f32>(${n[p]}[${operand.layout.tensorScale / 4}u])` : '1.0';
   const body = (n: Names) => `
   let n0 = item % words.across * ${size}u;
   let m0 = item / words.across % words.down * ${size}u;
@@ -125,7 +118,7 @@ var<workgroup> rightScales: array<f32, ${size * parts}>;
     }
     workgroupBarrier();
   }
-  let second = ${second('a', n, a)} * ${second('b', n, b)};
+  let second = ${tensorScaleOf(n.a, a)} * ${tensorScaleOf(n.b, b)};
   for (var i = 0u; i < 4u; i++) {
     let m = m0 + tm + i;
     for (var j = 0u; j < 4u; j++) {

@@ -6,10 +6,11 @@
 //   anything else                          encodeTiled: f32, dequantized on the way    matmul-tiled.ts
 
 import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
+import { productOf } from '../../product.ts';
 import { type Command, dense, type EncodeContext } from '../kernel.ts';
-import { encodeInteger, planOf } from './matmul-integer.ts';
+import { dotPlan, encodeInteger } from './matmul-integer.ts';
 import { encodeIntegerMatrices, planIntegerMatrices } from './matmul-integer-matrices.ts';
-import { encodeTiled, productOf } from './matmul-tiled.ts';
+import { encodeTiled } from './matmul-tiled.ts';
 import { encodeVector, mostRows } from './matmul-vector.ts';
 
 /** Commands of a matmul with at least one packed operand. */
@@ -18,8 +19,8 @@ export function encodePackedProduct(context: EncodeContext): readonly Command[] 
   const [a, b] = inputs;
   const matrices = planIntegerMatrices(node, gpu);
   if (matrices) return encodeIntegerMatrices(context, matrices);
-  const product = productOf(context);
-  const plan = planOf(a, b, product);
+  const product = productOf(node);
+  const plan = dotPlan(node, product);
   if (plan) return encodeInteger(context, product, plan);
   const { transposeA } = node.attributes as unknown as MatmulAttributes;
   if (a.dtype !== 'packed' && b.dtype === 'packed' && product.M <= mostRows && !transposeA)

@@ -11,6 +11,7 @@
 import type { Format } from '../../../formats/format.ts';
 import type { Node, ValueType } from '../../../graph/graph.ts';
 import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
+import { type Product, productOf } from '../../product.ts';
 import type { GpuTraits } from '../device.ts';
 import { type Fragments, fragmentsOf } from '../fragments.ts';
 import {
@@ -28,7 +29,6 @@ import { boundCommand, boundWords } from './matmul-bound.ts';
 import { fewestProducts, planIntegerMatrices } from './matmul-integer-matrices.ts';
 import type { OperandAxis } from './matmul-operand.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
-import { type Product, productOf } from './matmul-tiled.ts';
 import { chunkNumbers, isElementwise, type OperandStorage } from './operand-storage.ts';
 import { type ProductSide, productCommands } from './tensor-product.ts';
 
@@ -73,7 +73,7 @@ export const largestTile = (fragments: Fragments): SubgroupTile => ({
 export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | undefined {
   const fragments = fragmentsOf(gpu);
   if (gpu.tensorCores === 'off' || !fragments) return undefined;
-  const product = productOf({ node });
+  const product = productOf(node);
   const { M, N, K, batch } = product;
   if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewestProducts) return undefined;
   const { transposeA, transposeB } = node.attributes as unknown as MatmulAttributes;

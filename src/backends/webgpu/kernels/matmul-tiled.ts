@@ -6,34 +6,14 @@
 // operand that has K last; where K comes first, neighbouring threads read neighbouring numbers. Edges are filled with
 // zeros. Sums run over fours of k in ascending order. No features.
 
-import { type MatmulAttributes, matmulDimensions } from '../../../graph/ops/matmul.ts';
-import { elementCount } from '../../../tensor/shape.ts';
+import type { MatmulAttributes } from '../../../graph/ops/matmul.ts';
+import { productOf } from '../../product.ts';
 import { forEachGroup } from '../entry.ts';
 import { type Command, dense, type EncodeContext, type Names, type Operand, read, write } from '../kernel.ts';
 import { decodeSource, type PackedSource } from '../wgsl/decode.ts';
 
 const threads = 256;
 const vectors = 512;
-
-/** Rows and columns of one product, and how many products there are. */
-export interface Product {
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-  readonly batch: number;
-  /** b has a matrix for each of them. */
-  readonly batchedB: boolean;
-}
-
-/** One b for all batches is one product with more rows, unless a is stored [K, M]. */
-export function productOf({ node }: Pick<EncodeContext, 'node'>): Product {
-  const attributes = node.attributes as unknown as MatmulAttributes;
-  const [a, b] = node.inputs;
-  const { batch, batchedB, M, N, K } = matmulDimensions(a.type.shape, b.type.shape, attributes);
-  const count = elementCount(batch);
-  if (batchedB || attributes.transposeA) return { M, N, K, batch: count, batchedB };
-  return { M: M * count, N, K, batch: 1, batchedB };
-}
 
 /** A side of the product: `rows` × K values, stored with K last or first. */
 interface Side {
@@ -79,7 +59,7 @@ function loadEight(side: Side, K: number, names: Names): string {
 export function encodeTiled(context: EncodeContext): Command[] {
   const { node, inputs, outputs } = context;
   const { transposeA, transposeB } = node.attributes as unknown as MatmulAttributes;
-  const { M, N, K, batch, batchedB } = productOf(context);
+  const { M, N, K, batch, batchedB } = productOf(context.node);
   const y = dense(outputs, 0);
   const left: Side = { operand: inputs[0], prefix: 'a', rows: 'words.M', kLast: !transposeA };
   const right: Side = { operand: inputs[1], prefix: 'b', rows: 'words.N', kLast: transposeB };

@@ -10,6 +10,7 @@
 import type { Shape } from '../../../tensor/shape.ts';
 import { elementCount } from '../../../tensor/shape.ts';
 import { expertIndexError } from '../../data-error-codes.ts';
+import type { Product } from '../../product.ts';
 import type { GpuTraits } from '../device.ts';
 import { forEachGroup } from '../entry.ts';
 import {
@@ -25,7 +26,6 @@ import {
   write,
 } from '../kernel.ts';
 import { decodeSource } from '../wgsl/decode.ts';
-import type { Product } from './matmul-tiled.ts';
 
 const threads = 128;
 /** Most rows of a. */

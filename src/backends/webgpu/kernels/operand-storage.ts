@@ -24,13 +24,12 @@ export const isElementwise = (storage: OperandStorage): boolean =>
 /** Storages whose codes come in pairs along K. */
 export const isFp4 = (storage: OperandStorage): boolean => storage === 'mxfp4' || storage === 'nvfp4';
 
-/** Exponent of the largest element under E8M0 scales; undefined where scales are none. */
-export const mxLargest = (storage: OperandStorage): number | undefined =>
-  new Map<OperandStorage, number>([
-    ['mxfp4', 2],
-    ['mxfp8-e4m3', 8],
-    ['mxfp8-e5m2', 15],
-  ]).get(storage);
+/** Exponent of the largest element, by storage with E8M0 scales. */
+export const mxLargest: Readonly<Partial<Record<OperandStorage, number>>> = {
+  mxfp4: 2,
+  'mxfp8-e4m3': 8,
+  'mxfp8-e5m2': 15,
+};
 
 export interface StoredOperand {
   /** Prefix of variables in WGSL. */
