@@ -57,6 +57,20 @@ function version(n: number, name: string, a: Side, b: Side, shape: SubgroupTile)
   };
 }
 
+/** The weight decoded to f16 before the product, as ops do it where the other operand has many rows. */
+const decodedFirst = (n: number, format: 'mxfp4' | 'int4-g128'): Version => {
+  const weight = packed([n, n], 2, formats[format]);
+  return {
+    name: `${format} weights, decoded first`,
+    needs,
+    rounds: true,
+    job: (rows) => ({
+      params: { x: packed([rows, n], 1, 'f16'), w: weight },
+      body: ({ x, w }) => matmul(x, w, { transposeB: true }),
+    }),
+  };
+};
+
 function halfFamily(n: number): Family {
   const k = { storage: 'f16', contiguous: 'k' } as const;
   const outer = { storage: 'f16', contiguous: 'outer' } as const;
@@ -77,6 +91,8 @@ function halfFamily(n: number): Family {
       version(n, 'TN', outer, outer, square),
       version(n, 'mxfp4 weights', k, mxfp4, square),
       version(n, 'int4-g128 weights', k, { storage: 'int4-g128', contiguous: 'k' }, square),
+      decodedFirst(n, 'mxfp4'),
+      decodedFirst(n, 'int4-g128'),
       version(n, 'mxfp4 × mxfp4', mxfp4, mxfp4, square),
     ],
   };

@@ -144,6 +144,10 @@ function everyCode(format: string): LargeProductCase {
   };
 }
 
+/** A packed operand beside so many rows that backends may decode it once, before the product. */
+const manyRows = (name: string, aShape: Shape, bShape: Shape, a: string | undefined, b: string | undefined) =>
+  product(`${a ?? 'f32'} × ${b ?? 'f32'} ${name}`, aShape, bShape, { ...linear, formats: [a, b], rounds: true });
+
 /** Sums of integers with scales by row, column or tensor are exact. */
 const integerPair = (a: string, b: string, aShape: Shape, bShape: Shape): LargeProductCase => ({
   ...product(`${a} × ${b}, ${aShape.join('×')}`, aShape, bShape, { ...linear, formats: [a, b], rounds: false }),
@@ -196,6 +200,11 @@ export const largeProductCases: LargeProductCase[] = [
   packedPair('mxfp4', 'int4-g32', { rounds: true }),
   packedPair('int4-g32', 'mxfp8-e4m3', { rounds: true }),
   packedPair(undefined, 'int8-channel', { rounds: true }),
+  ...['mxfp4', 'nvfp4', 'int4-g32', 'mxfp8-e5m2', 'int8-channel', 'q4_k'].map((format) =>
+    manyRows('with many rows', [2051, 256], [72, 256], undefined, format),
+  ),
+  manyRows('with many rows', [2051, 64], [72, 64], 'bf16', 'mxfp4'),
+  manyRows('with many columns', [72, 64], [2052, 64], 'mxfp4', undefined),
   ...integerCases,
   ...['fp8-e4m3-tensor', 'fp8-e5m2-tensor', 'mxfp8-e4m3', 'mxfp8-e5m2'].map(everyCode),
   product('f32 × q4_k', [64, 512], [72, 512], { ...linear, formats: [undefined, 'q4_k'], rounds: true }),

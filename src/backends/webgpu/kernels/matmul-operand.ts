@@ -7,7 +7,7 @@
 // Range: f16 has 30 binades of normal numbers, so numbers are multiplied by a power of two on the way, `factor`, which puts
 // the largest of the operand below 2^15; the product is multiplied by its inverse. Codes of E2M1 under E8M0 scales, and
 // bf16, then stay exact over at least 26 binades below the operand's largest number; what is smaller loses bits or becomes
-// zero, an error below 2^-38 of the largest. Codes of E2M1 under E4M3 scales (NVFP4) need no factor: all are normal f16;
+// zero, an error below 2^-38 of the largest for bf16 and below 2^-34 for E2M1. Codes of E2M1 under E4M3 scales (NVFP4) need no factor: all are normal f16;
 // nor do E4M3 and E5M2 by themselves, which are numbers of f16 (E5M2 below 2^-14 are subnormal ones).
 //
 // Order along K: E2M1 codes are decoded in pairs (i, i + 4) of a word of eight, which takes half the instructions of
@@ -78,7 +78,8 @@ export function tileCode(operand: TileOperand): TileCode {
   const code = storageCode({ ...operand, alongK: contiguous === 'k' });
   const perLine = length / chunk;
   const at = Array.from({ length: chunks }, (_, i) => {
-    const line = `((thread + ${i * threads}u) / ${perLine}u)`;
+    const vectors = length / perVector;
+    const line = spreadLine(`((thread + ${i * threads}u) / ${perLine}u)`, stride / perVector, vectors, perLine);
     const column = `((thread + ${i * threads}u) % ${perLine}u * ${chunk}u)`;
     return { i, line, column };
   });
@@ -116,3 +117,16 @@ export function tileCode(operand: TileOperand): TileCode {
 const pairedLine = `
 fn paired_line(line: u32) -> u32 { return (line & ~7u) | ((line & 3u) << 1u) | ((line >> 2u) & 1u); }
 `;
+
+/**
+ * Which line of a tile the threads of one line take; lines of `vectors` · 16 bytes lie `apart` · 16 bytes apart, cut among
+ * `perLine` threads. Sixteen-byte stores are served eight threads at a time, without delay where these fall into different
+ * places of 16 bytes modulo 128. Lines of four vectors, five apart: eight threads that store lines 0 and 1 would meet in
+ * one place, those of lines 0 and 4 do not. So the low three bits of the line's number change places.
+ */
+export function spreadLine(line: string, apart: number, vectors: number, perLine: number): string {
+  if (apart !== 5 || vectors !== 4) return line;
+  if (perLine === 4) return `((${line} & ~7u) | ((${line} & 1u) << 2u) | ((${line} >> 1u) & 3u))`;
+  if (perLine === 2) return `((${line} & ~6u) | ((${line} & 2u) << 1u) | ((${line} >> 1u) & 2u))`;
+  return line;
+}

@@ -7,6 +7,7 @@
 // chromium-experimental-subgroup-matrix with i8 → i32 (fragments.ts).
 
 import type { IntegerFragments } from '../fragments.ts';
+import { spreadLine } from './matmul-operand.ts';
 import { type SubgroupText, type SubgroupTile, subgroupGrid, tilePlace } from './matmul-subgroup.ts';
 
 export type IntegerTile = SubgroupTile & IntegerFragments;
@@ -50,7 +51,8 @@ export function integerSubgroupProduct(product: IntegerProduct): SubgroupText {
       .flatMap((o) =>
         range((o.lines * perLine) / threads).map((i) => {
           const at = `(thread + ${i * threads}u)`;
-          return of(o, i, `(${at} / ${perLine}u)`, `(${at} % ${perLine}u * ${chunk}u)`);
+          const line = spreadLine(`(${at} / ${perLine}u)`, (blockK + chunk) / chunk, perLine, perLine);
+          return of(o, i, line, `(${at} % ${perLine}u * ${chunk}u)`);
         }),
       )
       .join('\n    ');

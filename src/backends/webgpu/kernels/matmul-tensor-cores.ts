@@ -25,6 +25,7 @@ import {
   write,
 } from '../kernel.ts';
 import { cutScratch, scratchSize } from '../scratch.ts';
+import { decodedWords, decodeOperand, decodesFirst } from './decode-operand.ts';
 import { boundCommand, boundWords } from './matmul-bound.ts';
 import { fewestProducts, planIntegerMatrices } from './matmul-integer-matrices.ts';
 import type { OperandAxis } from './matmul-operand.ts';
@@ -46,6 +47,8 @@ export interface TensorPlan extends Product {
   readonly b: TensorSide;
   readonly tile: SubgroupTile;
   readonly splits: number;
+  /** The packed operand that is decoded before the product (decode-operand.ts). */
+  readonly decoded?: 'a' | 'b';
 }
 
 /** Workgroups that keep a large GPU busy. */
@@ -81,7 +84,26 @@ export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | unde
   const left = planSide(a.type, transposeA ? 'outer' : 'k', M, K, gpu);
   const right = planSide(b.type, transposeB ? 'k' : 'outer', N, K, gpu);
   if (!left || !right || planIntegerMatrices(node, gpu)) return undefined;
-  return { ...product, a: left, b: right, ...tiling(product, fragments) };
+  return {
+    ...product,
+    a: left,
+    b: right,
+    ...tiling(product, fragments),
+    decoded: decodedFirst(product, left, right, gpu),
+  };
+}
+
+/** Which operand is decoded first; none where its f16 would not fit a binding. */
+function decodedFirst(
+  { M, N, K, batch }: Product,
+  a: TensorSide,
+  b: TensorSide,
+  gpu: GpuTraits,
+): 'a' | 'b' | undefined {
+  const fits = (lines: number) => batch === 1 && 4 * decodedWords(lines, K) <= gpu.bufferBytes;
+  if (decodesFirst(b.storage, a.storage, M) && fits(N)) return 'b';
+  if (decodesFirst(a.storage, b.storage, N) && fits(M)) return 'a';
+  return undefined;
 }
 
 export function tiling(
@@ -147,32 +169,40 @@ function packedStorage(format: Format, K: number): Storage | undefined {
   return { storage: 'eight', exact: scale.format === 'e8m0' && !tensorScale && zeroPoint === 'none' };
 }
 
-/** Words of scratch: bounds that no node has found, and the pieces of C where K is cut. */
-function scratchWords({ M, N, splits, a, b }: TensorPlan, { inputs }: Pick<Node, 'inputs'>): number[] {
+/** Words of scratch: bounds that no node has found, the pieces of C where K is cut, a decoded operand. */
+function scratchWords({ M, N, K, splits, a, b, decoded }: TensorPlan, { inputs }: Pick<Node, 'inputs'>): number[] {
   const own = inputs.length === 2;
   const bounds = [a, b].map(({ bounded }) => (own && bounded ? boundWords : 0));
-  return [...bounds, splits > 1 ? splits * M * N : 0];
+  return [...bounds, splits > 1 ? splits * M * N : 0, decoded ? decodedWords(decoded === 'a' ? M : N, K) : 0];
 }
 
 export const tensorScratchBytes = (plan: TensorPlan, node: Node): number => scratchSize(scratchWords(plan, node));
 
 /** Inputs behind a and b are what bound nodes found of those operands that need it (share-bounds.ts), in order. */
 export function encodeTensorProduct({ node, inputs, outputs, scratch }: EncodeContext, plan: TensorPlan): Command[] {
-  const { M, N, K, batch, batchedB, tile, splits } = plan;
+  const { M, N, K, batch, batchedB, tile, splits, decoded } = plan;
   const space = tensorScratchBytes(plan, node) > 0 ? cutScratch(scratch, scratchWords(plan, node)) : [];
-  const pieces = space[2];
+  const [, , pieces, memory] = space;
   const sides = [
     { ...plan.a, operand: inputs[0] },
     { ...plan.b, operand: inputs[1] },
   ];
   const found = inputs.slice(2);
   const bounds = sides.map(({ bounded }, i) => (bounded ? (found.shift()?.range ?? space[i]) : undefined));
-  const commands = productCommands({
-    ...{ M, N, K, batch, tile, splits, pieces },
+  const stored = {
     a: { ...productSide(sides[0].operand, sides[0]), bound: bounds[0], batched: true },
     b: { ...productSide(sides[1].operand, sides[1]), bound: bounds[1], batched: batchedB },
-    y: write(dense(outputs, 0)),
-  });
+  };
+  const first = decoded && decodeOperand(decoded, stored[decoded], [decoded === 'a' ? M : N, K], tile.lanes, memory);
+  const commands = [
+    ...(first ? [first.command] : []),
+    ...productCommands({
+      ...{ M, N, K, batch, tile, splits, pieces },
+      ...stored,
+      ...(first && { [decoded]: first.side }),
+      y: write(dense(outputs, 0)),
+    }),
+  ];
   if (inputs.length > 2) return commands;
   const own = sides.flatMap(({ operand, storage }, i) => {
     const bound = bounds[i];

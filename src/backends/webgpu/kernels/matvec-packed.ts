@@ -28,7 +28,7 @@ export function mxfp4Matvec({ N, K, rows, subgroups }: MatvecShape): KernelSourc
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 ${fp4Source}fn products(codes: u32, low: vec4<f32>, high: vec4<f32>) -> f32 {
-  let pairs = fp4_eight(codes, 0.5h);
+  let pairs = fp4_eight(codes, 0.25h);
   let first = vec4<f32>(bitcast<vec4<f16>>(pairs.xy));
   let second = vec4<f32>(bitcast<vec4<f16>>(pairs.zw));
   return dot(first, vec4<f32>(low.x, high.x, low.y, high.y)) + dot(second, vec4<f32>(low.z, high.z, low.w, high.w));

@@ -1,10 +1,14 @@
 // Operands of products on tensor cores as they are stored, and how they become f16 in registers (matmul-operand.ts).
 
-/** How the numbers of an operand are stored. `eight`: read eight at a time as f32 by a function NAMEEight(row, k). */
+/**
+ * How the numbers of an operand are stored. `eight`: read eight at a time as f32 by a function NAMEEight(row, k);
+ * `f16-pairs`: f16 whose eights along K are in the order of pairs already.
+ */
 export type OperandStorage =
   | 'f32'
   | 'bf16'
   | 'f16'
+  | 'f16-pairs'
   | 'mxfp4'
   | 'nvfp4'
   | `${'fp8' | 'mxfp8'}-${'e4m3' | 'e5m2'}`
@@ -21,8 +25,10 @@ export function chunkNumbers(storage: OperandStorage): number {
 export const isElementwise = (storage: OperandStorage): boolean =>
   ['f32', 'bf16', 'f16', 'fp8-e4m3', 'fp8-e5m2'].includes(storage);
 
-/** Storages whose codes come in pairs along K. */
 export const isFp4 = (storage: OperandStorage): boolean => storage === 'mxfp4' || storage === 'nvfp4';
+
+/** Storages whose numbers come in pairs along K. */
+export const isPaired = (storage: OperandStorage): boolean => isFp4(storage) || storage === 'f16-pairs';
 
 /** Exponent of the largest element, by storage with E8M0 scales. */
 export const mxLargest: Readonly<Partial<Record<OperandStorage, number>>> = {
@@ -96,6 +102,13 @@ export function storageCode({ name, array, scales, storage, alongK, paired }: St
         load: (i, row, first, columns) => `${words(i)} = ${array}[(${row} * ${columns}u + ${first}) / 8u];`,
         decode: (i, put) => put(along ? `paired_halves(${words(i)})` : words(i), 0),
       };
+    case 'f16-pairs':
+      return {
+        ...vectors,
+        declarations: '',
+        load: (i, row, first, columns) => `${words(i)} = ${array}[(${row} * ${columns}u + ${first}) / 8u];`,
+        decode: (i, put) => put(words(i), 0),
+      };
     case 'mxfp4':
       return {
         declarations: fp4Source + exp2Source,
@@ -103,7 +116,7 @@ export function storageCode({ name, array, scales, storage, alongK, paired }: St
         clear: vectors.clear,
         load: (i, row, first, columns) => `{ let block = (${row} * ${columns}u + ${first}) / 32u;
 ${words(i)} = ${array}[block]; ${words(i)}_s = ${scales}[block / 4u] >> (8u * (block % 4u)); }`,
-        decode: (i, put) => `let scale = e8m0_f16(${words(i)}_s & 0xffu, ${name}_exponent);
+        decode: (i, put) => `let scale = e8m0_f16(${words(i)}_s & 0xffu, ${name}_exponent - 1);
 ${[0, 1, 2, 3].map((w) => put(`fp4_eight(${words(i)}[${w}], scale)`, w)).join('\n')}`,
       };
     case 'fp8-e4m3':
@@ -139,7 +152,7 @@ ${words(i)} = ${array}[block]; ${words(i)}_s = ${scales}[block / 2u] >> (16u * (
         decode: (
           i,
           put,
-        ) => `let low = half_e4m3_f16(${words(i)}_s & 0x7fu); let high = half_e4m3_f16((${words(i)}_s >> 8u) & 0x7fu);
+        ) => `let low = quarter_e4m3_f16(${words(i)}_s & 0x7fu); let high = quarter_e4m3_f16((${words(i)}_s >> 8u) & 0x7fu);
 ${[0, 1, 2, 3].map((w) => put(`fp4_eight(${words(i)}[${w}], ${w < 2 ? 'low' : 'high'})`, w)).join('\n')}`,
       };
     default: {
@@ -187,12 +200,12 @@ fn bf16_pairs(w: vec4<u32>, factor: f32) -> vec4<u32> {
 }
 `;
 
-// Twice an E2M1 magnitude is min(x, 2x − 2), x being 1.0 with the code's three bits added to exponent and mantissa: no
-// table, no subnormals. `scale` carries the half.
+// Four times an E2M1 magnitude is min(x, 2x − 4), x being 2.0 with the code's three bits in the low bits of the exponent
+// and the high one of the mantissa, all zeros in 2.0: no table, no subnormals. `scale` carries the quarter.
 export const fp4Source = `
 fn fp4_pair(codes: u32, scale: f16) -> u32 {
-  let x = bitcast<vec2<f16>>(((codes << 9u) & 0x0e000e00u) + 0x3c003c00u);
-  let magnitude = min(x, x + x - vec2<f16>(2.0h)) * scale;
+  let x = bitcast<vec2<f16>>(((codes << 9u) & 0x0e000e00u) | 0x40004000u);
+  let magnitude = min(x, x + x - vec2<f16>(4.0h)) * scale;
   return bitcast<u32>(magnitude) ^ ((codes << 12u) & 0x80008000u);
 }
 fn fp4_eight(codes: u32, scale: f16) -> vec4<u32> {
@@ -248,9 +261,9 @@ fn scaled_halves(eight: vec4<u32>, scale: f16) -> vec4<u32> {
 `;
 
 const e4m3Source = `
-fn half_e4m3_f16(code: u32) -> f16 {
-  let normal = bitcast<vec2<f16>>(select((code << 7u) + 0x1c00u, 0x7e00u, code == 127u)).x;
-  return select(normal, f16(code) * 0.0009765625h, code < 8u);
+fn quarter_e4m3_f16(code: u32) -> f16 {
+  let normal = bitcast<vec2<f16>>(select((code << 7u) + 0x1800u, 0x7e00u, code == 127u)).x;
+  return select(normal, f16(code) * 0.00048828125h, code < 8u);
 }
 `;
 
