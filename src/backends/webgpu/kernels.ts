@@ -77,7 +77,7 @@ import { stepKernels } from './kernels/step.ts';
 import { tableKernels } from './kernels/tables.ts';
 import { topKKernels } from './kernels/top-k.ts';
 import { transposePackedKernels } from './kernels/transpose-packed.ts';
-import { operandBound, operandBoundOp } from './share-bounds.ts';
+import { boundedRound, boundedRoundOp, operandBound, operandBoundOp } from './share-bounds.ts';
 
 export const kernels: KernelTable = {
   ...layoutKernels,
@@ -115,10 +115,11 @@ export const kernels: KernelTable = {
   ...sortByExpertKernels,
 };
 
-/** The kernel of a node; ops of this backend's own are not in the table. */
-export const kernelOf = ({ op }: Node): OpKernel | undefined =>
-  (op as object) === fusedQuantizeOp
-    ? fusedQuantize
-    : (op as object) === operandBoundOp
-      ? operandBound
-      : kernels[op.name];
+/** Ops of this backend's own, which are not in the table. */
+const ownKernels = new Map<object, OpKernel>([
+  [fusedQuantizeOp, fusedQuantize],
+  [operandBoundOp, operandBound],
+  [boundedRoundOp, boundedRound],
+]);
+
+export const kernelOf = ({ op }: Node): OpKernel | undefined => ownKernels.get(op) ?? kernels[op.name];

@@ -10,7 +10,7 @@ import { forEachGroup } from '../entry.ts';
 import type { Binding, Command, MemoryRange, Names } from '../kernel.ts';
 import { fromScratch, toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
-import { boundSetup } from './matmul-bound.ts';
+import { boundSetup, readBound } from './matmul-bound.ts';
 import { subgroupFeatures, subgroupParameters } from './matmul-subgroup.ts';
 import { chunkNumbers, isElementwise, isFp4, type OperandStorage, storageCode } from './operand-storage.ts';
 import type { ProductSide } from './tensor-product.ts';
@@ -43,8 +43,10 @@ export function decodeOperand(
   const bindings: Record<string, Binding> = { numbers, y: toScratch(memory, 'vec4<u32>') };
   if (scales) bindings.scales = scales;
   if (bound) bindings.bound = fromScratch(bound, 'u32');
-  const setup = (n: Names) =>
-    boundSetup(threads / lanes, lanes, name === 'a' ? [n.bound, undefined] : [undefined, n.bound]);
+  const setup = (n: Names) => {
+    const part = bound && readBound(n.bound);
+    return boundSetup(threads / lanes, lanes, name === 'a' ? [part, undefined] : [undefined, part]);
+  };
   const code = (n: Names) =>
     storageCode({ name, array: n.numbers, scales: n.scales, storage, alongK: true, paired: isFp4(storage) });
   const body = (n: Names) => {

@@ -2,7 +2,8 @@
 //
 // boundCommand: 256 workgroups an operand, each the maximum of its share, as the bits of an f32 (not of NaN and
 // infinities, which stay what they are under any factor). boundSetup: the workgroups of a product join the 256 parts.
-// Under E8M0 scales only the scales are read: the largest element times a scale bounds its block.
+// Under E8M0 scales only the scales are read: the largest element times a scale bounds its block. They are so few that a
+// workgroup of a product reads those of its own tiles (scanScales) and no command goes before.
 
 import { elementCount } from '../../../tensor/shape.ts';
 import { forEachGroup } from '../entry.ts';
@@ -45,7 +46,7 @@ function reader(
     return {
       binding: { range: scales, access: 'read', type: 'u32' },
       items: Math.ceil(bytes / 4),
-      bits: (n) => `largest_scale(${n.x}[i], ${bytes}u - 4u * i, ${mx}u)`,
+      bits: (n) => `largest_scale(${n.x}[i], 4u * i, 0u, ${bytes}u, ${mx}u)`,
     };
   }
   if (storage === 'f32')
@@ -71,6 +72,7 @@ function reader(
 /** Fills `bounds` with 256 parts of the operand's bound. The count of a dense operand is a multiple of 4. */
 export function boundCommand(operand: Operand, storage: OperandStorage, bounds: MemoryRange): Command {
   const { binding, items, bits } = reader(operand, storage);
+  const maximum = workgroupMaximum(threads);
   const decoder = (n: Names) =>
     storage === 'eight' && operand.dtype === 'packed'
       ? decodeSource([{ prefix: 'x', array: n.x, matrix: operand }]) + eightBits
@@ -82,17 +84,34 @@ export function boundCommand(operand: Operand, storage: OperandStorage, bounds: 
       threads,
       (n) => `var most = 0u;
   for (var i = item * ${threads}u + thread; i < ${items}u; i += ${boundWords * threads}u) { most = max(most, ${bits(n)}); }
-  shared_most[thread] = most;
-  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (thread < half) { shared_most[thread] = max(shared_most[thread], shared_most[thread + half]); }
-  }
+  ${maximum.body}
   if (thread == 0u) { ${n.bounds}[item] = shared_most[0]; }`,
-      (n) => `${decoder(n)}${boundSource}
-var<workgroup> shared_most: array<u32, ${threads}>;`,
+      (n) => `${decoder(n)}${boundSource}${maximum.declaration}`,
     ),
   };
 }
+
+/** Takes `most` of every thread, a power of two of them, and leaves the largest in `shared_most[0]` of thread 0. */
+export const workgroupMaximum = (threads: number) => ({
+  declaration: `\nvar<workgroup> shared_most: array<u32, ${threads}>;`,
+  body: `shared_most[thread] = most;
+  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
+    workgroupBarrier();
+    if (thread < half) { shared_most[thread] = max(shared_most[thread], shared_most[thread + half]); }
+  }`,
+});
+
+/** Bytes low … high − 1 of the scales count; `word` begins with byte `index`. Codes of NaN do not. */
+const scaleSource = `
+fn largest_scale(word: u32, index: u32, low: u32, high: u32, exponent: u32) -> u32 {
+  let codes = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu);
+  let at = vec4<u32>(index) + vec4<u32>(0u, 1u, 2u, 3u);
+  let within = (at >= vec4<u32>(low)) & (at < vec4<u32>(high));
+  let counted = select(vec4<u32>(), codes, within & (codes != vec4<u32>(255u)));
+  let most = max(max(counted.x, counted.y), max(counted.z, counted.w));
+  return min(most + exponent, 254u) << 23u;
+}
+`;
 
 export const boundSource = `
 fn largest_of(bits: vec4<u32>) -> u32 {
@@ -100,40 +119,67 @@ fn largest_of(bits: vec4<u32>) -> u32 {
   let finite = select(vec4<u32>(), magnitudes, magnitudes < vec4<u32>(0x7f800000u));
   return max(max(finite.x, finite.y), max(finite.z, finite.w));
 }
-fn largest_scale(word: u32, left: u32, exponent: u32) -> u32 {
-  let codes = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0xffu);
-  let counted = select(vec4<u32>(), codes, (codes != vec4<u32>(255u)) & (vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left)));
-  let most = max(max(counted.x, counted.y), max(counted.z, counted.w));
-  return min(most + exponent, 254u) << 23u;
-}
-`;
+${scaleSource}`;
 const eightBits = `
 fn largest_eight(eight: Eight) -> u32 {
   return max(largest_of(bitcast<vec4<u32>>(eight.low)), largest_of(bitcast<vec4<u32>>(eight.high)));
 }
 `;
 
+/** Statements that raise `most`, a u32, to the bits of an operand's bound; run by all threads of a workgroup. */
+export type BoundPart = (most: string, threads: number) => string;
+
+/** Joins the parts that boundCommand has left in an array. */
+export const readBound =
+  (array: string): BoundPart =>
+  (most, threads) =>
+    `for (var i = thread; i < ${boundWords}u; i += ${threads}u) { ${most} = max(${most}, ${array}[i]); }`;
+
+export interface ScannedScales {
+  readonly storage: OperandStorage;
+  /** WGSL name of the bytes of E8M0, four a u32. */
+  readonly scales: string;
+  /** Line of the whole array where the operand's matrix begins, and of the matrix where the tile does: WGSL expressions. */
+  readonly firstLine: string;
+  readonly origin: string;
+  readonly tileLines: number;
+  /** Lines of the matrix, numbers of a line, and most numbers from `begin` to `end`, multiples of 32 in scope. */
+  readonly lines: number;
+  readonly K: number;
+  readonly slice: number;
+}
+
+/** Reads the scales of a tile's lines between `begin` and `end`. */
+export function scanScales(scanned: ScannedScales): BoundPart {
+  const { storage, scales, firstLine, origin, tileLines, lines, K, slice } = scanned;
+  const whole = slice % 128 === 0 && K % 128 === 0;
+  const words = Math.ceil(slice / 128) + (whole ? 0 : 1);
+  return (most, threads) => `for (var i = thread; i < ${tileLines * words}u && begin < end; i += ${threads}u) {
+    let low = (${firstLine} + min(${origin} + i / ${words}u, ${lines - 1}u)) * ${K / 32}u + begin / 32u;
+    let high = low + (end - begin) / 32u;
+    let word = min(low / 4u + i % ${words}u, (high - 1u) / 4u);
+    ${most} = max(${most}, largest_scale(${scales}[word], 4u * word, low, high, ${mxLargest[storage]}u));
+  }`;
+}
+
 /**
- * Declares for a and b, where the array of their parts is given: NAME_factor = 2^f with the largest magnitude · 2^f in
- * [2^14, 2^15), NAME_inverse = 2^-f, NAME_exponent = f − 128.
+ * Declares for a and b, where there is a part: NAME_factor = 2^f with the largest magnitude · 2^f in [2^14, 2^15),
+ * NAME_inverse = 2^-f, NAME_exponent = f − 128.
  */
 export function boundSetup(
   subgroups: number,
   lanes: number,
-  parts: readonly [a: string | undefined, b: string | undefined],
+  parts: readonly [a: BoundPart | undefined, b: BoundPart | undefined],
 ): { prelude: string; body: string } {
-  const used = parts.flatMap((array, i) => (array === undefined ? [] : [{ name: 'ab'[i], part: 'xy'[i] }]));
+  const used = parts.flatMap((raise, i) => (raise ? [{ raise, name: 'ab'[i], part: 'xy'[i] }] : []));
   if (used.length === 0) return { prelude: '', body: '' };
-  const read = (array: string | undefined) => (array === undefined ? '0u' : `${array}[i]`);
   return {
     prelude: `
 var<workgroup> bound_parts: array<vec2<u32>, ${subgroups}>;
 fn bound_exponent(bits: u32) -> i32 { return select(clamp(141 - i32(bits >> 23u), -112, 126), 0, bits == 0u); }
-`,
+${scaleSource}`,
     body: `var most = vec2<u32>();
-  for (var i = thread; i < ${boundWords}u; i += ${lanes * subgroups}u) {
-    most = max(most, vec2<u32>(${read(parts[0])}, ${read(parts[1])}));
-  }
+  ${used.map(({ raise, part }) => raise(`most.${part}`, lanes * subgroups)).join('\n  ')}
   most = subgroupMax(most);
   if (lane == 0u) { bound_parts[subgroup] = most; }
   workgroupBarrier();

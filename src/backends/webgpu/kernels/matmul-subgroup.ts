@@ -50,10 +50,25 @@ export interface SubgroupProduct {
   readonly splits?: number;
   /** WGSL name of C. */
   readonly c: string;
-  /** Statements that define what operands and scale ask for: NAME_factor, NAME_exponent. */
+  /** Statements before everything else. */
   readonly setup?: string;
+  /**
+   * The text that defines NAME_factor and NAME_exponent of an operand, from what its workgroup's tiles are
+   * (matmul-bound.ts); nothing where operands need none.
+   */
+  readonly factors?: (a: TileScope, b: TileScope) => SubgroupText;
   /** Factors of the result, f32 expressions. */
   readonly scale?: readonly string[];
+}
+
+/** Which lines of an operand the workgroup reads, as WGSL expressions; along K from `begin` to `end`, at most `slice`. */
+export interface TileScope {
+  readonly firstLine: string;
+  readonly origin: string;
+  readonly tileLines: number;
+  readonly lines: number;
+  readonly K: number;
+  readonly slice: number;
 }
 
 /** Threads of a workgroup, and how many workgroups there are. */
@@ -83,20 +98,24 @@ export const sliceLength = (K: number, splits: number, blockK: number) => Math.c
 
 /** Throws where an operand cannot be cut into chunks. */
 export function subgroupProduct(product: SubgroupProduct): SubgroupText {
-  const { M, N, K, a, b, tile, batch = 1, splits = 1, c, setup = '', scale = [] } = product;
+  const { M, N, K, a, b, tile, batch = 1, splits = 1, c, setup = '', scale = [], factors } = product;
   const { blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group, edge: matrix, lanes } = tile;
   const { threads, rows, columns } = subgroupGrid(product);
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
   const [tilesM, tilesN] = [partM / matrix, partN / matrix];
   const paired = [a, b].some(({ storage }) => isPaired(storage));
+  const firstLineOf = (s: SubgroupSide, lines: number) => (s.batched && batch > 1 ? `batch * ${lines}u` : '0u');
   const side = (name: 'a' | 'b', s: SubgroupSide, outer: number, tileOuter: number, origin: string) => {
-    const lines = s.contiguous === 'k' ? outer : K;
-    const firstLine = s.batched && batch > 1 ? `batch * ${lines}u` : '0u';
+    const firstLine = firstLineOf(s, s.contiguous === 'k' ? outer : K);
     return tileCode({ name, ...s, outer, k: K, tileOuter, tileK: blockK, threads, origin, firstLine, paired });
   };
   const left = side('a', a, M, blockM, 'row0');
   const right = side('b', b, N, blockN, 'column0');
   const slice = sliceLength(K, splits, blockK);
+  const scope = (s: SubgroupSide, lines: number, tileLines: number, origin: string): TileScope => ({
+    ...{ firstLine: firstLineOf(s, lines), origin, tileLines, lines, K, slice },
+  });
+  const found = factors?.(scope(a, M, blockM, 'row0'), scope(b, N, blockN, 'column0'));
   const edges = M % blockM !== 0 || N % blockN !== 0 || N % 4 !== 0;
   const code: LoopCode = {
     load: `${left.load}\n${right.load}`,
@@ -128,7 +147,8 @@ export function subgroupProduct(product: SubgroupProduct): SubgroupText {
 var<workgroup> a_tile: array<vec4<u32>, ${buffers * left.tileVectors}>;
 var<workgroup> b_tile: array<vec4<u32>, ${buffers * right.tileVectors}>;
 ${edges ? `var<workgroup> staging: array<f32, ${subgroupsM * subgroupsN * matrix * matrix}>;` : ''}
-${distinct(left.declarations, right.declarations)}`;
+${distinct(left.declarations, right.declarations)}
+${found?.prelude ?? ''}`;
   const body = `${setup}
   let tiles = item % ${rows * columns}u;
   let outer = item / ${rows * columns}u;
@@ -147,6 +167,7 @@ ${distinct(left.declarations, right.declarations)}`;
   let end = ${splits === 1 ? `${K}u` : `min(begin + ${slice}u, ${K}u)`};
   var k0 = begin;
   ${code.load}
+  ${found?.body ?? ''}
   ${buffers === 2 ? twoBuffers(code, blockK) : oneBuffer(code, blockK)}
   ${scaled.join('\n  ')}
   ${edges ? (inside ? `if (${inside}) {\n  ${direct}\n  } else {\n  ${staged}\n  }` : staged) : direct}`;

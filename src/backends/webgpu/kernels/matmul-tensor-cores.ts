@@ -30,13 +30,13 @@ import { boundCommand, boundWords } from './matmul-bound.ts';
 import { fewestProducts, planIntegerMatrices } from './matmul-integer-matrices.ts';
 import type { OperandAxis } from './matmul-operand.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
-import { chunkNumbers, isElementwise, type OperandStorage } from './operand-storage.ts';
+import { chunkNumbers, isElementwise, mxLargest, type OperandStorage } from './operand-storage.ts';
 import { type ProductSide, productCommands } from './tensor-product.ts';
 
 export interface TensorSide {
   readonly storage: OperandStorage;
   readonly contiguous: OperandAxis;
-  /** The largest magnitude must be known first. */
+  /** The largest magnitude must be known before the product; where scales tell it, products read them. */
   readonly bounded: boolean;
   /** The operand has a scale of its own that its storage leaves out. */
   readonly tensorScale: boolean;
@@ -84,13 +84,10 @@ export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | unde
   const left = planSide(a.type, transposeA ? 'outer' : 'k', M, K, gpu);
   const right = planSide(b.type, transposeB ? 'k' : 'outer', N, K, gpu);
   if (!left || !right || planIntegerMatrices(node, gpu)) return undefined;
-  return {
-    ...product,
-    a: left,
-    b: right,
-    ...tiling(product, fragments),
-    decoded: decodedFirst(product, left, right, gpu),
-  };
+  const decoded = decodedFirst(product, left, right, gpu);
+  const sided = (name: 'a' | 'b', side: TensorSide) =>
+    decoded === name && side.storage in mxLargest ? { ...side, bounded: true } : side;
+  return { ...product, a: sided('a', left), b: sided('b', right), ...tiling(product, fragments), decoded };
 }
 
 /** Which operand is decoded first; none where its f16 would not fit a binding. */
@@ -135,7 +132,7 @@ export function planSide(
   const { storage, tensorScale = false } = found;
   if (contiguous === 'outer' && !isElementwise(storage)) return undefined;
   if ((contiguous === 'k' ? K : outer) % chunkNumbers(storage) !== 0) return undefined;
-  const bounded = !(storage === 'f16' || storage === 'nvfp4' || /^(int4|fp8)/.test(storage));
+  const bounded = ['f32', 'bf16', 'eight'].includes(storage);
   return { storage, contiguous, bounded, tensorScale };
 }
 

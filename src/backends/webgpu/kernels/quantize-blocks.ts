@@ -19,7 +19,8 @@ fn f16Code(bits: u32) -> u32 {
 }
 `;
 
-const bf16Source = `
+/** `bf16Code(bits)`: to nearest, ties to even; NaN canonical. */
+export const bf16Source = `
 fn bf16Code(bits: u32) -> u32 {
   let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
   return select(rounded, ((bits >> 16u) & 0x8000u) | 0x7fc0u, (bits & 0x7fffffffu) > 0x7f800000u);

@@ -4,7 +4,7 @@ import { forEachGroup, forEachItem } from '../entry.ts';
 import type { Binding, Command, MemoryRange, Names, PackedOperand } from '../kernel.ts';
 import { fromScratch, toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
-import { boundSetup } from './matmul-bound.ts';
+import { boundSetup, readBound, scanScales } from './matmul-bound.ts';
 import type { OperandAxis } from './matmul-operand.ts';
 import {
   type SubgroupTile,
@@ -12,8 +12,9 @@ import {
   subgroupGrid,
   subgroupParameters,
   subgroupProduct,
+  type TileScope,
 } from './matmul-subgroup.ts';
-import type { OperandStorage } from './operand-storage.ts';
+import { mxLargest, type OperandStorage } from './operand-storage.ts';
 
 export interface ProductSide {
   readonly storage: OperandStorage;
@@ -25,7 +26,7 @@ export interface ProductSide {
   readonly tensorScale?: Binding;
   /** The operand, where it is read in eights. */
   readonly packed?: PackedOperand;
-  /** What boundCommand found of it (u32 [256]); absent where no factor is needed. */
+  /** What boundCommand found of it (u32 [256]); absent where no factor is needed or scales tell it. */
   readonly bound?: MemoryRange;
   readonly batched?: boolean;
 }
@@ -62,10 +63,14 @@ export function productCommands(product: TensorProduct): Command[] {
     if (tensorScale) bindings[`${name}_tensor`] = tensorScale;
     if (bound) bindings[`${name}_bound`] = fromScratch(bound, 'u32');
   }
+  const isFound = ({ bound, storage }: (typeof sides)[number]) => bound !== undefined || storage in mxLargest;
   const text = (names: Names) => {
     const factors = scaleSetup(
-      sides.map(({ name, bound, tensorScale }) =>
-        [...(bound ? [`${name}_inverse`] : []), ...(tensorScale ? [`${names[`${name}_tensor`]}[0]`] : [])].join(' * '),
+      sides.map(({ name, tensorScale }, i) =>
+        [
+          ...(isFound(sides[i]) ? [`${name}_inverse`] : []),
+          ...(tensorScale ? [`${names[`${name}_tensor`]}[0]`] : []),
+        ].join(' * '),
       ),
     );
     const side = ({ name, storage, contiguous, batched }: (typeof sides)[number]) => ({
@@ -73,18 +78,24 @@ export function productCommands(product: TensorProduct): Command[] {
       array: names[name],
       scales: names[`${name}_scales`],
     });
-    const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, tile.lanes, [names.a_bound, names.b_bound]);
+    const part = ({ name, bound, storage }: (typeof sides)[number], scope: TileScope) => {
+      if (bound) return readBound(names[`${name}_bound`]);
+      return storage in mxLargest ? scanScales({ ...scope, storage, scales: names[`${name}_scales`] }) : undefined;
+    };
     const found = subgroupProduct({
       ...{ M, N, K, batch, splits, tile, c: names.c, scale: factors.names },
       a: side(sides[0]),
       b: side(sides[1]),
-      setup: setup.body + factors.body,
+      factors: (a, b) => {
+        const setup = boundSetup(tile.subgroupsM * tile.subgroupsN, tile.lanes, [part(sides[0], a), part(sides[1], b)]);
+        return { prelude: setup.prelude, body: setup.body + factors.body };
+      },
     });
     const eights = sides.flatMap(({ name, packed }) =>
       packed ? [{ prefix: name, array: names[name], matrix: packed }] : [],
     );
     const decoders = eights.length > 0 ? decodeSource(eights) : '';
-    return { body: found.body, prelude: setup.prelude + factors.prelude + decoders + found.prelude };
+    return { body: found.body, prelude: factors.prelude + decoders + found.prelude };
   };
   const { count, threads } = subgroupGrid({ M, N, tile, batch, splits });
   const command: Command = {
