@@ -36,9 +36,12 @@ const experts = (format: string, shape: readonly number[], N: number): OpCase =>
   };
 };
 
-/** Eight rows, each with a single one, times rows of which each begins with another code: all codes at several places. */
-function everyCode(format: string): OpCase {
-  const [M, N, K] = [8, 16, 64];
+/**
+ * Eight rows, each with a single one, times rows of which each begins with another code: all codes at several places. With
+ * `everyScale` the bytes of scales are 0 to 255 in turn.
+ */
+function everyCode(format: string, everyScale = false): OpCase {
+  const [M, N, K] = [8, 64, 64];
   const spec = parseFormat(format);
   const whole = encode(gaussian(2, [N, K]), N, K, spec);
   const codes = new Uint8Array((N * K) / 2);
@@ -47,12 +50,13 @@ function everyCode(format: string): OpCase {
     const [n, k] = [Math.floor((2 * i) / K), (2 * i) % K];
     codes[i] = code(n, k) | (code(n, k + 1) << 4);
   }
+  const scales = everyScale ? whole.scales.map((_, i) => i) : whole.scales;
   const a = new Float32Array(M * K);
   for (let m = 0; m < M; m++) a[m * K + 9 * m] = 1;
   return {
-    name: `few rows: every code of ${format}`,
+    name: `few rows: every code of ${format}${everyScale ? ' and its scales' : ''}`,
     tolerance: 'exact',
-    params: { w: qtensor([N, K], { ...whole, codes }) },
+    params: { w: qtensor([N, K], { ...whole, codes, scales }) },
     runs: [{ a }],
     build: (g) => void g.output('y', matmul(g.input('a', f32([M, K])), g.param('w', packed([N, K], spec)), linear)),
   };
@@ -65,8 +69,11 @@ export const fourBitCases: OpCase[] = [
   few('nvfp4', 1, 35, 96),
   few('int4-g32', 2, 7, 160),
   few('int4-g128', 5, 9, 384),
+  few('int4-g16', 1, 5, 96),
   experts('int4-g64', [3, 2, 64], 5),
-  ...['mxfp4', 'nvfp4', 'int4-g32'].map(everyCode),
+  everyCode('mxfp4'),
+  everyCode('nvfp4', true),
+  everyCode('int4-g32'),
 ];
 
 export const fewRowsCases: OpCase[] = [

@@ -49,7 +49,7 @@ interface Operands {
 
 export function encodeVector({ a, w, y, experts }: Operands, p: Product, gpu: GpuTraits): Command {
   const { M, N, K, batch, batchedB } = p;
-  const { bindings, unit, weight } = readWeight(w, K, gpu);
+  const { bindings, enable, unit, weight } = readWeight(w, K, gpu);
   const { subgroups, ...tile } = vectorTile(p, unit, gpu);
   const across = Math.ceil(N / rowsOfGroup(tile));
   const text = (n: Names) =>
@@ -76,7 +76,7 @@ export function encodeVector({ a, w, y, experts }: Operands, p: Product, gpu: Gp
     },
     words: { N, across },
     reports: experts !== undefined,
-    enable: [...(unit === 32 ? ['f16'] : []), ...(subgroups ? ['subgroups'] : [])],
+    enable: [...enable, ...(subgroups ? ['subgroups'] : [])],
     ...forEachGroup(
       across * batch,
       tile.threads,
@@ -88,6 +88,7 @@ export function encodeVector({ a, w, y, experts }: Operands, p: Product, gpu: Gp
 
 interface WeightReading {
   readonly bindings: Readonly<Record<string, Binding>>;
+  readonly enable: readonly string[];
   readonly unit: VectorWeight['unit'];
   weight(n: Names): VectorWeight;
 }
@@ -95,7 +96,7 @@ interface WeightReading {
 function readWeight(w: PackedOperand, K: number, gpu: GpuTraits): WeightReading {
   const { format, layout, range } = w;
   if (!gpu.features.has('shader-f16') || !hasFourBitSteps(format, K))
-    return { bindings: { w: read(w) }, unit: 8, weight: (n) => eightsWeight(n.w, w) };
+    return { bindings: { w: read(w) }, enable: [], unit: 8, weight: (n) => eightsWeight(n.w, w) };
   const part = (first: number, next: number, type: Binding['type']): Binding => ({
     range: { buffer: range.buffer, offset: range.offset + first, bytes: next - first },
     access: 'read',
@@ -103,6 +104,7 @@ function readWeight(w: PackedOperand, K: number, gpu: GpuTraits): WeightReading 
   });
   return {
     bindings: { w: part(0, layout.scales, 'vec4<u32>'), scales: part(layout.scales, layout.byteLength, 'u32') },
+    enable: ['f16'],
     unit: 32,
     weight: (n) =>
       fourBitWeight(format, K, {

@@ -6,10 +6,10 @@
 // Four-bit codes are decoded in pairs (i, i + 4) of a word of eight, as f16, which holds them exactly, and multiplied as
 // f32. E2M1: with y = 2 · 2^e (1 + m/2), whose bits are those of 2 joined with the code's exponent e and mantissa bit m,
 // four times the magnitude is min(y, 2y − 4): no table, no subnormals. Integers: a code with its top bit flipped in the
-// mantissa of 1024 is 1032 more than its value. Needs shader-f16.
+// mantissa of 1024 is 1032 more than its value. Needs shader-f16. Scales multiply sums of 16 or 32 products, which overflow
+// where numbers of a are above 2^118.
 
 import type { Format, QuantSpec } from '../../../formats/format.ts';
-import { scaleBytes } from '../../../formats/scale-format.ts';
 import { accessSource, floatText, valueSource } from '../wgsl/bits.ts';
 import { decodeSource, type PackedMatrix, storedScaleSource } from '../wgsl/decode.ts';
 
@@ -34,7 +34,6 @@ export interface VectorWeight {
   readonly unit: 8 | 32;
   /** Vectors of a: each eight in the order 0 4 1 5, 2 6 3 7. */
   readonly paired: boolean;
-  readonly features: readonly string[];
   readonly declarations: string;
   /** A factor of all results, an expression; absent: 1. */
   readonly factor?: string;
@@ -76,6 +75,19 @@ fn four_bit_pair(code: u32) -> vec2<f32> {
 `,
 };
 
+// Two scales beside each other. E4M3 with its exponent moved up by 8, y, is min(y, 2y − 2^-6), as with E2M1; the code of NaN
+// gets the bit that makes its exponent f16's largest.
+const e4m3PairSource = `
+fn e4m3_pair(both: u32) -> vec2<f32> {
+  let spread = both | (both << 8u);
+  let codes = spread & 0x007f007fu;
+  let y = bitcast<vec2<f16>>((codes << 7u) + 0x20002000u);
+  let magnitude = bitcast<u32>(min(y, y + y - vec2<f16>(0.015625h)));
+  let not_a_number = ((codes + 0x00010001u) & 0x00800080u) << 6u;
+  return vec2<f32>(bitcast<vec2<f16>>(magnitude | not_a_number | ((spread & 0x00800080u) << 8u)));
+}
+`;
+
 /** Pair j of a word, by element. Shifts are written out whole: of a shifted word they would be two. */
 const pairOf = {
   e2m1: (word: string, j: number) =>
@@ -91,19 +103,22 @@ export function fourBitWeight(format: Format, K: number, { codes, scales, tensor
   const kind = element === 'e2m1' ? 'e2m1' : 'int4';
   const times = kind === 'e2m1' ? ` * ${floatText(1 / 4)}` : '';
   const halves = size === 16;
-  const joined = halves && scaleBytes(scale.format) === 1;
+  const pairs = halves && scale.format === 'e4m3';
   const readScales = (r: number) => {
-    if (joined)
-      return `let scales${r} = scale_Half(2u * block${r});
-      let scale${r}_0 = scale_atValue(scales${r} & 0xffu); let scale${r}_1 = scale_atValue(scales${r} >> 8u);`;
+    if (pairs)
+      return `let scales${r} = e4m3_pair(scale_Half(2u * block${r})); let scale${r}_0 = scales${r}.x; let scale${r}_1 = scales${r}.y;`;
     if (halves) return `let scale${r}_0 = scale_at(2u * block${r}); let scale${r}_1 = scale_at(2u * block${r} + 1u);`;
     return `let scale${r}_0 = scale_at(block${r} / ${size / 32}u);`;
   };
   return {
     unit: 32,
     paired: true,
-    features: ['f16'],
-    declarations: `${valueSource}${accessSource('scale_', scales)}${storedScaleSource('scale_at', 'scale_', scales, scale.format, 0)}${pairSources[kind]}`,
+    declarations: [
+      valueSource,
+      accessSource('scale_', scales),
+      pairs ? e4m3PairSource : storedScaleSource('scale_at', 'scale_', scales, scale.format, 0),
+      pairSources[kind],
+    ].join(''),
     ...(scale.tensorScale && { factor: `bitcast<f32>(${scales}[${tensorScale}])` }),
     step({ M, rows, number, sum, a }) {
       const lines: string[] = [];
@@ -158,7 +173,6 @@ export function eightsWeight(array: string, matrix: PackedMatrix): VectorWeight 
   return {
     unit: 8,
     paired: false,
-    features: [],
     declarations: decodeSource([{ prefix: 'w', array, matrix }]),
     step({ M, rows, number, sum, a }) {
       const decoded = range(rows).map((r) => `var eight${r} = wEight(row${r}, k); ${masked(`eight${r}`)}`);
