@@ -13,9 +13,9 @@ import {
   type SubgroupMatmul,
   subgroupMatmul,
 } from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
-import { mxfp4Matvec } from '../src/backends/webgpu/kernels/matvec-packed.ts';
 import { openBench } from './webgpu-gpu.ts';
 import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand } from './webgpu-operands.ts';
+import { benchVectors } from './webgpu-vectors.ts';
 
 const { values } = parseArgs({
   options: {
@@ -173,48 +173,6 @@ if (wanted('i8')) {
     c.destroy();
   }
 }
-if (wanted('matvec')) {
-  // four times the size, so that the weight does not fit the second-level cache
-  const rows = 4 * N;
-  const w = mxfp4Operand(bench, rows, 2 * N, 8);
-  const x = Float32Array.from({ length: 2 * N }, (_, i) => Math.sin(i * 0.37));
-  for (const [perSubgroup, subgroups] of [
-    [1, 4],
-    [2, 4],
-    [4, 4],
-    [8, 4],
-    [4, 2],
-    [4, 8],
-  ]) {
-    const y = bench.empty(4 * rows);
-    const kernel = mxfp4Matvec({ N: rows, K: 2 * N, rows: perSubgroup, subgroups });
-    const ms = await bench.time(kernel, [w.buffers[0], w.buffers[1], bench.buffer(x), y]);
-    const got = new Float32Array(await bench.read(y, 0, 4 * rows));
-    let error = 0;
-    for (const n of [0, 1, 1001, rows - 1]) {
-      let [sum, squares] = [0, 0];
-      for (let i = 0; i < 2 * N; i++) {
-        const p = w.at(n, i) * x[i] * 2 ** w.reference;
-        sum += p;
-        squares += p * p;
-      }
-      error = Math.max(error, Math.abs(sum - got[n]) / Math.sqrt(squares));
-    }
-    const bytes = rows * 2 * N * (0.5 + 1 / 32);
-    console.log(
-      `matvec mxfp4 ${rows}×${2 * N}, ${perSubgroup} rows × ${subgroups} subgroups: ${(1000 * ms).toFixed(1)} µs  ${(bytes / ms / 1e6).toFixed(0)} GB/s of packed bytes  error ${error.toExponential(1)}${error < 1e-4 ? '' : '  WRONG'}`,
-    );
-  }
-  const copy = bench.empty(2 ** 30);
-  const target = bench.empty(2 ** 30);
-  const copyKernel = {
-    workgroups: [65535, 1, 1] as const,
-    code: `@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> b: array<vec4<u32>>;
-@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  for (var i = id.x; i < ${2 ** 26}u; i += ${65535 * 256}u) { b[i] = a[i]; } }`,
-  };
-  const ms = await bench.time(copyKernel, [copy, target]);
-  console.log(`copy of 1 GiB: ${(2 ** 31 / ms / 1e6).toFixed(0)} GB/s read and written`);
-}
+// four times the size, so that the weight does not fit the second-level cache
+await benchVectors(bench, 4 * N, 2 * N, wanted);
 process.exit(0);

@@ -60,7 +60,26 @@ export function mxfp4Operand(bench: Bench, outer: number, k: number, seed: numbe
   };
 }
 
-export function int4Operand(bench: Bench, outer: number, k: number, seed: number): Operand {
+/** Two-level scales: E4M3 between 2^-3 and 2^4, then the tensor's, 1/2, behind them. */
+export function nvfp4Operand(bench: Bench, outer: number, k: number, seed: number): Operand {
+  const next = bits(seed);
+  const codes = new Uint32Array((outer * k) / 8).map(() => next() ^ (next() >>> 16));
+  const scales = new Uint8Array((outer * k) / 16 + 4).map(() => 0x20 + (next() >>> 26));
+  scales.set(new Uint8Array(Float32Array.of(1 / 2).buffer), (outer * k) / 16);
+  const e4m3 = (c: number) => 2 ** ((c >> 3) - 7) * (1 + (c & 7) / 8);
+  return {
+    buffers: [bench.buffer(codes), bench.buffer(scales)],
+    at(o, i) {
+      const n = o * k + i;
+      const code = (codes[n >> 3] >>> (4 * (n & 7))) & 15;
+      return ((code & 8 ? -1 : 1) * e2m1[code & 7] * e4m3(scales[n >> 4])) / 2;
+    },
+    reference: 0,
+  };
+}
+
+/** `rounded`: as kernels see it that round the product of code and scale to f16. */
+export function int4Operand(bench: Bench, outer: number, k: number, seed: number, rounded = true): Operand {
   const next = bits(seed);
   const codes = new Uint32Array((outer * k) / 8).map(() => next() ^ (next() >>> 16));
   const scales = new Uint16Array((outer * k) / 128).map(() => 0x2c00 + (next() >>> 22));
@@ -70,8 +89,8 @@ export function int4Operand(bench: Bench, outer: number, k: number, seed: number
     at(o, i) {
       const n = o * k + i;
       const code = (codes[n >> 3] >>> (4 * (n & 7))) & 15;
-      // the kernel rounds the product of code and scale to f16
-      return roundHalf(((code ^ 8) - 8) * half(scales[n >> 7]));
+      const value = ((code ^ 8) - 8) * half(scales[n >> 7]);
+      return rounded ? roundHalf(value) : value;
     },
     reference: 0,
   };

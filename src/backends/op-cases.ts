@@ -6,6 +6,7 @@ import { compositeCases } from './cases/composite.ts';
 import { arithmeticCases, unaryCases } from './cases/elementwise.ts';
 import { embeddingCases } from './cases/embedding.ts';
 import { expertCases } from './cases/experts.ts';
+import { fewRowsCases } from './cases/few-rows.ts';
 import { gradientOpCases } from './cases/gradients.ts';
 import { gramCases } from './cases/gram.ts';
 import { kvAttentionCases, kvWriteCases } from './cases/kv.ts';
@@ -34,6 +35,7 @@ export const opCases: readonly OpCase[] = [
   ...kvAttentionCases,
   ...matmulCases,
   ...packedMatmulCases,
+  ...fewRowsCases,
   ...quantizeCases,
   ...fixedScaleCases,
   ...hadamardCases,

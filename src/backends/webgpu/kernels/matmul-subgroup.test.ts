@@ -5,7 +5,6 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { openNullDevice, wgslProblems } from '../../../../test/support/null-gpu.ts';
 import type { SubgroupTile } from './matmul-subgroup.ts';
 import { int8Matmul, type SubgroupMatmul, subgroupMatmul } from './matmul-subgroup-source.ts';
-import { mxfp4Matvec } from './matvec-packed.ts';
 
 const tile: SubgroupTile = {
   blockM: 128,
@@ -47,15 +46,13 @@ describe('kernels for tensor cores are valid WGSL', () => {
     expect(await problems(code.replace('workgroupBarrier()', 'workgroupBarrier(1)'))).not.toEqual([]);
   });
 
-  it('int8 and the matrix-vector product', async () => {
+  it('int8', async () => {
     expect(await problems(int8Matmul(256, 384, 512, { ...tile, blockK: 64, depth: 32 }).code)).toEqual([]);
-    expect(await problems(mxfp4Matvec({ N: 256, K: 512, rows: 4, subgroups: 4 }).code)).toEqual([]);
   });
 
   it('refuses what cannot be cut into chunks', () => {
     expect(() => subgroupMatmul({ ...sizes, a: f16, b: { ...mxfp4, contiguous: 'outer' }, tile })).toThrow('along K');
     expect(() => subgroupMatmul({ ...sizes, a: mxfp4, b: mxfp4, tile: { ...tile, subgroupsN: 4 } })).toThrow('divide');
     expect(() => int8Matmul(256, 384, 500, { ...tile, blockK: 64, depth: 32 })).toThrow('rows of 500 codes');
-    expect(() => mxfp4Matvec({ N: 256, K: 96, rows: 4, subgroups: 4 })).toThrow('256 × 96');
   });
 });

@@ -1,11 +1,8 @@
-// Few rows times a packed weight, as generation needs it: bound by reading the weight once.
+// Few rows times a packed weight, as generation needs it (vector-product.ts): commands, and how threads share the work.
 //
-// y[m, n] = Σ_k a[m, k] · w[n, k] for M ≤ 8. A cluster of L lanes, L = 4 … 32, holds four neighbouring rows of w (two
-// where M > 4); lane l takes 32 values of K at a time, 16 bytes of four-bit codes, decoded once and multiplied with all
-// rows of a: neighbouring lanes read neighbouring bytes. The lanes' sums are added by halving, with subgroup exchanges
-// where every subgroup of the device holds whole clusters, else in workgroup memory (M · rows · 4 bytes a thread, at
-// most 8 KB). Each result has a fixed order of summation. Also the product with chosen experts: there each row of a has
-// the matrix of its own expert. Features: subgroups, optional.
+// y[m, n] = Σ_k a[m, k] · w[n, k] for M ≤ 8. Also the product with chosen experts: there each row of a has the matrix of
+// its own expert. At most 16 KB of workgroup memory. Features, both optional: shader-f16, for weights in four-bit groups
+// (vector-weight.ts); subgroups.
 
 import type { Shape } from '../../../tensor/shape.ts';
 import { elementCount } from '../../../tensor/shape.ts';
@@ -25,11 +22,16 @@ import {
   read,
   write,
 } from '../kernel.ts';
-import { decodeSource } from '../wgsl/decode.ts';
+import { rowsOfGroup, type VectorTile, vectorProduct } from './vector-product.ts';
+import { eightsWeight, fourBitWeight, hasFourBitSteps, type VectorWeight } from './vector-weight.ts';
 
-const threads = 128;
 /** Most rows of a. */
 export const mostRows = 8;
+
+const workgroupBytes = 16_384;
+
+/** Workgroups that keep a large GPU busy. */
+const enoughGroups = 192;
 
 interface Experts {
   readonly indices: DenseOperand;
@@ -47,89 +49,93 @@ interface Operands {
 
 export function encodeVector({ a, w, y, experts }: Operands, p: Product, gpu: GpuTraits): Command {
   const { M, N, K, batch, batchedB } = p;
-  const lanes = Math.min(32, Math.max(4, 2 ** Math.ceil(Math.log2(K / 32))));
-  const per = M > 4 ? 2 : 4;
-  const clusters = threads / lanes;
-  const rowsOfGroup = clusters * per;
-  const across = Math.ceil(N / rowsOfGroup);
-  const subgroups = gpu.features.has('subgroups') && lanes <= gpu.subgroupMinSize;
-  const vectors = K % 4 === 0;
-  const sums = M * per;
-  const loadA = (n: Names) =>
-    vectors
-      ? `low = ${n.a}[(first + k) / 4u];
-        if (k + 4u < ${K}u) { high = ${n.a}[(first + k) / 4u + 1u]; }`
-      : `for (var j = 0u; j < 8u && k + j < ${K}u; j++) {
-          if (j < 4u) { low[j] = ${n.a}[first + k + j]; } else { high[j - 4u] = ${n.a}[first + k + j]; }
-        }`;
-  // Values beyond K are undefined, NaN perhaps.
-  const mask =
-    K % 8 === 0
-      ? ''
-      : `eight.low = select(vec4f(), eight.low, vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(${K}u));
-          eight.high = select(vec4f(), eight.high, vec4u(k) + vec4u(4u, 5u, 6u, 7u) < vec4u(${K}u));`;
-  const matrix = experts ? 'u32(expert)' : batchedB ? 'batch' : '0u';
-  const choose = experts
-    ? (n: Names) => `var expert = ${n.indices}[batch];
+  const { bindings, enable, unit, weight } = readWeight(w, K, gpu);
+  const { subgroups, ...tile } = vectorTile(p, unit, gpu);
+  const across = Math.ceil(N / rowsOfGroup(tile));
+  const text = (n: Names) =>
+    vectorProduct({
+      ...{ M, K, tile, subgroups },
+      N: 'words.N',
+      across: 'words.across',
+      weight: weight(n),
+      a: n.a,
+      y: n.y,
+      rowOfA: (m) => (experts ? `batch / ${experts.slots}u` : `batch * ${M}u + ${m}`),
+      matrix: experts ? 'u32(expert)' : batchedB ? 'batch' : '0u',
+      setup: experts
+        ? `var expert = ${n.indices}[batch];
   if (u32(expert) >= ${experts.count}u) { report(${expertIndexError}u, expert); expert = 0; }`
-    : () => '';
-  const rowOfA = experts ? `batch / ${experts.slots}u` : `batch * ${M}u + m`;
-  const reduce = subgroups
-    ? `for (var half = 1u; half < ${lanes}u; half <<= 1u) {
-    for (var s = 0u; s < ${sums}u; s++) { sums[s] += subgroupShuffleXor(sums[s], half); }
-  }`
-    : `for (var s = 0u; s < ${sums}u; s++) { parts[s * ${threads}u + thread] = sums[s]; }
-  for (var half = ${lanes / 2}u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (lane < half) {
-      for (var s = 0u; s < ${sums}u; s++) { parts[s * ${threads}u + thread] += parts[s * ${threads}u + thread + half]; }
-    }
-  }
-  workgroupBarrier();`;
-  const total = (s: string) => (subgroups ? `sums[${s}]` : `parts[${s} * ${threads}u + thread - lane]`);
-  const body = (n: Names) => `
-  let batch = item / words.across;
-  let lane = thread % ${lanes}u;
-  let n0 = item % words.across * ${rowsOfGroup}u + thread / ${lanes}u * ${per}u;
-  ${choose(n)}
-  var sums: array<f32, ${sums}>;
-  for (var k0 = lane * 32u; k0 < ${K}u; k0 += ${lanes * 32}u) {
-    for (var k = k0; k < min(k0 + 32u, ${K}u); k += 8u) {
-      var weights: array<Eight, ${per}>;
-      for (var r = 0u; r < ${per}u; r++) {
-        if (n0 + r < words.N) {
-          var eight = wEight(${matrix} * words.N + n0 + r, k);
-          ${mask}
-          weights[r] = eight;
-        }
-      }
-      for (var m = 0u; m < ${M}u; m++) {
-        let first = (${rowOfA}) * ${K}u;
-        var low = vec4f();
-        var high = vec4f();
-        ${loadA(n)}
-        for (var r = 0u; r < ${per}u; r++) {
-          sums[m * ${per}u + r] += dot(low, weights[r].low) + dot(high, weights[r].high);
-        }
-      }
-    }
-  }
-  ${reduce}
-  for (var s = lane; s < ${sums}u; s += ${lanes}u) {
-    let column = n0 + s % ${per}u;
-    if (column < words.N) { ${n.y}[(batch * ${M}u + s / ${per}u) * words.N + column] = ${total('s')}; }
-  }`;
-  const prelude = (n: Names) => `${decodeSource([{ prefix: 'w', array: n.w, matrix: w }])}
-${subgroups ? '' : `var<workgroup> parts: array<f32, ${threads * sums}>;`}
-`;
-  const indices: Record<string, Binding> = experts ? { indices: read(experts.indices) } : {};
+        : '',
+    });
   return {
-    bindings: { a: read(a, vectors ? 'vec4<f32>' : 'f32'), w: read(w), y: write(y), ...indices },
+    bindings: {
+      a: read(a, K % 4 === 0 ? 'vec4<f32>' : 'f32'),
+      ...bindings,
+      y: write(y),
+      ...(experts && { indices: read(experts.indices) }),
+    },
     words: { N, across },
     reports: experts !== undefined,
-    enable: subgroups ? ['subgroups'] : [],
-    ...forEachGroup(across * batch, threads, body, prelude),
+    enable: [...enable, ...(subgroups ? ['subgroups'] : [])],
+    ...forEachGroup(
+      across * batch,
+      tile.threads,
+      (n) => text(n).body,
+      (n) => text(n).prelude,
+    ),
   };
+}
+
+interface WeightReading {
+  readonly bindings: Readonly<Record<string, Binding>>;
+  readonly enable: readonly string[];
+  readonly unit: VectorWeight['unit'];
+  weight(n: Names): VectorWeight;
+}
+
+function readWeight(w: PackedOperand, K: number, gpu: GpuTraits): WeightReading {
+  const { format, layout, range } = w;
+  if (!gpu.features.has('shader-f16') || !hasFourBitSteps(format, K))
+    return { bindings: { w: read(w) }, enable: [], unit: 8, weight: (n) => eightsWeight(n.w, w) };
+  const part = (first: number, next: number, type: Binding['type']): Binding => ({
+    range: { buffer: range.buffer, offset: range.offset + first, bytes: next - first },
+    access: 'read',
+    type,
+  });
+  return {
+    bindings: { w: part(0, layout.scales, 'vec4<u32>'), scales: part(layout.scales, layout.byteLength, 'u32') },
+    enable: ['f16'],
+    unit: 32,
+    weight: (n) =>
+      fourBitWeight(format, K, {
+        codes: n.w,
+        scales: n.scales,
+        tensorScale: (layout.tensorScale - layout.scales) / 4,
+      }),
+  };
+}
+
+/** How threads share a product whose weight is read in units. */
+export function vectorTile(
+  { M, N, K, batch }: Pick<Product, 'M' | 'N' | 'K' | 'batch'>,
+  unit: VectorWeight['unit'],
+  gpu: Pick<GpuTraits, 'features' | 'subgroupMinSize'>,
+): VectorTile & { subgroups: boolean } {
+  const units = Math.ceil(K / unit);
+  const wanted = Math.min(32, Math.max(4, 2 ** Math.ceil(Math.log2(units))));
+  const subgroups = gpu.features.has('subgroups') && wanted <= gpu.subgroupMinSize;
+  const rows = M > 4 ? 2 : 4;
+  const groups = (threads: number) => Math.ceil(N / ((threads / wanted) * rows)) * batch;
+  let threads = M === 1 ? 256 : 128;
+  while (threads > 64 && groups(threads) < enoughGroups) threads /= 2;
+  const left = workgroupBytes - (subgroups ? 0 : threads * M * rows * 4);
+  const most = Math.floor(left / (4 * M * unit));
+  const lanes = Math.min(wanted, 2 ** Math.floor(Math.log2(most)));
+  // whole turns of the lanes, as many in each segment
+  const turn = Math.max(8, lanes);
+  const segments = Math.ceil(units / (Math.floor(most / turn) * turn));
+  const segment = Math.ceil(units / segments / turn) * turn;
+  return { rows, threads, lanes, segment, subgroups };
 }
 
 /** expertMatmul with packed weights [E, M, K]: a matrix-vector product for every row and slot. */

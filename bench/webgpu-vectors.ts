@@ -1,0 +1,135 @@
+// Products of few rows with packed weights on a GPU: bytes of the weight read a second, beside a copy. Every result is
+// compared with float64 at sampled places in the same run. Ablations say what limits: `loads` reads the weight and adds its
+// words, `no decoding` multiplies what has not been decoded.
+
+import type { KernelSource } from '../src/backends/webgpu/kernel-source.ts';
+import { vectorTile } from '../src/backends/webgpu/kernels/matmul-vector.ts';
+import { vectorMatmul } from '../src/backends/webgpu/kernels/matmul-vector-source.ts';
+import type { VectorTile } from '../src/backends/webgpu/kernels/vector-product.ts';
+import { fourBitWeight, type VectorWeight } from '../src/backends/webgpu/kernels/vector-weight.ts';
+import { partBytes } from '../src/formats/empty.ts';
+import { parseFormat } from '../src/formats/registry.ts';
+import type { Bench } from './webgpu-gpu.ts';
+import { int4Operand, mxfp4Operand, nvfp4Operand, type Operand } from './webgpu-operands.ts';
+
+const operands: Readonly<Record<string, (bench: Bench, rows: number, k: number) => Operand>> = {
+  mxfp4: (bench, rows, k) => mxfp4Operand(bench, rows, k, 8),
+  nvfp4: (bench, rows, k) => nvfp4Operand(bench, rows, k, 9),
+  'int4-g128': (bench, rows, k) => int4Operand(bench, rows, k, 10, false),
+};
+
+interface Ablation {
+  readonly label: string;
+  readonly weight?: VectorWeight;
+  /** Bytes of w that are read, when not all. */
+  readonly bytes?: number;
+  change?(kernel: KernelSource): KernelSource;
+}
+
+/** Times weights of [N, K] whose lines, `matvec FORMAT …`, are wanted; K a multiple of 128. */
+export async function benchVectors(
+  bench: Bench,
+  N: number,
+  K: number,
+  wanted: (name: string) => boolean,
+): Promise<void> {
+  if (!['mxfp4', 'nvfp4', 'int4-g128', 'copy'].some((name) => wanted(`matvec ${name}`))) return;
+  const copied = await copyRate(bench);
+  console.log(`copy of 1 GiB: ${copied.toFixed(0)} GB/s read and written`);
+  for (const [name, make] of Object.entries(operands)) {
+    if (!wanted(`matvec ${name}`)) continue;
+    const w = make(bench, N, K);
+    const format = parseFormat(name);
+    const [codes, scales] = partBytes(format, N, K);
+    const run = async (M: number, tile: VectorTile, ablation?: Ablation) => {
+      const a = Float32Array.from({ length: M * K }, (_, i) => Math.sin(i * 0.37));
+      const [input, y] = [bench.buffer(a), bench.empty(4 * M * N)];
+      const line = `matvec ${name} ${M} × ${N} × ${K}, ${tile.rows} rows, ${tile.threads} threads, ${tile.lanes} lanes, segments of ${tile.segment}${ablation ? `, ${ablation.label}` : ''}`;
+      try {
+        const kernel = vectorMatmul({ M, N, K, format, tile, weight: ablation?.weight });
+        const ms = await bench.time(ablation?.change?.(kernel) ?? kernel, [input, ...w.buffers, y]);
+        const rate = (ablation?.bytes ?? codes + scales) / ms / 1e6;
+        const error = ablation ? undefined : await worstError(bench, y, a, w, M, N, K);
+        const found = error === undefined ? '' : `  error ${error.toExponential(1)}${error < 1e-4 ? '' : '  WRONG'}`;
+        console.log(
+          `${line}: ${(1000 * ms).toFixed(1)} µs  ${rate.toFixed(0)} GB/s, ${(rate / copied).toFixed(2)} of copy${found}`,
+        );
+      } catch (error) {
+        console.log(`${line}: ${String(error).slice(0, 200)}`);
+      } finally {
+        for (const buffer of [input, y]) buffer.destroy();
+      }
+    };
+    const chosen = (M: number) => vectorTile({ M, N, K, batch: 1 }, 32, bench.gpu);
+    const usual = chosen(1);
+    for (const M of [1, 2, 4, 8]) await run(M, chosen(M));
+    for (const rows of [1, 2, 4, 8])
+      for (const threads of [64, 128, 256, 512]) await run(1, { ...usual, rows, threads });
+    for (const segment of [32, 64, 128, 256]) await run(1, { ...usual, segment });
+    const weight = loads(fourBitWeight(format, K, { codes: 'codes', scales: 'scales', tensorScale: 0 }), K);
+    await run(1, usual, { label: 'no decoding', change: undecoded });
+    await run(1, usual, { label: 'loads', weight, bytes: codes });
+    for (const buffer of w.buffers) buffer.destroy();
+  }
+}
+
+/** Pairs are whatever their bits are. */
+function undecoded({ code, workgroups }: KernelSource): KernelSource {
+  const body = /(fn four_bit_pair\((\w+): u32(?:, (\w+): u32)?\) -> vec2<f32> \{)[^}]*\}/;
+  return {
+    workgroups,
+    code: code.replace(
+      body,
+      (_, head, low, high = low) => `${head} return bitcast<vec2<f32>>(vec2<u32>(${low}, ${high})); }`,
+    ),
+  };
+}
+
+/** Codes are read and added; nothing is multiplied, scales are not read, and of a nothing but copies into workgroup memory. */
+const loads = (weight: VectorWeight, K: number): VectorWeight => ({
+  ...weight,
+  step: ({ rows, number, sum }) =>
+    Array.from(
+      { length: rows },
+      // an unused array would have no binding
+      (_, r) => `_ = &scales; let codes${r} = codes[row${r} * ${K / 32}u + ${number}];
+      ${sum(0, r)} += f32(codes${r}.x ^ codes${r}.y ^ codes${r}.z ^ codes${r}.w);`,
+    ).join('\n      '),
+});
+
+/** Largest difference from float64, relative to the root of the sum of squares of the products. */
+async function worstError(
+  bench: Bench,
+  y: GPUBuffer,
+  a: Float32Array,
+  w: Operand,
+  M: number,
+  N: number,
+  K: number,
+): Promise<number> {
+  const found = new Float32Array(await bench.read(y, 0, 4 * M * N));
+  let worst = 0;
+  for (let m = 0; m < M; m++)
+    for (const n of [0, 1, 1001 % N, N - 1]) {
+      let [sum, squares] = [0, 0];
+      for (let k = 0; k < K; k++) {
+        const product = a[m * K + k] * w.at(n, k);
+        sum += product;
+        squares += product * product;
+      }
+      worst = Math.max(worst, Math.abs(sum - found[m * N + n]) / Math.sqrt(squares));
+    }
+  return worst;
+}
+
+/** GB read and written a second. */
+async function copyRate(bench: Bench): Promise<number> {
+  const [from, to] = [bench.empty(2 ** 30), bench.empty(2 ** 30)];
+  const code = `@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> b: array<vec4<u32>>;
+@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  for (var i = id.x; i < ${2 ** 26}u; i += ${65535 * 256}u) { b[i] = a[i]; } }`;
+  const ms = await bench.time({ code, workgroups: [65535, 1, 1] }, [from, to]);
+  for (const buffer of [from, to]) buffer.destroy();
+  return 2 ** 31 / ms / 1e6;
+}
