@@ -12,6 +12,7 @@ import { type DeviceOptions, type GpuTraits, type OpenDevice, openDevice } from 
 import { orLoss } from './errors.ts';
 import { type DeviceParts, WebgpuExecutable } from './executable.ts';
 import { fuseQuantize } from './fuse-quantize.ts';
+import { fuseSelected } from './fuse-selected.ts';
 import { kernelOf, kernels } from './kernels.ts';
 import { DeviceMemory } from './memory.ts';
 import { PipelineCache } from './pipelines.ts';
@@ -115,7 +116,7 @@ async function upload(tensor: AnyTensor, target: GPUBuffer, memory: DeviceMemory
 
 /** The passes over a graph, in order: each looks at what the one before it left. */
 const rewrite = (graph: Graph, gpu: GpuTraits): Graph =>
-  shareBounds(fuseQuantize(readTransposed(graph, gpu), gpu), gpu);
+  shareBounds(fuseSelected(fuseQuantize(readTransposed(graph, gpu), gpu)), gpu);
 
 function checkSupport(graph: Graph, gpu: GpuTraits): void {
   for (const node of liveNodes(graph)) {

@@ -15,6 +15,7 @@ import type { GpuTraits } from './device.ts';
 import { type FusedQuantizeAttributes, fusedQuantizeOp } from './fused-quantize-op.ts';
 import { rowsAndColumns } from './kernel.ts';
 import { canFuse, fusedThreads } from './kernels/fused-shape.ts';
+import { soleProducers } from './sole-producers.ts';
 
 /** A chain from some source on; longer ones have more nodes. */
 interface Chain extends Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs' | 'threads'> {
@@ -50,19 +51,6 @@ function fusedNode(node: Node, { source, signsFrom, transposed, blockSize, signs
   const attributes = { ...node.attributes, transposed, blockSize, signs, threads };
   const inputs = [source, ...(signsFrom ? [signsFrom] : []), ...node.inputs.slice(1)];
   return { ...node, op: fusedQuantizeOp, inputs, attributes } as unknown as Node;
-}
-
-/** Looks up the node that made a value which one node alone reads, and not the caller. */
-function soleProducers(graph: Graph, nodes: readonly Node[]): (value: Value, op: string) => Node | undefined {
-  const readers = new Map<Value, number>();
-  const count = (v: Value) => readers.set(v, (readers.get(v) ?? 0) + 1);
-  for (const { inputs } of nodes) inputs.forEach(count);
-  for (const value of graph.outputs.values()) count(value);
-  const producers = new Map(nodes.map((node) => [node.outputs[0], node]));
-  return (value, op) => {
-    const node = readers.get(value) === 1 ? producers.get(value) : undefined;
-    return node?.op.name === op ? node : undefined;
-  };
 }
 
 /** Chains that lead to a value, each longer than the one before. */

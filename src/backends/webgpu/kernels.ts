@@ -41,6 +41,7 @@
 // - The op's cases in src/backends/cases/ run by themselves once the op has a kernel (backend.test.ts).
 
 import type { Node } from '../../graph/graph.ts';
+import { selectedHadamardOp } from './fuse-selected.ts';
 import { fusedQuantizeOp } from './fused-quantize-op.ts';
 import type { KernelTable, OpKernel } from './kernel.ts';
 import { attentionKernels } from './kernels/attention.ts';
@@ -57,7 +58,7 @@ import { expertKernels } from './kernels/expert-matmul.ts';
 import { fakeQuantizeKernels } from './kernels/fake-quantize.ts';
 import { fusedQuantize } from './kernels/fused-quantize.ts';
 import { gramKernels } from './kernels/gram.ts';
-import { hadamardKernels } from './kernels/hadamard.ts';
+import { hadamardKernels, selectedHadamard } from './kernels/hadamard.ts';
 import { kvAttentionKernels } from './kernels/kv-attention.ts';
 import { kvWriteKernels } from './kernels/kv-write.ts';
 import { layoutKernels } from './kernels/layout.ts';
@@ -118,6 +119,7 @@ export const kernels: KernelTable = {
 /** Ops of this backend's own, which are not in the table. */
 const ownKernels = new Map<object, OpKernel>([
   [fusedQuantizeOp, fusedQuantize],
+  [selectedHadamardOp, selectedHadamard],
   [operandBoundOp, operandBound],
   [boundedRoundOp, boundedRound],
 ]);

@@ -2,7 +2,7 @@
 
 import { threefry2x32 } from '../../formats/random.ts';
 import type { Value } from '../../graph/graph.ts';
-import { reshape, slice } from '../../graph/ops/layout.ts';
+import { slice } from '../../graph/ops/layout.ts';
 import type { GraphBuilder } from '../../graph/trace.ts';
 import { f32, i32 } from '../../graph/value-type.ts';
 import { tensorF32 } from '../../tensor/tensor.ts';
@@ -49,7 +49,7 @@ export function recipeProducts(
         const recipe = recipeAt(layer);
         const number = numbers.get(layer);
         if (!recipe || number === undefined) return undefined;
-        const key = keyOf(g, seed, number, inputs);
+        const key = keyOf(g, seed, { number, longest }, inputs);
         return (x, w, experts) =>
           experts
             ? expertProduct(g, { x, weight: w, experts }, recipe, key, { sorted, rounded })
@@ -82,11 +82,17 @@ function declared(g: GraphBuilder, layers: number, longest: number) {
   };
   return {
     step: () => once('roundingStep', () => g.input('roundingStep', i32([1]))),
-    signs: () => once('signs', () => g.input('signs', f32([layers, longest]))),
+    signs: () => once('signs', () => g.input('signs', f32([layers * longest]))),
   };
 }
 
-function keyOf(g: GraphBuilder, seed: number, number: number, inputs: { step(): Value; signs(): Value }): LayerKey {
+/** The key of layer `number`; its signs are the first of the `longest` that belong to it. */
+function keyOf(
+  g: GraphBuilder,
+  seed: number,
+  { number, longest }: { number: number; longest: number },
+  inputs: { step(): Value; signs(): Value },
+): LayerKey {
   const known = new Map<string, Value>();
   return {
     seed,
@@ -96,7 +102,7 @@ function keyOf(g: GraphBuilder, seed: number, number: number, inputs: { step(): 
       const name = `${kind} ${block}`;
       const make = () =>
         kind === 'random'
-          ? reshape(slice(slice(inputs.signs(), 0, number, 1), 1, 0, block), [block])
+          ? slice(inputs.signs(), 0, number * longest, block)
           : g.constant(tensorF32([block], drawSigns(block, seed, -1)));
       const value = known.get(name) ?? make();
       known.set(name, value);

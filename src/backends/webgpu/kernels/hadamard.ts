@@ -27,7 +27,14 @@ function small(n: number, count: number, signed: boolean) {
   );
 }
 
-function large(n: number, count: number, signed: boolean) {
+/** Four values where their bits are 1, else 0. */
+const selected = (k: Names) => {
+  const four = `(vec4u(${k.bits}[at >> 3u] >> (4u * (at & 7u))) >> vec4u(0u, 1u, 2u, 3u)) & vec4u(1u)`;
+  return `select(vec4f(), ${k.x}[at], (${four}) == vec4u(1u))`;
+};
+
+/** `load`: the four values with number `at`, whose place in a block of `vectors` fours is at % vectors. */
+function large(n: number, count: number, load: (k: Names, vectors: number) => string) {
   const held = Math.max(1, n / (threads * perThread));
   const vectors = n / perThread;
   const exchanges = Math.min(vectors, threads);
@@ -45,7 +52,7 @@ function large(n: number, count: number, signed: boolean) {
   var v: array<vec4f, ${held}>;
   for (var j = 0u; j < ${held}u; j++) {
     let at = (item * ${held}u + j) * ${threads}u + thread;
-    if (at < ${count / perThread}u) { v[j] = ${k.x}[at]${signed ? ` * ${k.signs}[at % ${vectors}u]` : ''}; }
+    if (at < ${count / perThread}u) { v[j] = ${load(k, vectors)}; }
     let first = vec4f(v[j].x + v[j].y, v[j].x - v[j].y, v[j].z + v[j].w, v[j].z - v[j].w);
     v[j] = vec4f(first.x + first.z, first.y + first.w, first.x - first.z, first.y - first.w);
     for (var half = 1u; half < ${exchanges}u; half <<= 1u) {
@@ -80,7 +87,26 @@ const hadamard: OpKernel = {
       {
         bindings: { x: read(x, type), y: write(y, type), ...(signs ? { signs: read(signs, type) } : {}) },
         words: { factor: { f32: 1 / Math.sqrt(n) } },
-        ...(n < 4 ? small(n, count, signs !== undefined) : large(n, count, signs !== undefined)),
+        ...(n < 4
+          ? small(n, count, signs !== undefined)
+          : large(n, count, (k, vectors) => `${k.x}[at]${signs ? ` * ${k.signs}[at % ${vectors}u]` : ''}`)),
+      },
+    ];
+  },
+};
+
+/** Of values that bits select (fuse-selected.ts); blocks of 4 or more. */
+export const selectedHadamard: OpKernel = {
+  unsupported: hadamard.unsupported,
+  encode({ node, inputs, outputs }) {
+    const { blockSize: n } = node.attributes as unknown as HadamardAttributes;
+    const [x, bits, y] = [dense(inputs, 0), dense(inputs, 1), dense(outputs, 0)];
+    return [
+      {
+        label: 'selected',
+        bindings: { x: read(x, 'vec4<f32>'), bits: read(bits, 'u32'), y: write(y, 'vec4<f32>') },
+        words: { factor: { f32: 1 / Math.sqrt(n) } },
+        ...large(n, elementCount(y.shape), selected),
       },
     ];
   },
