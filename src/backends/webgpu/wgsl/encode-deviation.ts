@@ -5,7 +5,8 @@
 // f32 scales, the deviation is computed again as the reference does, in doubles (double.ts).
 //
 // The bound: with n values, ε = (n + 8) · 2^-24 and q = Σx²/n, the mean is off by less than ε√q and q by less than εq, so
-// q − mean² by less than 4εq with the roundings of both; twice that is taken. Squares that underflow change the deviation by
+// q − mean² by less than 4εq with the roundings of both, also where the sum takes products before they are rounded to the
+// values (one of the 8 units); twice that is taken. Squares that underflow change the deviation by
 // less than 2^-63, far below half a unit in the last place of the 1e-8 that the rules add.
 
 import type { QuantSpec } from '../../../formats/format.ts';
@@ -49,7 +50,7 @@ fn questCode(deviation: f32) -> u32 {
   let bits = bitcast<u32>(questScale(deviation));
   return min((bits >> 23u) + ${nearest ? `select(0u, 1u, (bits & 0x7fffffu) > ${sqrt2Fraction}u)` : '0u'}, 254u);
 }
-fn deviationCode(s: Statistics) -> u32 {
+fn estimatedCode(s: Statistics) -> u32 {
   let n = f32(tileSize());
   let mean = s.sum / n;
   let q = s.squares / n;
@@ -57,18 +58,29 @@ fn deviationCode(s: Statistics) -> u32 {
   let slack = q * ((n + 8.0) * ${floatText(2 ** -21)});
   let low = questCode(sqrt(max(variance - slack, 0.0)));
   let high = questCode(sqrt(max(variance + slack, 0.0)));
-  if (q < 1e37 && low == high) { return low; }
-  return questCode(exactDeviation());
+  return select(undecided, low, q < 1e37 && low == high);
 }
+fn exactCode() -> u32 { return questCode(exactDeviation()); }
 `;
 
-/** `deviationCode(statistics) -> u32`: the stored scale. */
+const single = `
+fn estimatedCode(s: Statistics) -> u32 { return undecided; }
+fn exactCode() -> u32 { return bitcast<u32>(questScale(exactDeviation())); }
+`;
+
+/**
+ * `deviationCode(statistics) -> u32`: the stored scale. Kernels that keep the values only for the few tiles that need them
+ * call `estimatedCode(statistics)` and, where that is `undecided`, `exactCode()`.
+ */
 export const deviationSource = ({ scale }: QuantSpec): string => `${exact}
+const undecided = 0xffffffffu;
 fn questScale(deviation: f32) -> f32 {
   return unfused(vec4f(deviation * ${floatText(questFactor)})).x + ${floatText(questOffset)};
 }
-${
-  scale.format === 'e8m0'
-    ? power(scale.rule === 'quest-nearest')
-    : 'fn deviationCode(s: Statistics) -> u32 { return bitcast<u32>(questScale(exactDeviation())); }\n'
-}`;
+${scale.format === 'e8m0' ? power(scale.rule === 'quest-nearest') : single}
+fn deviationCode(s: Statistics) -> u32 {
+  let code = estimatedCode(s);
+  if (code == undecided) { return exactCode(); }
+  return code;
+}
+`;
