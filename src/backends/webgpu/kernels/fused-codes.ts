@@ -20,27 +20,29 @@ const eachScale = ({ perChunk }: FusedShape, text: (s: number) => string) =>
 const vectorsOf = (shape: FusedShape, s: number): string[] =>
   Array.from({ length: heldVectors }, (_, j) => j).flatMap((j) => (scaleOf(shape, j) === s ? [`v${j}`] : []));
 
+/** The sum of a vec4f's numbers, as text. */
+const total = (v: string) => `(${v}.x + ${v}.y) + (${v}.z + ${v}.w)`;
+
 /**
  * Statements that declare own0 …: statistics of the values of each scale, or of the tensor. The largest magnitude is found in
- * floats, where a NaN may be lost; it shows in the sum, which no finite numbers make NaN.
+ * floats, where a NaN may be lost; it shows in the sum of squares, which nothing else makes NaN.
  */
 function gathered(shape: FusedShape, n: Names): string {
   const { spec, group, share } = shape;
   if (group === 0)
     return `var own0 = noStatistics();
   own0.amax = ${n.largest}[0];`;
-  const deviation = readsTile(spec);
   const gather = (s: number) => {
     const held = vectorsOf(shape, s);
     const largest = held.map((v) => `abs(${v})`).reduce((most, a) => `max(${most}, ${a})`);
     return `let most${s} = ${largest};
-  let sums${s} = ${held.join(' + ')};
-  let sum${s} = (sums${s}.x + sums${s}.y) + (sums${s}.z + sums${s}.w);
   let amax${s} = bitcast<u32>(max(max(most${s}.x, most${s}.y), max(most${s}.z, most${s}.w)));
-  ${deviation ? `let squares${s} = ${held.map((v) => `${v} * ${v}`).join(' + ')};` : ''}
+  let fours${s} = ${held.map((v) => `${v} * ${v}`).join(' + ')};
+  let squares${s} = ${total(`fours${s}`)};
+  ${readsTile(spec) ? `let sums${s} = ${held.join(' + ')};` : ''}
   var own${s} = Statistics(
-    select(amax${s}, 0x7fc00000u, (bitcast<u32>(sum${s}) & 0x7fffffffu) > 0x7f800000u)${
-      deviation ? `, sum${s}, (squares${s}.x + squares${s}.y) + (squares${s}.z + squares${s}.w)` : ''
+    select(amax${s}, 0x7fc00000u, (bitcast<u32>(squares${s}) & 0x7fffffffu) > 0x7f800000u)${
+      readsTile(spec) ? `, ${total(`sums${s}`)}, squares${s}` : ''
     });`;
   };
   const joined = `parts[thread] = own0;

@@ -24,7 +24,10 @@ function tilesAt(bound: number): Float32Array {
   const x = gaussian(9, [tiles, size]);
   for (let t = 0; t < tiles; t++) {
     const tile = x.subarray(t * size, (t + 1) * size);
-    const values = Float64Array.from(tile, (v, i) => (t % 3 === 1 ? v * 2 ** -(i % 24) : v) + (t % 4 === 2 ? t / 99 : 0));
+    const values = Float64Array.from(
+      tile,
+      (v, i) => (t % 3 === 1 ? v * 2 ** -(i % 24) : v) + (t % 4 === 2 ? t / 99 : 0),
+    );
     const mean = values.reduce((sum, v) => sum + v) / size;
     const deviation = Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / size);
     const off = [0, 2 ** -24, -(2 ** -24), 2 ** -22, -(2 ** -20), 2 ** -18, -(2 ** -16)][t % 7]!;

@@ -57,11 +57,11 @@ function besides(x: number, by: number): number {
 
 /** Steps: powers of two, what second-level scales make of them, any. */
 const steps = [
-  ...[-100, -20, -1, 0, 3, 90].flatMap((e) => [2 ** e, Math.fround(4 / 3) * 2 ** e]),
+  ...[-100, -20, -1, 0, 3, 90, 124].flatMap((e) => [2 ** e, Math.fround(4 / 3) * 2 ** e]),
   ...Array.from({ length: 52 }, (_, i) => Math.fround(1 + ((i * 0.618034) % 1)) * 2 ** ((i % 30) - 15)),
 ].map(Math.fround);
 
-const levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 8];
+const levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 7];
 
 /** Numbers at and around step × point, of either sign, four a step; the last step is that of zeros. */
 function cases(pointOf: (element: number, i: number) => number): [v: Float32Array, steps: Float32Array] {

@@ -30,16 +30,16 @@ function passes(rounding: QuantSpec['rounding']): string {
  * lowest bits. `element`, the index of the first, counts random numbers (random.ts).
  */
 export const fp4SearchSource = ({ rounding }: QuantSpec): string => `
-/* A step, and the inverse of six. */
-struct Levels { step: f32, part: f32 }
+struct Levels { step: f32, inverse: f32 }
 fn levelsOf(step: f32) -> Levels {
   /* a tile of zeros has the step 0: nothing reaches these levels */
   let s = select(step, 3e38, step == 0.0);
-  return Levels(s, 1.0 / s * 0.16666667);
+  return Levels(s, 1.0 / s);
 }
 fn fp4Of(v: vec4f, l: Levels, element: u32) -> u32 {
   let a = abs(v);
-  let part = saturate(a * l.part);
+  /* a sixth of the inverse might be subnormal */
+  let part = saturate(a * l.inverse * 0.16666667);
   let x = bitcast<vec4u>(max(part * 5.9999995, part * 3.0 + 0.5));
   let point = bitcast<vec4f>((x & vec4u(0xffc00000u)) | ${rounding === 'stochastic' ? '(halvesOf(element) * 64u + 32u)' : 'vec4u(0x200000u)'});
   let middle = l.step * min(point, point + point - 1.0);
