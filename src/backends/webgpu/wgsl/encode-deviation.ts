@@ -81,7 +81,7 @@ fn closeCode() -> u32 {
   let most = multiplyDoubles(squares, floatDouble(f32(n)));
   let variance = addDoubles(most, negated(multiplyDoubles(sum, sum)));
   var slack = multiplyDoubles(most, floatDouble(f32(n) * ${floatText(2 ** -30)}));
-  let unit = bitcast<f32>((field - 8u) << 23u) / f32(n);
+  let unit = bitcast<f32>((field - 8u - countTrailingZeros(n)) << 23u);
   var codes = vec2u();
   for (var end = 0; end < 2; end++) {
     let bound = addDoubles(variance, slack);
