@@ -8,6 +8,7 @@ import { readsTile } from '../wgsl/encode.ts';
 import { hasFp4Search } from '../wgsl/search-fp4.ts';
 import { eachVector, heldValues, heldVectors } from '../wgsl/turn.ts';
 import type { FusedShape } from './fused-shape.ts';
+import { type FusedTile, freeTile, keepStatements, takeAgain } from './fused-tile.ts';
 
 /** Which of a chunk's scales covers vector j. */
 const scaleOf = ({ perChunk }: FusedShape, j: number) => Math.floor((j * perChunk) / heldVectors);
@@ -15,26 +16,41 @@ const scaleOf = ({ perChunk }: FusedShape, j: number) => Math.floor((j * perChun
 const eachScale = ({ perChunk }: FusedShape, text: (s: number) => string) =>
   Array.from({ length: perChunk }, (_, s) => text(s)).join('\n  ');
 
-/** Statements that declare own0 …: statistics of the values of each scale, or of the tensor. */
+/** The vectors that a scale covers. */
+const vectorsOf = (shape: FusedShape, s: number): string[] =>
+  Array.from({ length: heldVectors }, (_, j) => j).flatMap((j) => (scaleOf(shape, j) === s ? [`v${j}`] : []));
+
+/** The sum of a vec4f's numbers, as text. */
+const total = (v: string) => `(${v}.x + ${v}.y) + (${v}.z + ${v}.w)`;
+
+/**
+ * Statements that declare own0 …: statistics of the values of each scale, or of the tensor. The largest magnitude is found in
+ * floats, where a NaN may be lost; it shows in the sum of squares, which nothing else makes NaN.
+ */
 function gathered(shape: FusedShape, n: Names): string {
-  const { group, share } = shape;
+  const { spec, group, share } = shape;
   if (group === 0)
     return `var own0 = noStatistics();
   own0.amax = ${n.largest}[0];`;
-  const place = (j: number, k: number) =>
-    `${share > 1 ? `thread % ${share}u * ${heldValues}u + ` : ''}${(4 * j + k) % group}u`;
-  const gather = (v: string, j: number) =>
-    [0, 1, 2, 3]
-      .map((k) => `gather(own${scaleOf(shape, j)}, bitcast<u32>(${v}.${'xyzw'[k]}), ${place(j, k)})`)
-      .map((text) => `own${scaleOf(shape, j)} = ${text};`)
-      .join(' ');
+  const gather = (s: number) => {
+    const held = vectorsOf(shape, s);
+    const largest = held.map((v) => `abs(${v})`).reduce((most, a) => `max(${most}, ${a})`);
+    return `let most${s} = ${largest};
+  let amax${s} = bitcast<u32>(max(max(most${s}.x, most${s}.y), max(most${s}.z, most${s}.w)));
+  let fours${s} = ${held.map((v) => `${v} * ${v}`).join(' + ')};
+  let squares${s} = ${total(`fours${s}`)};
+  ${readsTile(spec) ? `let sums${s} = ${held.join(' + ')};` : ''}
+  var own${s} = Statistics(
+    select(amax${s}, 0x7fc00000u, (bitcast<u32>(squares${s}) & 0x7fffffffu) > 0x7f800000u)${
+      readsTile(spec) ? `, ${total(`sums${s}`)}, squares${s}` : ''
+    });`;
+  };
   const joined = `parts[thread] = own0;
   workgroupBarrier();
   let first = thread - thread % ${share}u;
   own0 = parts[first];
   for (var k = 1u; k < ${share}u; k++) { own0 = join(own0, parts[first + k]); }`;
-  return `${eachScale(shape, (s) => `var own${s} = noStatistics();`)}
-  ${eachVector(gather)}
+  return `${eachScale(shape, gather)}
   ${share > 1 ? joined : ''}
   ${eachScale(
     shape,
@@ -46,16 +62,28 @@ function gathered(shape: FusedShape, n: Names): string {
 }
 
 /** Statements that declare tile0 … (wgsl/encode.ts) under the second-level scale g. */
-export function fitScales(shape: FusedShape, n: Names): string {
+export function fitScales(shape: FusedShape, tile: FusedTile, n: Names): string {
   const { spec, group, share, eden } = shape;
   const each = (s: number) => {
     if (eden)
       return `let scale${s} = scaleValue(scaleCode(divided(own${s}.amax, ${n.largest}[1])));
   let tile${s} = tileOf(0u, scale${s} * g, 0.0, 0, 0u);`;
+    if (!readsTile(spec)) return `let tile${s} = fitTile(own${s}, g);`;
     const place = `groupFirst = vec2u(thread - thread % ${share}u, ${s * group}u);`;
-    return `${readsTile(spec) ? place : ''} let tile${s} = fitTile(own${s}, g);`;
+    if (share > 1) return `${place} let tile${s} = fitTile(own${s}, g);`;
+    // the few tiles that need their values again are read from workgroup memory by their thread alone
+    return `var found${s} = estimatedCode(own${s});
+  if (found${s} == undecided) {
+    ${keepStatements(tile)}
+    ${place}
+    found${s} = exactCode();
+    ${takeAgain(tile)}
+  }
+  let tile${s} = tileWith(found${s}, g);`;
   };
+  const keep = share > 1 ? `${keepStatements(tile)}\n  workgroupBarrier();` : '';
   return `${gathered(shape, n)}
+  ${readsTile(spec) ? `${freeTile(tile)}\n  ${keep}` : ''}
   ${eachScale(shape, each)}`;
 }
 
@@ -125,13 +153,14 @@ export function storeCodes(shape: FusedShape, n: Names): string {
 export function storeBits(shape: FusedShape, n: Names): string {
   const limit = (s: number) =>
     `let limit${s} = ${shape.eden ? `scaleValue(code${s}) * g` : `tile${s}.step`} * words.bound;`;
-  const mark = (v: string, j: number) =>
-    `let m${j} = select(vec4u(), vec4u(1u, 2u, 4u, 8u), abs(${v}) < vec4f(limit${scaleOf(shape, j)}));
-    marks |= (m${j}.x | m${j}.y | m${j}.z | m${j}.w) << ${4 * j}u;`;
+  const mark = (v: string, j: number) => {
+    const ones = [0, 1, 2, 3].map((k) => `${2 ** (4 * j + k)}u`).join(', ');
+    return `marks |= select(vec4u(), vec4u(${ones}), abs(${v}) < vec4f(limit${scaleOf(shape, j)}));`;
+  };
   return `if (alive) {
     ${eachScale(shape, limit)}
-    var marks = 0u;
+    var marks = vec4u();
     ${eachVector(mark)}
-    ${n.bits}[chunk] = marks;
+    ${n.bits}[chunk] = (marks.x | marks.y) | (marks.z | marks.w);
   }`;
 }

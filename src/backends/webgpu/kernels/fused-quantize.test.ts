@@ -196,13 +196,30 @@ describe.skipIf(!backend)(`fused chains on webgpu${missing ? ` (${missing})` : '
     small.dispose();
   });
 
-  it('names the source of a value that is not finite', async () => {
-    const opCase = chainCase({ format: 'mxfp4', rows: 64, cols: 32, transposed: true, block: 32 });
-    opCase.runs[0].x[77] = Number.NaN;
+  it.each([
+    ['a NaN that a transform spreads', Number.NaN, 32, 'mxfp4'],
+    ['a NaN among larger values', Number.NaN, undefined, 'mxfp4'],
+    ['a NaN among values with a deviation', Number.NaN, undefined, 'mxfp4-quest-tozero'],
+    ['a NaN in a scale of several threads', Number.NaN, undefined, 'fp8-e4m3-tile1x128'],
+    ['an infinity', Number.POSITIVE_INFINITY, undefined, 'mxfp4'],
+    ['an infinity that is negative', Number.NEGATIVE_INFINITY, 32, 'nvfp4'],
+  ] as const)('names the source of %s', async (_, value, block, format) => {
+    const opCase = chainCase({ format, rows: 128, cols: 32, transposed: true, block });
+    expect(fusedNodes(opCase)).toBe(1);
+    opCase.runs[0].x[77] = value;
     const run = await gpu.compile(trace(opCase.build), { params: new Map() });
     run.write('x', opCase.runs[0].x);
     await expect((async () => run.run())()).rejects.toThrow('quantize: x holds a NaN or an infinity');
     run.dispose();
+  });
+
+  it('takes numbers whose sums are beyond f32', async () => {
+    for (const format of ['mxfp4', 'mxfp4-quest-tozero']) {
+      const opCase = chainCase({ format, rows: 128, cols: 4, transposed: true });
+      const x = opCase.runs[0].x.map((_, i) => (i % 8 < 4 ? 3e38 : -3e38) * (1 - i / 1000));
+      const huge = { ...opCase, runs: [{ x }] };
+      expect(bitsOf(await runOpCase(gpu, huge)), format).toEqual(bitsOf(await runOpCase(unfused, huge)));
+    }
   });
 
   it('needs no memory for what lies between', async () => {

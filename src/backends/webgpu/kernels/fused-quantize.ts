@@ -40,7 +40,6 @@ import { fitScales, roundValues, storeBits, storeCodes, storeScales } from './fu
 import { type FusedShape, fusedScratch, shapeOfNode } from './fused-shape.ts';
 import {
   type FusedTile,
-  keepStatements,
   signsType,
   sourceType,
   tileCount,
@@ -171,7 +170,7 @@ function fused(parts: Parts): Command {
   const random = eden || spec.rounding === 'stochastic';
   const step = inputs[signs === 'none' ? 1 : 2];
   const marked = outputs.length > 1 && bound !== undefined;
-  // sums over values must not be fused with the product before them
+  // MS-EDEN's sums over values must not be fused with the product before them
   const apart = eachVector((v) => `${v} = unfused(${v});`);
   const level = (n: Names) =>
     known === undefined
@@ -179,14 +178,13 @@ function fused(parts: Parts): Command {
       : `let g = words.g;
   if (item == 0u && thread == 0u) { ${n.scales}[${tensorScaleAt}u] = bitcast<u32>(g); }`;
   const body = (n: Names) => `${tileStatements(tile, n)}
-  ${eden || readsTile(spec) ? apart : ''}
-  ${readsTile(spec) ? keepStatements(tile) : ''}
+  ${eden ? apart : ''}
   ${level(n)}
-  ${fitScales(shape, n)}
+  ${fitScales(shape, tile, n)}
   ${roundValues(shape)}
-  ${storeScales(shape, n)}
   ${storeCodes(shape, n)}
-  ${marked ? storeBits(shape, n) : ''}`;
+  ${marked ? storeBits(shape, n) : ''}
+  ${storeScales(shape, n)}`;
   return {
     bindings: {
       ...bindings,

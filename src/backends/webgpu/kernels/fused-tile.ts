@@ -112,13 +112,23 @@ fn tileValue(at: u32) -> u32 {
 }
 `;
 
+/** A statement after which each thread's place in workgroup memory is read by nobody else. */
+export const freeTile = ({ blockSize }: FusedTile): string => (blockSize > heldValues ? 'workgroupBarrier();' : '');
+
 /** Statements that put v0 … v7 back into workgroup memory, for tileValue; groupFirst is the first value's thread and place. */
-export const keepStatements = (tile: FusedTile): string => `${tile.blockSize > heldValues ? 'workgroupBarrier();' : ''}
-  {
+export const keepStatements = (tile: FusedTile): string => `{
     let own = ${slotOf(tile)('thread')};
     ${eachVector((v, j) => [0, 1, 2, 3].map((k) => `tile[own + ${4 * j + k}u] = ${v}.${'xyzw'[k]};`).join(' '))}
-  }
-  workgroupBarrier();`;
+  }`;
+
+/**
+ * Statements that take v0 … v7 from there, so that they need no registers in between: the place is written so that the
+ * compiler does not see it is the same (words.items is never 2^32 − 1).
+ */
+export const takeAgain = (tile: FusedTile): string => `{
+    let own = ${slotOf(tile)('thread')} + select(0u, 1u, words.items == 0xffffffffu);
+    ${eachVector((v, j) => `${v} = vec4f(${[0, 1, 2, 3].map((k) => `tile[own + ${4 * j + k}u]`).join(', ')});`)}
+  }`;
 
 /** Each thread takes its chunk. */
 const take = (tile: FusedTile) => `workgroupBarrier();

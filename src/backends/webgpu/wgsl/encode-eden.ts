@@ -25,15 +25,16 @@ fn stochasticScale(v: f32, u: f32) -> u32 {
   return low + select(0u, 1u, u * (scaleValue(low + 1u) - below) < v - below);
 }
 fn edenCode(held: array<vec4u, ${size / 4}>, codes: array<u32, ${size / 8}>, scale: f32, step: f32, u: f32) -> u32 {
-  var h = held;
-  var c = codes;
   var squares = vec4f();
   var products = vec4f();
-  for (var j = 0u; j < ${size / 4}u; j++) {
-    let a = bitcast<vec4f>(h[j] & vec4u(0x7fffffffu));
+  ${Array.from(
+    { length: size / 4 },
+    (_, j) => `{
+    let a = bitcast<vec4f>(held[${j}] & vec4u(0x7fffffffu));
     squares += a * a;
-    products += a * (0.5 * doubledFp4(nibblesOf(c[j >> 1u] >> (16u * (j & 1u))) & vec4u(7u)));
-  }
+    products += a * (0.5 * doubledFp4(nibblesOf(codes[${j >> 1}] >> ${16 * (j % 2)}u) & vec4u(7u)));
+  }`,
+  ).join('\n  ')}
   let top = (squares.x + squares.y) + (squares.z + squares.w);
   let bottom = step * ((products.x + products.y) + (products.z + products.w));
   if (top > 1e-30 && top < 1e30 && bottom > 1e-30 && bottom < 1e30) {
@@ -41,6 +42,9 @@ fn edenCode(held: array<vec4u, ${size / 4}>, codes: array<u32, ${size / 8}>, sca
     let low = stochasticScale(v * ${floatText(1 - (4 * size + 16) * 2 ** -24)}, u);
     if (low == stochasticScale(v * ${floatText(1 + (4 * size + 16) * 2 ** -24)}, u)) { return low; }
   }
+  /* variables only here: an array that is indexed by a variable may lie in memory */
+  var h = held;
+  var c = codes;
   var sum = doubleOf(0u);
   var other = doubleOf(0u);
   for (var j = 0u; j < ${size}u; j++) {

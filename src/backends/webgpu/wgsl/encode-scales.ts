@@ -110,7 +110,7 @@ fn gather(s: Statistics, x: u32, at: u32) -> Statistics {
 `;
 }
 
-/** `fitTile(statistics, g) -> Tile`. */
+/** `fitTile(statistics, g) -> Tile`; where there are no zero points also `tileWith(code, g)`, that of a stored scale. */
 function fitSource(spec: QuantSpec): string {
   const codec = elementCodec(spec);
   const { format } = spec.scale;
@@ -124,10 +124,10 @@ function fitSource(spec: QuantSpec): string {
     const code = readsTile(spec) ? 'deviationCode(s)' : format === 'e8m0' ? power : quotient;
     return `
 fn quotient(a: u32, b: u32) -> u32 { return divided(a & 0x7fffffffu, b & 0x7fffffffu) | ((a ^ b) & 0x80000000u); }
-fn fitTile(s: Statistics, g: f32) -> Tile {
-  let code = ${code};
+fn tileWith(code: u32, g: f32) -> Tile {
   return tileOf(code, scaleValue(code) * g${unit === 1 ? '' : ` * ${floatText(unit)}`}, 0.0, 0, 0u);
 }
+fn fitTile(s: Statistics, g: f32) -> Tile { return tileWith(${code}, g); }
 `;
   }
   const zero =

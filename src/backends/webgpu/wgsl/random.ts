@@ -14,7 +14,7 @@ const roundsSource = (count: number) =>
 
 /**
  * `uniformOf(index) -> f32`: the number that rounds element `index` of the stream (words.seed, words.stream), from 16 bits;
- * `uniformsOf(index) -> vec4f` gives those of four elements from a multiple of four on.
+ * `uniformsOf(index) -> vec4f` gives those of four elements from a multiple of four on, `halvesOf(index) -> vec4u` their bits.
  *
  * `randomBits(block) -> vec2u`: the words of a block, after `rounds` rounds: 13 for the others (roundingSource).
  *
@@ -28,9 +28,10 @@ fn randomBits(block: u32) -> vec2u {
   ${roundsSource(rounds)}
   return vec2u(x, y);
 }
-fn uniformsOf(index: u32) -> vec4f {
+fn halvesOf(index: u32) -> vec4u {
   let bits = randomBits(index >> 2u);
-  return vec4f((bits.xxyy >> vec4u(0u, 16u, 0u, 16u)) & vec4u(0xffffu)) * 1.52587890625e-5 + 7.62939453125e-6;
+  return (bits.xxyy >> vec4u(0u, 16u, 0u, 16u)) & vec4u(0xffffu);
 }
+fn uniformsOf(index: u32) -> vec4f { return vec4f(halvesOf(index)) * 1.52587890625e-5 + 7.62939453125e-6; }
 fn uniformOf(index: u32) -> f32 { return uniformsOf(index)[index & 3u]; }
 `;
