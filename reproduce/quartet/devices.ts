@@ -1,7 +1,9 @@
 // What the study computes on: the tests without training, and the lanes that train.
 //
 // On a GPU a scheme's training may do on tensor cores what `subbyte train` lets it do, and the tests compare with products
-// that round nothing more than f32 does. On WebAssembly trainings run side by side, one a thread.
+// that round nothing more than f32 does. Two trainings share the device from this thread, so that one has work for it
+// while the other compiles, starts and ends; they find each other's kernels. On WebAssembly trainings run side by side,
+// one a thread.
 
 import type { Backend } from '../../src/backends/backend.ts';
 import type { TensorCores } from '../../src/backends/webgpu/device.ts';
@@ -11,6 +13,9 @@ import { type Lane, localLane } from './lane.ts';
 import type { Settings } from './settings.ts';
 import type { StudyText } from './texts.ts';
 import { openWorkerLane } from './worker-lane.ts';
+
+/** More would share the same time. */
+const lanesOfGpu = 2;
 
 export class StudyDevices {
   readonly #context: ReproductionContext;
@@ -32,9 +37,11 @@ export class StudyDevices {
   async lanes(settings: Settings, text: StudyText, cache: string, trainings: number): Promise<readonly Lane[]> {
     const { options, seed, threads } = this.#context;
     const count = Math.min(threads, trainings);
-    const first = settings.runs[0].scheme;
-    if ((await this.backend(tensorCoresOf(first))).name !== 'wasm' || count === 1)
-      return [localLane(settings, text, (run) => this.backend(tensorCoresOf(run.scheme)))];
+    const { name } = await this.backend(tensorCoresOf(settings.runs[0].scheme));
+    if (name !== 'wasm' || count === 1) {
+      const lane = localLane(settings, text, (run) => this.backend(tensorCoresOf(run.scheme)));
+      return Array.from({ length: name === 'webgpu' ? Math.min(lanesOfGpu, count) : 1 }, () => lane);
+    }
     const opening = Array.from({ length: count }, () => openWorkerLane({ options, seed, cache }));
     const found = await Promise.allSettled(opening);
     const lanes = found.flatMap((lane) => (lane.status === 'fulfilled' ? [lane.value] : []));

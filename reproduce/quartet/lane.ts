@@ -1,6 +1,6 @@
 // One training of the study, from its config to its line in runs.jsonl, on a backend of this thread.
 //
-// A lane makes one training at a time. There is one on a GPU; on WebAssembly there is one for each thread (worker-lane.ts).
+// A lane makes one training at a time. Two share a GPU; on WebAssembly there is one for each thread (worker-lane.ts).
 
 import type { Backend } from '../../src/backends/backend.ts';
 import type { WebgpuBackend } from '../../src/backends/webgpu/backend.ts';
@@ -31,7 +31,7 @@ export interface Lane {
   close(): Promise<void>;
 }
 
-/** Trains on the backend that `device` gives for the scheme; the caller closes both. */
+/** Trains on the backend that `device` gives for the scheme; the caller closes it. Keeps nothing between trainings. */
 export function localLane(settings: Settings, text: StudyText, device: (run: RunName) => Promise<Backend>): Lane {
   return {
     train: async (training) => trainOne(settings, text, await device(training.run), training),

@@ -21,6 +21,17 @@ export const schemes = [
   'quartet-nearest',
 ] as const satisfies readonly RecipeName[];
 
+/** Trained first, in this order, for all seeds: Quartet, its halves, and what they are compared with. */
+const core: readonly RecipeName[] = [
+  baseline,
+  'quartet',
+  'quest',
+  'backward-sr',
+  'forward-rtn',
+  'forward-sr',
+  'quartet-nearest',
+];
+
 /** Schemes whose distance is compared between short and long trainings. */
 const shortSchemes: readonly RecipeName[] = ['backward-sr', 'backward-rtn'];
 
@@ -69,11 +80,11 @@ export const scales: Readonly<Record<string, Scale>> = {
     schemes: [...schemes, 'quartet-signs-last'],
     tokenizer: 'shipped',
     config: {
-      model: { ...model, layers: 6, hiddenSize: 256, heads: 4, mlpSize: 768 },
-      batch: { sequences: 32, tokens: 512 },
+      model: { ...model, layers: 4, hiddenSize: 192, heads: 3, mlpSize: 512 },
+      batch: { sequences: 64, tokens: 512 },
       optimizer,
-      schedule: { ...cosine, learningRate: 2e-3 },
-      steps: 1200,
+      schedule: { ...cosine, learningRate: 4e-3 },
+      steps: 1000,
       output: { evaluateTokens: 2 ** 20, saveEvery: 1_000_000 },
     },
     tests: { values: 2 ** 22, roundings: 1024, passes: 256, windows: 32, draws: 4 },
@@ -84,7 +95,7 @@ export interface Settings extends Scale {
   readonly name: string;
   /** The training config of a run; `folder` takes its checkpoints and log. */
   configOf(run: RunName, folder: string): TrainConfig;
-  /** Trainings in the order in which they are made: seed by seed. */
+  /** Trainings in the order in which they are made: the schemes that say most, then the others; each seed by seed. */
   readonly runs: readonly RunName[];
   /** Steps of the long trainings; the short ones have a quarter. */
   readonly steps: number;
@@ -124,10 +135,13 @@ export function readSettings(options: StudyOptions, firstSeed: number): Settings
     );
   const shortSteps = Math.max(1, Math.floor(steps / 4));
   const short = shortSchemes.every((scheme) => all.includes(scheme)) ? shortSchemes : [];
-  const runs = Array.from({ length: seeds }, (_, i) => firstSeed + i).flatMap((seed) => [
-    ...all.map((scheme) => ({ scheme, seed, steps })),
-    ...short.map((scheme) => ({ scheme, seed, steps: shortSteps })),
-  ]);
+  const first = core.filter((scheme) => all.includes(scheme)).map((scheme) => ({ scheme, steps }));
+  const later = [
+    ...all.filter((scheme) => !core.includes(scheme)).map((scheme) => ({ scheme, steps })),
+    ...short.map((scheme) => ({ scheme, steps: shortSteps })),
+  ];
+  const allSeeds = Array.from({ length: seeds }, (_, i) => firstSeed + i);
+  const runs = [first, later].flatMap((part) => allSeeds.flatMap((seed) => part.map((run) => ({ ...run, seed }))));
   return { ...scale, name, seeds, schemes: all, configOf, runs, steps, shortSteps };
 }
 

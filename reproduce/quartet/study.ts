@@ -89,6 +89,7 @@ async function trainAll(
     return at < 0 || stopping.aborted ? undefined : queue.splice(at, 1)[0];
   };
   const work = async (lane: Lane) => {
+    let isFirst = true;
     for (let next = takeNext(); next; next = takeNext()) {
       const { key, run, folder } = next;
       const began = now();
@@ -99,7 +100,8 @@ async function trainAll(
       await appendFinished(file, line);
       await rm(folder, { recursive: true, force: true });
       finished.set(key, line);
-      limit.took(run.steps, now() - began, line.seconds);
+      limit.took(run.steps, now() - began, line.seconds, isFirst);
+      isFirst = false;
       onFinished?.(line, finished.size, settings.runs.length);
     }
   };

@@ -7,8 +7,8 @@ export interface TimeLimit {
   /** Aborts when the time is up, or when the caller's signal does. */
   readonly signal: AbortSignal;
   isUp(): boolean;
-  /** Takes note of what a training took in all, and its steps alone. */
-  took(steps: number, seconds: number, ofSteps: number): void;
+  /** Takes note of what a training took in all, and its steps alone; of each lane's first, what it had to compile. */
+  took(steps: number, seconds: number, ofSteps: number, isFirst: boolean): void;
   /** Whether a training of so many steps is worth beginning; true where nothing is known of how long it takes. */
   allows(steps: number): boolean;
   stop(): void;
@@ -31,19 +31,20 @@ export function timeLimit(minutes: number | undefined, signal: AbortSignal | und
   if (left() <= 0) stop();
   // timers hold 31 bits: a longer limit is none
   const timer = left() > 0 && 1000 * left() < 2 ** 31 ? setTimeout(stop, 1000 * left()) : undefined;
-  let trainings = 0;
-  /** The most so far: of a step, and of a training besides its steps. The first compiles what the others find. */
-  let [perStep, besides] = [0, 0];
-  const expected = (steps: number) => perStep * steps + besides;
+  /** The most so far of a step, and of a training besides its steps: where a lane begins, and later. */
+  let perStep: number | undefined;
+  const besides = { first: 0, later: undefined as number | undefined };
+  const expected = (steps: number, step: number) => step * steps + (besides.later ?? besides.first);
   return {
     signal: signal ? AbortSignal.any([signal, controller.signal]) : controller.signal,
     isUp: () => controller.signal.aborted,
-    took: (steps, seconds, ofSteps) => {
-      perStep = Math.max(perStep, ofSteps / steps);
+    took: (steps, seconds, ofSteps, isFirst) => {
+      perStep = Math.max(perStep ?? 0, ofSteps / steps);
       const rest = Math.max(0, seconds - ofSteps);
-      besides = trainings++ === 1 ? rest : Math.max(besides, rest);
+      if (isFirst) besides.first = Math.max(besides.first, rest);
+      else besides.later = Math.max(besides.later ?? 0, rest);
     },
-    allows: (steps) => trainings === 0 || expected(steps) <= left() || expected(steps) > whole,
+    allows: (steps) => perStep === undefined || expected(steps, perStep) <= left() || expected(steps, perStep) > whole,
     stop: () => clearTimeout(timer),
   };
 }

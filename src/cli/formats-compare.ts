@@ -190,8 +190,9 @@ async function finish(
     corrections: [],
     sections,
   };
-  const files = out === undefined ? [] : await writeReport('formats compare', report, out);
+  const { files, warning } = out === undefined ? { files: [] } : await writeReport('formats compare', report, out);
   if (files.length > 0) session.print(`report: ${files[0]} (${files.length - 1} plot files)`);
+  if (warning !== undefined) session.warn(`  note         ${warning}`);
   session.result({ ...result, protocol, files });
 }
 

@@ -160,8 +160,9 @@ async function reproduce(
   });
   shown.progress?.done();
   const seconds = (performance.now() - began) / 1000;
-  const files = await writeReport('reproduce', report, folder);
+  const { files, warning } = await writeReport('reproduce', report, folder);
   print(session, report, files);
+  if (warning !== undefined) session.warn(`  note         ${warning}`);
   return { name, seconds, ...counts(report), ...report, sections: undefined, files };
 }
 

@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { chart, type PlotSpec, type Series } from '../plot/plot.ts';
-import { writePlot } from '../plot/render.ts';
+import { type Drawn, writePlots } from '../plot/render.ts';
 
 /** Loss of the steps and of the validations over tokens; undefined for a log without steps. */
 export function lossCurve(log: string, title: string): PlotSpec | undefined {
@@ -29,12 +29,13 @@ export function lossCurve(log: string, title: string): PlotSpec | undefined {
   });
 }
 
-/** Draws `loss.svg` and `loss.png` beside the log; their paths, none for a log without steps. */
-export async function writeLossCurve(log: string): Promise<string[]> {
+/** Draws `loss.svg` and `loss.png` beside the log: none for a log without steps, or without the libraries that draw. */
+export async function writeLossCurve(log: string): Promise<Drawn> {
   const folder = path.dirname(log);
   const spec = lossCurve(await readFile(log, 'utf8'), `Loss of ${path.basename(folder)}`);
-  if (!spec) return [];
-  const files = ['loss.svg', 'loss.png'].map((name) => path.join(folder, name));
-  for (const file of files) await writePlot('train', spec, file);
-  return files;
+  if (!spec) return { files: [] };
+  return writePlots(
+    'train',
+    ['loss.svg', 'loss.png'].map((name) => ({ spec, file: path.join(folder, name) })),
+  );
 }

@@ -142,7 +142,8 @@ async function report(session: Session, result: TrainResult): Promise<void> {
   session.print(`  ${parts.filter(Boolean).join(', ')}`);
   session.print(`  model        ${model}`);
   session.print(`  log          ${log}`);
-  const curve = await writeLossCurve(log);
+  const { files: curve, warning } = await writeLossCurve(log);
+  if (warning !== undefined) session.warn(`  note         ${warning}`);
   if (curve.length > 0) session.print(`  curve        ${curve.join(', ')}`);
   session.result({ ...result, curve });
 }

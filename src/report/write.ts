@@ -3,23 +3,20 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { makeFolder } from '../io/make-folder.ts';
-import { writePlot } from '../plot/render.ts';
+import { type Drawn, writePlots } from '../plot/render.ts';
 import { reportMarkdown } from './markdown.ts';
 import type { Report } from './reproduction.ts';
 
-/** The files written, `report.md` first. */
-export async function writeReport(op: string, report: Report, folder: string): Promise<string[]> {
+/** The files written, `report.md` first. Without the libraries that draw, plots are specifications only. */
+export async function writeReport(op: string, report: Report, folder: string): Promise<Drawn> {
   await makeFolder(path.resolve(folder));
   const text = path.join(folder, 'report.md');
-  const files = [text];
-  for (const { plot } of report.sections) {
-    if (!plot) continue;
-    for (const kind of ['svg', 'png', 'json']) {
-      const file = path.join(folder, `${plot.name}.${kind}`);
-      await writePlot(op, plot.spec, file);
-      files.push(file);
-    }
-  }
+  const plots = report.sections.flatMap(({ plot }) =>
+    plot
+      ? ['svg', 'png', 'json'].map((kind) => ({ spec: plot.spec, file: path.join(folder, `${plot.name}.${kind}`) }))
+      : [],
+  );
+  const drawn = await writePlots(op, plots);
   await writeFile(text, reportMarkdown(report));
-  return files;
+  return { ...drawn, files: [text, ...drawn.files] };
 }

@@ -1,10 +1,10 @@
 // subbyte reproduce: every reproduction runs, what it must show holds, and the report is whole.
 
-import { access, readFile } from 'node:fs/promises';
+import { access, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Claim, Correction } from '../../src/report/reproduction.ts';
-import { inTemporaryFolder, subbyte } from './run-cli.ts';
+import { inTemporaryFolder, subbyte, withoutVega } from './run-cli.ts';
 
 interface Result {
   name: string;
@@ -132,6 +132,27 @@ describe('reproduce', () => {
 
       const none = await subbyte([...args, 'forward-rtn', '--strict', '--time-limit', '0']);
       expect([none.code, none.stdout.trimEnd().endsWith(' 0 do not hold')]).toEqual([0, true]);
+    });
+  });
+
+  it('quartet: a report without pictures where nothing can be drawn, drawn by a later call', {
+    timeout: 120_000,
+  }, async () => {
+    await inTemporaryFolder(async (folder) => {
+      const args = ['reproduce', 'quartet', '--out', folder, '--seeds', '1', '--set', 'steps=2', '--schemes', 'quest'];
+      const bare = await subbyte([...args, '--quiet'], { env: withoutVega });
+      expect(bare.stderr).toMatch(/^ {2}note {9}plot: the package vega is not installed[^\n]*\n$/);
+      expect(bare.code).toBe(0);
+      const study = path.join(folder, 'quartet');
+      const plots = ['gaps', 'rounding-bias', 'gradient-bias', 'depth'];
+      expect((await readdir(study)).filter((name) => /\.(svg|png)$/.test(name))).toEqual([]);
+      for (const name of plots) JSON.parse(await readFile(path.join(study, `${name}.json`), 'utf8'));
+      const runs = await readFile(path.join(study, 'runs.jsonl'), 'utf8');
+
+      const drawn = await subbyte([...args, '--time-limit', '0', '--json']);
+      expect(drawn.stderr).toBe('');
+      expect(await readFile(path.join(study, 'runs.jsonl'), 'utf8')).toBe(runs);
+      for (const name of plots) await access(path.join(study, `${name}.svg`));
     });
   });
 

@@ -28,6 +28,11 @@ export interface CliOptions {
   env?: Readonly<Record<string, string>>;
 }
 
+/** Variables under which the plotting library cannot be loaded, as where only what trains is installed. */
+export const withoutVega = {
+  NODE_OPTIONS: `--import=${new URL('../support/without-vega.mjs', import.meta.url).href}`,
+};
+
 /** `subbyte …args` */
 export function subbyte(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   return new Promise((resolve, reject) => {

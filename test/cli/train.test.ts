@@ -5,7 +5,7 @@ import { open, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readLog } from '../../src/track/run-log.ts';
-import { inTemporaryFolder, root, shippedModel, subbyte } from './run-cli.ts';
+import { inTemporaryFolder, root, shippedModel, subbyte, withoutVega } from './run-cli.ts';
 
 const config = `
 model: { family: qwen3, layers: 1, hiddenSize: 32, heads: 2, headDim: 16, mlpSize: 64, tiedEmbeddings: true }
@@ -88,6 +88,21 @@ it(
       expect(weights(whole).equals(weights(killed))).toBe(true);
     }),
   120_000,
+);
+
+it(
+  'keeps model and log where nothing can be drawn, with a sentence in place of the curve',
+  () =>
+    withConfig(async ({ folder, train }) => {
+      const out = path.join(folder, 'run');
+      const { code, stdout, stderr } = await train(['--out', out, '--steps', '2', '--json'], { env: withoutVega });
+      expect(stderr).toMatch(/^ {2}note {9}plot: the package vega is not installed, .*; run npm install .*\n$/);
+      expect(code).toBe(0);
+      expect(JSON.parse(stdout)).toMatchObject({ steps: 2, model: path.join(out, 'model'), curve: [] });
+      expect(weights(out).length).toBeGreaterThan(1000);
+      expect(readLog(path.join(out, 'log.jsonl')).filter((entry) => entry.kind === 'step')).toHaveLength(2);
+    }),
+  60_000,
 );
 
 it(

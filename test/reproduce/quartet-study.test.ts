@@ -1,6 +1,6 @@
 // The trainings of the Quartet study: what stops and goes on is what was never stopped, and what they say of an ordering.
 
-import { appendFile, mkdir, readdir, readFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { StudyDevices } from '../../reproduce/quartet/devices.ts';
@@ -12,13 +12,15 @@ import { runStudy, type StudyContext } from '../../reproduce/quartet/study.ts';
 import { openStudyText } from '../../reproduce/quartet/texts.ts';
 import { timeLimit } from '../../reproduce/quartet/time-limit.ts';
 import { openWorkerLane } from '../../reproduce/quartet/worker-lane.ts';
-import type { Backend } from '../../src/backends/backend.ts';
+import type { Backend, Bindings } from '../../src/backends/backend.ts';
 import { createWasmBackend } from '../../src/backends/wasm/backend.ts';
 import type { TensorCores } from '../../src/backends/webgpu/device.ts';
 import { SubbyteError } from '../../src/errors.ts';
+import type { Graph } from '../../src/graph/graph.ts';
 import type { StudyOptions } from '../../src/report/reproduction.ts';
 import type { RecipeName } from '../../src/train/recipes/registry.ts';
-import { inTemporaryFolder } from '../cli/run-cli.ts';
+import { inTemporaryFolder, root } from '../cli/run-cli.ts';
+import { createTestBackend, missingGpu } from '../support/software-gpu.ts';
 
 let wasm: Backend;
 beforeAll(async () => {
@@ -96,8 +98,8 @@ describe('the study', () => {
       expect(longer.left).toBe(0);
       expect(longer.finished.map((run) => [run.scheme, run.seed])).toEqual([
         ['bf16', 0],
-        ['f32', 0],
         ['bf16', 1],
+        ['f32', 0],
         ['f32', 1],
       ]);
       expect(await readFinished(file)).toHaveLength(5);
@@ -167,12 +169,15 @@ describe('the study', () => {
     const limit = timeLimit(110 / 60, undefined, () => seconds);
     expect(limit.allows(1e9)).toBe(true);
     seconds = 60;
-    limit.took(100, 45, 40);
+    limit.took(100, 45, 40, true);
     expect([112, 113, 212].map((steps) => limit.allows(steps))).toEqual([true, false, false]);
     // fits into no call: it has to go over several
     expect(limit.allows(213)).toBe(true);
-    // what only the first has to compile does not count for good; the slowest steps do
-    limit.took(100, 31, 30);
+    // the first of another lane compiles too; the slowest steps count
+    limit.took(100, 31, 30, true);
+    expect([112, 113].map((steps) => limit.allows(steps))).toEqual([true, false]);
+    // what firsts have to compile does not count for later ones
+    limit.took(100, 31, 30, false);
     expect([122, 123].map((steps) => limit.allows(steps))).toEqual([true, false]);
     limit.stop();
     expect(timeLimit(undefined, undefined).allows(1e9)).toBe(true);
@@ -211,7 +216,7 @@ describe('the study', () => {
       [clock, made.length] = [0, 0];
       const given = { openLanes: async () => [lane], now: () => clock, minutes: 150 / 60 };
       await study(folder, more, given);
-      expect(made).toEqual(['backward-rtn 8', 'backward-sr 8']);
+      expect(made).toEqual(['bf16 8', 'backward-sr 8']);
     });
   });
 
@@ -265,8 +270,8 @@ describe('devices', () => {
         expect(opened).toEqual(['exact', 'f16']);
         expect(finished.map((run) => [run.scheme, run.tensorCores])).toEqual([
           ['bf16', 'f16'],
-          ['f32', 'exact'],
           ['quartet', 'f16'],
+          ['f32', 'exact'],
         ]);
       } finally {
         await text.close();
@@ -275,6 +280,69 @@ describe('devices', () => {
       expect(closed).toBe(2);
     });
   });
+
+  it.skipIf(missingGpu())(
+    'trains two at a time on a GPU with the losses of one, also where they were stopped; other seeds compile nothing',
+    { timeout: 300_000 },
+    async () => {
+      await inTemporaryFolder(async (folder) => {
+        const gpu = await createTestBackend();
+        const shared = Object.create(gpu, {
+          dispose: { value: () => {} },
+          compile: {
+            // the product that steps are compared with takes SwiftShader a minute
+            value: (graph: Graph, bindings: Bindings) =>
+              (graph.nodes.length === 1 ? wasm : gpu).compile(graph, bindings),
+          },
+        }) as Backend;
+        const validation = path.join(folder, 'held.txt');
+        await writeFile(validation, 'A few held-out windows are enough to tell one training from another. '.repeat(3));
+        const on = async (name: string, threads: number, seeds: number, stopAt = 2) => {
+          const all = { ...options, seeds, data: [path.join(root, 'models/val.txt.xz')], validation: [validation] };
+          const settings = readSettings(all, 0);
+          const cache = path.join(folder, 'tokens');
+          const text = await openStudyText(all, settings.configOf(settings.runs[0], folder), cache);
+          const devices = new StudyDevices({
+            ...{ seed: 0, threads, folder, options: all },
+            openBackend: async () => shared,
+          });
+          const control = new AbortController();
+          let lanes = 0;
+          try {
+            return await runStudy({
+              ...{ settings, text, folder: path.join(folder, name), signal: control.signal },
+              async openLanes(trainings) {
+                const opened = await devices.lanes(settings, text, cache, trainings);
+                lanes = opened.length;
+                return opened;
+              },
+              onProgress(fraction) {
+                if (fraction > stopAt)
+                  control.abort(new SubbyteError('interrupted', { code: 'x', op: 'x', problem: 'x' }));
+              },
+            });
+          } finally {
+            expect(lanes).toBe(Math.min(2, threads));
+            await text.close();
+            await devices.close();
+          }
+        };
+        try {
+          const one = await on('one', 1, 1);
+          const { pipelineCount } = gpu;
+          await expect(on('two', 8, 1, 0.4)).rejects.toMatchObject({ kind: 'interrupted' });
+          expect(await readdir(path.join(folder, 'two/runs'))).toHaveLength(2);
+          const two = await on('two', 8, 2);
+          const first = two.finished.filter(({ seed }) => seed === 0);
+          expect(losses(first)).toEqual(losses(one.finished));
+          expect(two.finished).toHaveLength(4);
+          expect(gpu.pipelineCount).toBe(pipelineCount);
+        } finally {
+          gpu.dispose();
+        }
+      });
+    },
+  );
 
   it('opens one backend on a CPU, whatever tensor cores may do', async () => {
     const context = { seed: 0, threads: 1, folder: 'none', options, openBackend: async () => wasm };
@@ -315,6 +383,15 @@ describe('orderings', () => {
 });
 
 describe('settings', () => {
+  it('train what says most first, for all seeds, and short trainings last', () => {
+    const { runs, steps, shortSteps } = readSettings({ scale: 'h100', seeds: 2 }, 3);
+    const names = runs.map((run) => `${run.scheme} ${run.seed} ${run.steps / steps}`);
+    expect(names.slice(0, 3)).toEqual(['bf16 3 1', 'quartet 3 1', 'quest 3 1']);
+    expect(names.slice(7, 9)).toEqual(['bf16 4 1', 'quartet 4 1']);
+    expect(names.slice(-2)).toEqual([`backward-sr 4 ${shortSteps / steps}`, `backward-rtn 4 ${shortSteps / steps}`]);
+    expect(new Set(names).size).toBe(2 * 13);
+  });
+
   it.each<[StudyOptions, RegExp]>([
     [{ scale: 'huge' }, /--scale .*"huge", expected tiny or h100/],
     [{ schemes: ['quartt'] }, /--schemes .*"quartt".*quartet/],
