@@ -161,6 +161,8 @@ export const integerCases = [
   integerPair('int8-tensor', 'int4-channel-asym', [131, 168], [200, 168]),
   integerPair('int8-channel', 'int8-channel', [70, 250], [130, 250]),
   integerPair('int8-channel', 'int8-channel', [3, 83, 136], [3, 72, 136]),
+  // tiles enough for the widest
+  integerPair('int8-channel', 'int8-channel', [128, 70, 48], [128, 72, 48]),
 ];
 
 export const largeProductCases: LargeProductCase[] = [

@@ -2,9 +2,11 @@
 //
 // A workgroup of a product decodes the tiles it reads, so a weight is decoded once for every 128 rows of the other operand.
 // Where those are thousands, decoding it once beforehand costs less: two bytes written and read for each of its numbers.
-// The numbers are those that the product would have decoded (operand-storage.ts): same order, same factor, same bits.
+// The numbers are those that the product would have decoded (operand-storage.ts): same factor, same bits. E2M1's pairs are
+// put apart here, once, so that the other operand need not be put in pairs by every tile that reads it.
 //
-// Thread map: 256 threads a workgroup, a thread decodes chunks of 8 to 32 numbers along K. Features: shader-f16, subgroups.
+// Thread map: 256 threads a workgroup, a thread decodes eight neighbours along K, so that neighbouring threads write side
+// by side; the chunk they are part of is read by up to four of them. Features: shader-f16, subgroups.
 
 import { forEachGroup } from '../entry.ts';
 import type { Binding, Command, MemoryRange, Names } from '../kernel.ts';
@@ -37,8 +39,8 @@ export function decodeOperand(
   memory: MemoryRange,
 ): { command: Command; side: ProductSide } {
   const { storage, numbers, scales, packed, bound } = side;
-  const chunk = chunkNumbers(storage);
-  const perLine = K / chunk;
+  const parts = chunkNumbers(storage) / 8;
+  const perLine = K / 8;
   const groups = Math.min(mostGroups, Math.ceil((lines * perLine) / threads));
   const bindings: Record<string, Binding> = { numbers, y: toScratch(memory, 'vec4<u32>') };
   if (scales) bindings.scales = scales;
@@ -51,17 +53,22 @@ export function decodeOperand(
     storageCode({ name, array: n.numbers, scales: n.scales, storage, alongK: true, paired: isFp4(storage) });
   const body = (n: Names) => {
     const { registers, load, decode } = code(n);
+    const put = (value: string, part: number) =>
+      part > 0 ? '' : `${n.y}[at] = ${isFp4(storage) ? `put_apart(${value})` : value};`;
     return `${setup(n).body}
   for (var at = item * ${threads}u + thread; at < ${lines * perLine}u; at += ${groups * threads}u) {
+    let part = at % ${parts}u;
     ${registers(0)}
-    ${load(0, `(at / ${perLine}u)`, `(at % ${perLine}u * ${chunk}u)`, K)}
-    ${decode(0, (value, part) => `${n.y}[at * ${chunk / 8}u + ${part}u] = ${value};`)}
+    ${load(0, `(at / ${perLine}u)`, `((at - part) % ${perLine}u * 8u)`, K)}
+    ${bringForward(`${name}_0`, storage, parts)}
+    ${decode(0, put)}
   }`;
   };
   const prelude = (n: Names) =>
     setup(n).prelude +
     (packed ? decodeSource([{ prefix: name, array: n.numbers, matrix: packed }]) : '') +
-    code(n).declarations;
+    code(n).declarations +
+    (isFp4(storage) ? apartSource : '');
   return {
     command: {
       label: 'decode',
@@ -70,7 +77,7 @@ export function decodeOperand(
       ...forEachGroup(groups, threads, body, prelude, subgroupParameters),
     },
     side: {
-      storage: isFp4(storage) ? 'f16-pairs' : 'f16',
+      storage: 'f16',
       contiguous: 'k',
       numbers: fromScratch(memory, 'vec4<u32>'),
       tensorScale: side.tensorScale,
@@ -79,3 +86,20 @@ export function decodeOperand(
     },
   };
 }
+
+/** Makes the eight number `part` of a chunk its first. */
+function bringForward(words: string, storage: OperandStorage, parts: number): string {
+  if (parts === 4) {
+    const scale = storage === 'nvfp4' ? ` ${words}_s >>= 8u * (part / 2u);` : '';
+    return `${words} = vec4<u32>(${words}[part]);${scale}`;
+  }
+  return parts === 2 ? `if (part == 1u) { ${words} = ${words}.zwzw; }` : '';
+}
+
+/** Eight f16 in the order 0 4 1 5 2 6 3 7 as neighbours. */
+const apartSource = `
+fn put_apart(w: vec4<u32>) -> vec4<u32> {
+  return vec4<u32>((w.x & 0xffffu) | (w.y << 16u), (w.z & 0xffffu) | (w.w << 16u),
+    (w.x >> 16u) | (w.y & 0xffff0000u), (w.z >> 16u) | (w.w & 0xffff0000u));
+}
+`;

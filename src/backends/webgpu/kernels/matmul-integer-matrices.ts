@@ -29,7 +29,7 @@ import { accessSource, valueSource } from '../wgsl/bits.ts';
 import { integerSource, packedIntegerSource } from '../wgsl/decode-integers.ts';
 import { integerSpec, tensorScaleOf } from './matmul-integer.ts';
 import { subgroupGrid, subgroupParameters } from './matmul-subgroup.ts';
-import { type IntegerTile, integerSubgroupProduct } from './matmul-subgroup-integer.ts';
+import { type IntegerTile, integerSubgroupProduct, integerTileBytes } from './matmul-subgroup-integer.ts';
 
 /** Multiplications below which a launch on tensor cores costs more than it saves. */
 export const fewestProducts = 2 ** 21;
@@ -48,14 +48,28 @@ export function planIntegerMatrices(node: Node, gpu: GpuTraits): IntegerMatrixPl
   if (M < 16 || N < 16 || K < 32 || M * N * K * batch < fewestProducts) return undefined;
   const plan = integerProductPlan(node, product);
   if (!plan || plan.block < K || !plan.a.perRow || !plan.b.perRow) return undefined;
-  return { ...product, plan, tile: tileFor(product, fragments) };
+  return { ...product, plan, tile: tileFor(product, fragments, gpu) };
 }
 
-/** Fastest of the tiles tried on an H100 (bench/webgpu-matmul.ts), and a smaller one for few rows or small matrices. */
-function tileFor({ M, N }: Product, fragments: IntegerFragments): IntegerTile {
-  const size = fragments.edge === 16 && M > 64 && N > 64 ? 128 : 64;
-  return { blockM: size, blockN: size, blockK: 64, subgroupsM: 2, subgroupsN: 2, buffers: 1, group: 8, ...fragments };
+/**
+ * Fastest of the tiles tried on an H100 (bench/webgpu-matmul.ts) that workgroup memory holds and that leave a large GPU
+ * no cores without a tile.
+ */
+function tileFor({ M, N, batch }: Product, fragments: IntegerFragments, gpu: GpuTraits): IntegerTile {
+  const of = (blockM: number, blockN: number, subgroupsN: number): IntegerTile => ({
+    ...{ blockM, blockN, blockK: 64, subgroupsM: 2, subgroupsN, buffers: 1, group: 8, ...fragments },
+  });
+  const fits = (tile: IntegerTile) =>
+    integerTileBytes(tile) <= gpu.workgroupBytes &&
+    tile.lanes * tile.subgroupsM * tile.subgroupsN <= gpu.workgroupThreads;
+  const [wide, square] = [of(128, 256, 4), of(128, 128, 2)];
+  if (fragments.edge !== 16 || M <= 64 || N <= 64) return of(64, 64, 2);
+  const tiles = Math.ceil(M / wide.blockM) * Math.ceil(N / wide.blockN) * batch;
+  return tiles >= enoughTiles && fits(wide) ? wide : square;
 }
+
+/** Tiles that keep a large GPU busy. */
+const enoughTiles = 128;
 
 /** Codes are the integers themselves, and chunks of sixteen begin at whole 16-byte vectors. */
 function isPlain(operand: PackedOperand): boolean {
@@ -108,10 +122,9 @@ export function encodeIntegerMatrices(
     integerSubgroupProduct({
       ...{ M, N, K, batch, batchedB, tile },
       before: `let second = ${tensorScaleOf(n.a, a.operand)} * ${tensorScaleOf(n.b, b.operand)};`,
-      store: `let row = batch * ${M}u + m;
-      let column = ${batchedB ? `batch * ${N}u + n` : 'n'};
-      let scaled = f32(sum) * bBlockScale(column, 0u) * aBlockScale(row, 0u) * bRowScale(column) * aRowScale(row);
-      ${n.y}[row * ${N}u + n] = scaled * second;`,
+      factors: { row: 'aRowScale(row)', column: 'bRowScale(column)' },
+      store: `let scaled = f32(sum) * bBlockScale(0u, 0u) * aBlockScale(0u, 0u) * columnFactor * rowFactor;
+      ${n.y}[(batch * ${M}u + m) * ${N}u + n] = scaled * second;`,
     });
   const prelude = (n: Names) => `${valueSource}
 ${packedIntegerSource(gpu.features.has('packed_4x8_integer_dot_product'))}

@@ -2,9 +2,10 @@
 //
 // Thread map and pipeline as matmul-subgroup.ts. Both operands pass through workgroup memory as bytes, sixteen integers a
 // chunk; fragments are opaque, so that sums leave through a strip of workgroup memory a subgroup, where a statement of
-// the caller's scales and stores each.
-// Memory: workgroup, (blockM + blockN) · (blockK + 16) bytes, 128 · edge bytes a subgroup. Features: subgroups,
-// chromium-experimental-subgroup-matrix with i8 → i32 (fragments.ts).
+// the caller's scales and stores each. Factors of rows and columns are read before the loop, while nobody waits for them:
+// read where a sum is stored, they took three times as long as the whole product.
+// Memory: workgroup, (blockM + blockN) · (blockK + 16) bytes, 128 · edge bytes a subgroup, 4 bytes a factor. Features:
+// subgroups, chromium-experimental-subgroup-matrix with i8 → i32 (fragments.ts).
 
 import type { IntegerFragments } from '../fragments.ts';
 import { spreadLine } from './matmul-operand.ts';
@@ -21,8 +22,10 @@ export interface IntegerProduct {
   readonly batchedB?: boolean;
   /** One buffer in workgroup memory; parts of subgroups and blockK are multiples of 32. */
   readonly tile: IntegerTile;
-  /** Statement that stores `sum` (i32) of row `m` and column `n` of product `batch`. */
+  /** Statement that stores `sum` (i32) of row `m` and column `n` of product `batch`; sees factors as rowFactor, columnFactor. */
   readonly store: string;
+  /** f32 expressions of `row`, a row of all products' a, and of `column`, one of b. */
+  readonly factors?: { readonly row: string; readonly column: string };
   /** Statements before the sums are stored, that all threads run. */
   readonly before?: string;
 }
@@ -32,9 +35,13 @@ const chunk = 16;
 const strip = 32;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
+/** Bytes of workgroup memory with factors. */
+export const integerTileBytes = ({ blockM, blockN, blockK, subgroupsM, subgroupsN, edge }: IntegerTile): number =>
+  (blockM + blockN) * (blockK + chunk + 4) + subgroupsM * subgroupsN * edge * strip * 4;
+
 /** Needs `aSixteen(row, k) -> vec4<u32>`, integers k … k + 15 of a row of all products' a, zeros from K on, and bSixteen. */
 export function integerSubgroupProduct(product: IntegerProduct): SubgroupText {
-  const { M, N, K, batch = 1, batchedB = false, tile, store, before = '' } = product;
+  const { M, N, K, batch = 1, batchedB = false, tile, store, factors, before = '' } = product;
   const { blockM, blockN, blockK, subgroupsM, subgroupsN, group, edge, depth, lanes } = tile;
   const { threads, rows, columns } = subgroupGrid({ M, N, tile, batch });
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
@@ -103,6 +110,7 @@ export function integerSubgroupProduct(product: IntegerProduct): SubgroupText {
     let n = column0 + column + ${s * strip}u + e % ${strip}u;
     if (m < ${M}u && n < ${N}u) {
       let sum = sums[subgroup * ${edge * strip}u + e];
+      ${factors ? 'let rowFactor = row_factors[m - row0];\n      let columnFactor = column_factors[n - column0];' : ''}
       ${store}
     }
   }
@@ -114,7 +122,23 @@ export function integerSubgroupProduct(product: IntegerProduct): SubgroupText {
 var<workgroup> a_tile: array<${vector}, ${blockM * stride}>;
 var<workgroup> b_tile: array<${vector}, ${blockN * stride}>;
 var<workgroup> sums: array<i32, ${subgroupsM * subgroupsN * edge * strip}>;
+${
+  factors
+    ? `var<workgroup> row_factors: array<f32, ${blockM}>;\nvar<workgroup> column_factors: array<f32, ${blockN}>;`
+    : ''
+}
 `;
+  const [rowsOf, columnsOf] = operands;
+  const readFactors = factors
+    ? `for (var i = thread; i < ${blockM}u; i += ${threads}u) {
+    let row = ${rowsOf.first} + min(row0 + i, ${rowsOf.last}u);
+    row_factors[i] = ${factors.row};
+  }
+  for (var i = thread; i < ${blockN}u; i += ${threads}u) {
+    let column = ${columnsOf.first} + min(column0 + i, ${columnsOf.last}u);
+    column_factors[i] = ${factors.column};
+  }`
+    : '';
   const body = `
   let tiles = item % ${rows * columns}u;
   let batch = item / ${rows * columns}u;
@@ -127,6 +151,7 @@ var<workgroup> sums: array<i32, ${subgroupsM * subgroupsN * edge * strip}>;
   ${each(({ name }, i) => `var ${name}_${i}: vec4<u32>;`)}
   var k0 = 0u;
   ${load}
+  ${readFactors}
   for (var k = 0u; k < ${K}u; k += ${blockK}u) {
     ${keep}
     workgroupBarrier();

@@ -12,7 +12,7 @@
 
 import type { Fragments } from '../fragments.ts';
 import { type OperandAxis, perVector, type TileCode, tileCode } from './matmul-operand.ts';
-import { isPaired, type OperandStorage } from './operand-storage.ts';
+import { isFp4, type OperandStorage } from './operand-storage.ts';
 
 /** A workgroup's tile and the matrices it is made of. */
 export interface SubgroupTile extends Fragments {
@@ -103,7 +103,7 @@ export function subgroupProduct(product: SubgroupProduct): SubgroupText {
   const { threads, rows, columns } = subgroupGrid(product);
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
   const [tilesM, tilesN] = [partM / matrix, partN / matrix];
-  const paired = [a, b].some(({ storage }) => isPaired(storage));
+  const paired = [a, b].some(({ storage }) => isFp4(storage));
   const firstLineOf = (s: SubgroupSide, lines: number) => (s.batched && batch > 1 ? `batch * ${lines}u` : '0u');
   const side = (name: 'a' | 'b', s: SubgroupSide, outer: number, tileOuter: number, origin: string) => {
     const firstLine = firstLineOf(s, s.contiguous === 'k' ? outer : K);

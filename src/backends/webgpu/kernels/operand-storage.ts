@@ -1,14 +1,10 @@
 // Operands of products on tensor cores as they are stored, and how they become f16 in registers (matmul-operand.ts).
 
-/**
- * How the numbers of an operand are stored. `eight`: read eight at a time as f32 by a function NAMEEight(row, k);
- * `f16-pairs`: f16 whose eights along K are in the order of pairs already.
- */
+/** How the numbers of an operand are stored. `eight`: read eight at a time as f32 by a function NAMEEight(row, k). */
 export type OperandStorage =
   | 'f32'
   | 'bf16'
   | 'f16'
-  | 'f16-pairs'
   | 'mxfp4'
   | 'nvfp4'
   | `${'fp8' | 'mxfp8'}-${'e4m3' | 'e5m2'}`
@@ -25,10 +21,8 @@ export function chunkNumbers(storage: OperandStorage): number {
 export const isElementwise = (storage: OperandStorage): boolean =>
   ['f32', 'bf16', 'f16', 'fp8-e4m3', 'fp8-e5m2'].includes(storage);
 
+/** Storages whose codes come in pairs along K. */
 export const isFp4 = (storage: OperandStorage): boolean => storage === 'mxfp4' || storage === 'nvfp4';
-
-/** Storages whose numbers come in pairs along K. */
-export const isPaired = (storage: OperandStorage): boolean => isFp4(storage) || storage === 'f16-pairs';
 
 /** Exponent of the largest element, by storage with E8M0 scales. */
 export const mxLargest: Readonly<Partial<Record<OperandStorage, number>>> = {
@@ -101,13 +95,6 @@ export function storageCode({ name, array, scales, storage, alongK, paired }: St
         declarations: halfSource,
         load: (i, row, first, columns) => `${words(i)} = ${array}[(${row} * ${columns}u + ${first}) / 8u];`,
         decode: (i, put) => put(along ? `paired_halves(${words(i)})` : words(i), 0),
-      };
-    case 'f16-pairs':
-      return {
-        ...vectors,
-        declarations: '',
-        load: (i, row, first, columns) => `${words(i)} = ${array}[(${row} * ${columns}u + ${first}) / 8u];`,
-        decode: (i, put) => put(words(i), 0),
       };
     case 'mxfp4':
       return {
