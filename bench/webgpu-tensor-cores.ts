@@ -71,26 +71,42 @@ const decodedFirst = (n: number, format: 'mxfp4' | 'int4-g128'): Version => {
   };
 };
 
+const k = { storage: 'f16', contiguous: 'k' } as const;
+const outer = { storage: 'f16', contiguous: 'outer' } as const;
+const mxfp4 = { storage: 'mxfp4', contiguous: 'k' } as const;
+const int4 = { storage: 'int4-g128', contiguous: 'k' } as const;
+
+const halves = (n: number): Omit<Family, 'name' | 'versions'> => ({
+  unit: 'FLOP/s',
+  work: 2 * n ** 3,
+  rows: n,
+  checked: 4,
+  // f32 sums, in an order that the hardware chooses; int4 times its scale is rounded to f16
+  tolerance: 1e-3,
+  anchor: `f16-${n}`,
+});
+
 function halfFamily(n: number): Family {
-  const k = { storage: 'f16', contiguous: 'k' } as const;
-  const outer = { storage: 'f16', contiguous: 'outer' } as const;
-  const mxfp4 = { storage: 'mxfp4', contiguous: 'k' } as const;
   const fits = ({ blockM, blockN }: SubgroupTile) => n % blockM === 0 && n % blockN === 0;
   return {
+    ...halves(n),
     name: `tensor cores f16 ${n}³`,
-    unit: 'FLOP/s',
-    work: 2 * n ** 3,
-    rows: n,
-    checked: 4,
-    // f32 sums, in an order that the hardware chooses; int4 times its scale is rounded to f16
-    tolerance: 1e-3,
-    anchor: `f16-${n}`,
     versions: [
       ...shapes.filter(fits).map((shape) => version(n, 'NT', k, k, shape)),
       version(n, 'NN', k, outer, square),
       version(n, 'TN', outer, outer, square),
+    ],
+  };
+}
+
+function fourBitFamily(n: number): Family {
+  return {
+    ...halves(n),
+    name: `tensor cores 4-bit ${n}³`,
+    versions: [
+      version(n, 'f16 NT', k, k, square),
       version(n, 'mxfp4 weights', k, mxfp4, square),
-      version(n, 'int4-g128 weights', k, { storage: 'int4-g128', contiguous: 'k' }, square),
+      version(n, 'int4-g128 weights', k, int4, square),
       decodedFirst(n, 'mxfp4'),
       decodedFirst(n, 'int4-g128'),
       version(n, 'mxfp4 × mxfp4', mxfp4, mxfp4, square),
@@ -131,4 +147,8 @@ function int8Family(n: number): Family {
   };
 }
 
-export const tensorCoreFamilies = (n: number): (() => Family)[] => [() => halfFamily(n), () => int8Family(n)];
+export const tensorCoreFamilies = (n: number): (() => Family)[] => [
+  () => halfFamily(n),
+  () => fourBitFamily(n),
+  () => int8Family(n),
+];

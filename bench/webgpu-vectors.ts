@@ -63,7 +63,7 @@ export async function benchVectors(
     const chosen = (M: number) => vectorTile({ M, N, K, batch: 1 }, 32, bench.gpu);
     const usual = chosen(1);
     for (const M of [1, 2, 4, 8]) await run(M, chosen(M));
-    for (const rows of [2, 4, 8])
+    for (const rows of [2, 4])
       for (const threads of [256, 512, 1024])
         for (const segment of [32, 64, 128]) await run(1, { ...usual, rows, threads, segment });
     const weight = loads(fourBitWeight(format, K, { codes: 'codes', scales: 'scales', tensorScale: 0 }), K);

@@ -84,7 +84,7 @@ export const scales: Readonly<Record<string, Scale>> = {
       batch: { sequences: 64, tokens: 512 },
       optimizer,
       schedule: { ...cosine, learningRate: 4e-3 },
-      steps: 1000,
+      steps: 800,
       output: { evaluateTokens: 2 ** 20, saveEvery: 1_000_000 },
     },
     tests: { values: 2 ** 22, roundings: 1024, passes: 256, windows: 32, draws: 4 },

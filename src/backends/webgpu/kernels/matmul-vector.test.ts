@@ -59,7 +59,11 @@ describe('products of few rows', () => {
           for (const K of [8, 32, 96, 4096, 8224, 14336])
             for (const N of [1, 1031, 65536]) {
               const product = { M, N, K, batch: 1 };
-              const { subgroups, ...found } = vectorTile(product, unit, { features, subgroupMinSize: 32 });
+              const { subgroups, ...found } = vectorTile(product, unit, {
+                features,
+                subgroupMinSize: 32,
+                workgroupThreads: 1024,
+              });
               const { rows, threads, lanes, segment } = found;
               const bytes = 4 * M * unit * segment + (subgroups ? 0 : 4 * threads * M * rows);
               const label = JSON.stringify({ ...product, unit, ...found });

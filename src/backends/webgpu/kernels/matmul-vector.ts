@@ -119,14 +119,14 @@ function readWeight(w: PackedOperand, K: number, gpu: GpuTraits): WeightReading 
 export function vectorTile(
   { M, N, K, batch }: Pick<Product, 'M' | 'N' | 'K' | 'batch'>,
   unit: VectorWeight['unit'],
-  gpu: Pick<GpuTraits, 'features' | 'subgroupMinSize'>,
+  gpu: Pick<GpuTraits, 'features' | 'subgroupMinSize' | 'workgroupThreads'>,
 ): VectorTile & { subgroups: boolean } {
   const units = Math.ceil(K / unit);
   const wanted = Math.min(32, Math.max(4, 2 ** Math.ceil(Math.log2(units))));
   const subgroups = gpu.features.has('subgroups') && wanted <= gpu.subgroupMinSize;
   const rows = M > 4 ? 2 : 4;
   const groups = (threads: number) => Math.ceil(N / ((threads / wanted) * rows)) * batch;
-  let threads = M === 1 ? 256 : 128;
+  let threads = M === 1 ? Math.min(512, gpu.workgroupThreads) : 128;
   while (threads > 64 && groups(threads) < enoughGroups) threads /= 2;
   const left = workgroupBytes - (subgroups ? 0 : threads * M * rows * 4);
   const most = Math.floor(left / (4 * M * unit));
