@@ -23,28 +23,36 @@ const vectorsOf = (shape: FusedShape, s: number): string[] =>
 /** The sum of a vec4f's numbers, as text. */
 const total = (v: string) => `(${v}.x + ${v}.y) + (${v}.z + ${v}.w)`;
 
+/** Statements that declare own0 …, the largest magnitude of the values of each scale as bits: of a NaN and infinities too. */
+const largestOf = (shape: FusedShape, s: number): string => {
+  const bits = vectorsOf(shape, s).map((v) => `(bitcast<vec4u>(${v}) & vec4u(0x7fffffffu))`);
+  return `let most${s} = ${bits.reduce((most, a) => `max(${most}, ${a})`)};
+  var own${s} = Statistics(max(max(most${s}.x, most${s}.y), max(most${s}.z, most${s}.w)));`;
+};
+
 /**
- * Statements that declare own0 …: statistics of the values of each scale, or of the tensor. The largest magnitude is found in
- * floats, where a NaN may be lost; it shows in the sum of squares, which nothing else makes NaN.
+ * The same with their sums, and sums of squares. The largest magnitude is found in floats, where a NaN may be lost; it shows
+ * in the sum of squares, which nothing else makes NaN.
  */
+function sumsOf(shape: FusedShape, s: number): string {
+  const held = vectorsOf(shape, s);
+  const largest = held.map((v) => `abs(${v})`).reduce((most, a) => `max(${most}, ${a})`);
+  return `let most${s} = ${largest};
+  let amax${s} = bitcast<u32>(max(max(most${s}.x, most${s}.y), max(most${s}.z, most${s}.w)));
+  let fours${s} = ${held.map((v) => `${v} * ${v}`).join(' + ')};
+  let squares${s} = ${total(`fours${s}`)};
+  let sums${s} = ${held.join(' + ')};
+  let isNaN${s} = (bitcast<u32>(squares${s}) & 0x7fffffffu) > 0x7f800000u;
+  var own${s} = Statistics(select(amax${s}, 0x7fc00000u, isNaN${s}), ${total(`sums${s}`)}, squares${s});`;
+}
+
+/** Statements that declare own0 …: statistics of the values of each scale, or of the tensor. */
 function gathered(shape: FusedShape, n: Names): string {
   const { spec, group, share } = shape;
   if (group === 0)
     return `var own0 = noStatistics();
   own0.amax = ${n.largest}[0];`;
-  const gather = (s: number) => {
-    const held = vectorsOf(shape, s);
-    const largest = held.map((v) => `abs(${v})`).reduce((most, a) => `max(${most}, ${a})`);
-    return `let most${s} = ${largest};
-  let amax${s} = bitcast<u32>(max(max(most${s}.x, most${s}.y), max(most${s}.z, most${s}.w)));
-  let fours${s} = ${held.map((v) => `${v} * ${v}`).join(' + ')};
-  let squares${s} = ${total(`fours${s}`)};
-  ${readsTile(spec) ? `let sums${s} = ${held.join(' + ')};` : ''}
-  var own${s} = Statistics(
-    select(amax${s}, 0x7fc00000u, (bitcast<u32>(squares${s}) & 0x7fffffffu) > 0x7f800000u)${
-      readsTile(spec) ? `, ${total(`sums${s}`)}, squares${s}` : ''
-    });`;
-  };
+  const gather = (s: number) => (readsTile(spec) ? sumsOf(shape, s) : largestOf(shape, s));
   const joined = `parts[thread] = own0;
   workgroupBarrier();
   let first = thread - thread % ${share}u;

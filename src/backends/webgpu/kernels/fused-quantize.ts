@@ -34,7 +34,7 @@ import { doubleSource } from '../wgsl/double.ts';
 import { encodeSource, fixedTensorScale, readsTile, tensorScaleDivisor } from '../wgsl/encode.ts';
 import { edenSource, edenTensor } from '../wgsl/encode-eden.ts';
 import { divisionSource } from '../wgsl/rounding.ts';
-import { fp4SearchSource, hasFp4Search } from '../wgsl/search-fp4.ts';
+import { fp4Source, hasFp4Search } from '../wgsl/search-fp4.ts';
 import { eachVector } from '../wgsl/turn.ts';
 import { fitScales, roundValues, storeBits, storeCodes, storeScales } from './fused-codes.ts';
 import { type FusedShape, fusedScratch, shapeOfNode } from './fused-shape.ts';
@@ -153,7 +153,7 @@ function preludeOf(parts: Parts, n: Names): string {
   const { shape, tile } = parts;
   const { spec, group, share, perChunk, eden } = shape;
   const draws = eden || spec.rounding === 'stochastic';
-  return `${readSource(parts, n)}${encodeSource(spec, n.step, draws)}${hasFp4Search(spec) ? fp4SearchSource(spec) : ''}
+  return `${readSource(parts, n)}${encodeSource(spec, n.step, draws)}${hasFp4Search(spec) ? fp4Source(spec) : ''}
 ${readsTile(spec) ? tileValueSource(tile, group) : ''}${eden ? edenSource(group) : ''}
 ${share > 1 ? `var<workgroup> parts: array<Statistics, ${tile.threads}>;` : ''}
 var<workgroup> scaleCodes: array<u32, ${tile.threads * perChunk}>;

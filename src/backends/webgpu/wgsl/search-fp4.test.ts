@@ -8,19 +8,20 @@ import { roundingSource } from '../../../formats/random.ts';
 import { parseFormat } from '../../../formats/registry.ts';
 import type { WebgpuBackend } from '../backend.ts';
 import { bufferUsage, mapRead } from '../constants.ts';
+import { fp4LevelsSource } from './levels-fp4.ts';
 import { randomSource } from './random.ts';
 import { fp4SearchSource, hasFp4Search } from './search-fp4.ts';
 
 const [seed, stream] = [11, 5];
 
 /** Codes of vectors of four numbers, each vector with a step of its own. */
-async function compute({ gpu: { device } }: WebgpuBackend, spec: QuantSpec, v: Float32Array, steps: Float32Array) {
+async function compute({ gpu: { device } }: WebgpuBackend, source: string, v: Float32Array, steps: Float32Array) {
   const code = `struct Words { seed: u32, stream: u32 }
 const words = Words(${seed}u, ${stream}u);
 @group(0) @binding(0) var<storage, read_write> v: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> steps: array<f32>;
 @group(0) @binding(2) var<storage, read_write> codes: array<u32>;
-${randomSource()}${fp4SearchSource(spec)}
+${randomSource()}${source}
 @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= arrayLength(&steps)) { return; }
   codes[id.x] = fp4Of(v[id.x], levelsOf(steps[id.x]), 4u * id.x);
@@ -83,7 +84,12 @@ describe.skipIf(missing)(`search for E2M1 codes in WGSL${missing ? ` (${missing}
   const gpu = backend as WebgpuBackend;
   afterAll(() => gpu.dispose());
 
-  it.each(['mxfp4', 'mxfp4-tozero', 'mxfp4-away', 'mxfp4-sr'])('%s', async (name) => {
+  it.each([
+    ...['mxfp4', 'mxfp4-tozero', 'mxfp4-away', 'mxfp4-sr'].map(
+      (name) => [name, 'a quotient', fp4SearchSource] as const,
+    ),
+    ...['mxfp4', 'mxfp4-tozero', 'mxfp4-away'].map((name) => [name, 'levels', fp4LevelsSource] as const),
+  ])('%s by %s', async (name, _, source) => {
     const spec = parseFormat(name) as QuantSpec;
     expect(hasFp4Search(spec)).toBe(true);
     const random = roundingSource(seed, stream);
@@ -98,6 +104,6 @@ describe.skipIf(missing)(`search for E2M1 codes in WGSL${missing ? ` (${missing}
         .map((k) => 4 * i + k)
         .reduce((word, at, k) => word | (encode(v[at]!, step, random.at(at)) << (4 * k)), 0),
     );
-    expect(Array.from(await compute(gpu, spec, v, each))).toEqual(expected);
+    expect(Array.from(await compute(gpu, source(spec), v, each))).toEqual(expected);
   });
 });

@@ -13,8 +13,10 @@
 // the level below 6. One step, one reciprocal a tile; encode-fp4.ts, which counts thresholds, is the independent way.
 
 import type { QuantSpec } from '../../../formats/format.ts';
+import { readsTile } from './encode-deviation.ts';
+import { fp4LevelsSource } from './levels-fp4.ts';
 
-/** Whether fp4SearchSource knows the element and the rounding of a spec. */
+/** Whether fp4Source knows the element and the rounding of a spec. */
 export const hasFp4Search = ({ element, rounding }: QuantSpec): boolean =>
   element === 'e2m1' && ['nearest-even', 'half-to-zero', 'half-away', 'stochastic'].includes(rounding);
 
@@ -53,3 +55,7 @@ fn fp4Of(v: vec4f, l: Levels, element: u32) -> u32 {
   return (codes << 4u) | (c.x >> 28u);
 }
 `;
+
+/** The faster way for a spec. */
+export const fp4Source = (spec: QuantSpec): string =>
+  spec.rounding === 'stochastic' || readsTile(spec) ? fp4SearchSource(spec) : fp4LevelsSource(spec);
