@@ -1,6 +1,7 @@
 // Products of few rows with packed weights on a GPU: bytes of the weight read a second, beside a copy. Every result is
 // compared with float64 at sampled places in the same run. Ablations say what limits: `loads` reads the weight and adds its
-// words, `no decoding` multiplies what has not been decoded.
+// words, `no decoding` multiplies what has not been decoded. `subnormal` decodes E2M1 with two operations less, as numbers
+// whose smallest are subnormal f16, which WGSL lets a device take for zero: its error says whether this one does.
 
 import type { KernelSource } from '../src/backends/webgpu/kernel-source.ts';
 import { vectorTile } from '../src/backends/webgpu/kernels/matmul-vector.ts';
@@ -21,6 +22,8 @@ const operands: Readonly<Record<string, (bench: Bench, rows: number, k: number) 
 interface Ablation {
   readonly label: string;
   readonly weight?: VectorWeight;
+  /** The result is the product all the same. */
+  readonly exact?: boolean;
   /** Bytes of w that are read, when not all. */
   readonly bytes?: number;
   change?(kernel: KernelSource): KernelSource;
@@ -49,7 +52,7 @@ export async function benchVectors(
         const kernel = vectorMatmul({ M, N, K, format, tile, weight: ablation?.weight });
         const ms = await bench.time(ablation?.change?.(kernel) ?? kernel, [input, ...w.buffers, y]);
         const rate = (ablation?.bytes ?? codes + scales) / ms / 1e6;
-        const error = ablation ? undefined : await worstError(bench, y, a, w, M, N, K);
+        const error = ablation && !ablation.exact ? undefined : await worstError(bench, y, a, w, M, N, K);
         const found = error === undefined ? '' : `  error ${error.toExponential(1)}${error < 1e-4 ? '' : '  WRONG'}`;
         console.log(
           `${line}: ${(1000 * ms).toFixed(1)} µs  ${rate.toFixed(0)} GB/s, ${(rate / copied).toFixed(2)} of copy${found}`,
@@ -68,6 +71,7 @@ export async function benchVectors(
         for (const segment of [32, 64, 128]) await run(1, { ...usual, rows, threads, segment });
     const weight = loads(fourBitWeight(format, K, { codes: 'codes', scales: 'scales', tensorScale: 0 }), K);
     await run(1, usual, { label: 'no decoding', change: undecoded });
+    if (name !== 'int4-g128') await run(1, usual, { label: 'subnormal', change: subnormal, exact: true });
     await run(1, usual, { label: 'loads', weight, bytes: codes });
     for (const buffer of w.buffers) buffer.destroy();
   }
@@ -82,6 +86,18 @@ function undecoded({ code, workgroups }: KernelSource): KernelSource {
       body,
       (_, head, low, high = low) => `${head} return bitcast<vec2<f32>>(vec2<u32>(${low}, ${high})); }`,
     ),
+  };
+}
+
+/** Codes in the low bits of exponent and mantissa: 2^-14 times the numbers. */
+function subnormal({ code, workgroups }: KernelSource): KernelSource {
+  const body = /(fn four_bit_pair\(magnitude: u32, sign: u32\) -> vec2<f32> \{)[^}]*\}/;
+  const bits = '(magnitude & 0x0e000e00u) | (sign & 0x80008000u)';
+  return {
+    workgroups,
+    code: code
+      .replace(body, (_, head) => `${head} return vec2<f32>(bitcast<vec2<f16>>(${bits})); }`)
+      .replaceAll(' * 0.25 * scale', ' * 16384.0 * scale'),
   };
 }
 
