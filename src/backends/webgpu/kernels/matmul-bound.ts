@@ -18,6 +18,7 @@ import {
 } from '../kernel.ts';
 import { toScratch } from '../scratch.ts';
 import { decodeSource } from '../wgsl/decode.ts';
+import type { TileScope } from './matmul-subgroup.ts';
 import { mxLargest, type OperandStorage } from './operand-storage.ts';
 
 /** Parts of one operand. */
@@ -135,18 +136,11 @@ export const readBound =
   (most, threads) =>
     `for (var i = thread; i < ${boundWords}u; i += ${threads}u) { ${most} = max(${most}, ${array}[i]); }`;
 
-export interface ScannedScales {
+/** `begin` and `end`, multiples of 32, are in scope. */
+export interface ScannedScales extends TileScope {
   readonly storage: OperandStorage;
   /** WGSL name of the bytes of E8M0, four a u32. */
   readonly scales: string;
-  /** Line of the whole array where the operand's matrix begins, and of the matrix where the tile does: WGSL expressions. */
-  readonly firstLine: string;
-  readonly origin: string;
-  readonly tileLines: number;
-  /** Lines of the matrix, numbers of a line, and most numbers from `begin` to `end`, multiples of 32 in scope. */
-  readonly lines: number;
-  readonly K: number;
-  readonly slice: number;
 }
 
 /** Reads the scales of a tile's lines between `begin` and `end`. */
