@@ -38,8 +38,6 @@ export interface Version {
   readonly job: (rows: number) => Job;
   /** Features of the adapter that it does without. */
   readonly without?: readonly string[];
-  /** Operands may be rounded to f16. */
-  readonly rounds?: boolean;
   /** A text that does the same job, timed in its place. */
   readonly kernel?: Text;
   /** Why an adapter cannot run it; undefined when it can. */
@@ -101,16 +99,14 @@ export class Lab {
     this.dry = options.backend === 'null';
   }
 
-  backend({ without = [], rounds = false }: Pick<Version, 'without' | 'rounds'> = {}): Promise<WebgpuBackend> {
-    const key = `${rounds} ${without.join()}`;
+  backend(without: readonly string[] = []): Promise<WebgpuBackend> {
+    const key = without.join();
     let opened = this.#open.get(key);
     if (!opened) {
       const { robustness, backend } = this.#options;
       const enableToggles = robustness ? [] : ['disable_workgroup_init'];
       const disableToggles = ['timestamp_quantization'];
-      const tensorCores = rounds ? ('f16' as const) : undefined;
-      const toggles = { enableToggles, disableToggles };
-      opened = createWebgpuBackend({ robustness, backend, ...toggles, withoutFeatures: without, tensorCores });
+      opened = createWebgpuBackend({ robustness, backend, enableToggles, disableToggles, withoutFeatures: without });
       this.#open.set(key, opened);
     }
     return opened;
@@ -121,7 +117,7 @@ export class Lab {
     for (const version of family.versions) {
       const { name, unit } = family;
       try {
-        const lacks = version.needs?.((await this.backend(version)).gpu);
+        const lacks = version.needs?.((await this.backend(version.without)).gpu);
         if (lacks) {
           steps.push({ family: name, version: version.name, unit, lacks });
           continue;
@@ -147,7 +143,7 @@ export class Lab {
   }
 
   async #measure(family: Family, version: Version): Promise<Pick<Step, 'milliseconds' | 'error' | 'kernels'>> {
-    const backend = await this.backend(version);
+    const backend = await this.backend(version.without);
     const busy = isSoftware(backend.gpu.info) ? 0 : 400;
     const found = version.kernel
       ? await timeText(backend, version.job(family.rows), version.kernel, this.dry ? undefined : busy)

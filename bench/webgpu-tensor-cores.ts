@@ -57,13 +57,12 @@ function version(n: number, name: string, a: Side, b: Side, shape: SubgroupTile)
   };
 }
 
-/** The weight decoded to f16 before the product, as ops do it where the other operand has many rows. */
-const decodedFirst = (n: number, format: 'mxfp4' | 'int4-g128'): Version => {
-  const weight = packed([n, n], 2, formats[format]);
+/** MXFP4 weights decoded to f16 before the product, as ops do it where the other operand has many rows. */
+const decodedFirst = (n: number): Version => {
+  const weight = packed([n, n], 2, formats.mxfp4);
   return {
-    name: `${format} weights, decoded first`,
+    name: 'mxfp4 weights, decoded first',
     needs,
-    rounds: true,
     job: (rows) => ({
       params: { x: packed([rows, n], 1, 'f16'), w: weight },
       body: ({ x, w }) => matmul(x, w, { transposeB: true }),
@@ -107,8 +106,7 @@ function fourBitFamily(n: number): Family {
       version(n, 'f16 NT', k, k, square),
       version(n, 'mxfp4 weights', k, mxfp4, square),
       version(n, 'int4-g128 weights', k, int4, square),
-      decodedFirst(n, 'mxfp4'),
-      decodedFirst(n, 'int4-g128'),
+      decodedFirst(n),
       version(n, 'mxfp4 × mxfp4', mxfp4, mxfp4, square),
     ],
   };
