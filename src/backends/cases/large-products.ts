@@ -146,7 +146,7 @@ function everyCode(format: string): LargeProductCase {
 
 /** A packed operand beside so many rows that backends may decode it once, before the product. */
 const manyRows = (name: string, aShape: Shape, bShape: Shape, a: string | undefined, b: string | undefined) =>
-  product(`${a ?? 'f32'} × ${b ?? 'f32'} ${name}`, aShape, bShape, { ...linear, formats: [a, b], rounds: true });
+  product(`${a ?? 'f32'} × ${b ?? 'f32'} ${name}`, aShape, bShape, { ...linear, formats: [a, b], rounds: !(a && b) });
 
 /** Sums of integers with scales by row, column or tensor are exact. */
 const integerPair = (a: string, b: string, aShape: Shape, bShape: Shape): LargeProductCase => ({
