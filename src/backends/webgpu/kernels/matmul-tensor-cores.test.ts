@@ -3,8 +3,11 @@
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { knownFragments, openNullDevice, tensorCoreTraits, wgslProblems } from '../../../../test/support/null-gpu.ts';
+import { parseFormat } from '../../../formats/registry.ts';
 import type { Node } from '../../../graph/graph.ts';
+import { matmul } from '../../../graph/ops/matmul.ts';
 import { trace } from '../../../graph/trace.ts';
+import { f32, packed } from '../../../graph/value-type.ts';
 import { largeProductCases } from '../../cases/large-products.ts';
 import { assemble } from '../assemble.ts';
 import { operandAt } from '../buffer.ts';
@@ -52,6 +55,21 @@ describe('products on tensor cores', () => {
       for (const fragments of knownFragments)
         for (const command of commandsOf(node, tensorCoreTraits('f16', 49_152, fragments)))
           expect(await wgslProblems(device, assemble('y', command).text)).toEqual([]);
+  });
+
+  it('decodes a packed weight first beside many rows, unless that takes much memory', () => {
+    const decoded = (M: number, N: number, K: number, format: string) => {
+      const graph = trace((g) => {
+        const [x, w] = [g.input('x', f32([M, K])), g.param('w', packed([N, K], parseFormat(format)))];
+        g.output('y', matmul(x, w, { transposeB: true }));
+      });
+      return planTensorProduct(graph.nodes[0], tensorCoreTraits('f16'))?.decoded;
+    };
+    expect(decoded(2048, 1024, 1024, 'mxfp4')).toBe('b');
+    expect(decoded(2047, 1024, 1024, 'mxfp4')).toBeUndefined();
+    expect(decoded(2048, 1024, 1024, 'int4-g32')).toBeUndefined();
+    expect(decoded(2048, 2 ** 15, 4096, 'mxfp4')).toBe('b');
+    expect(decoded(2048, 2 ** 15 + 128, 4096, 'mxfp4')).toBeUndefined();
   });
 
   it('cuts K where C has few tiles', () => {

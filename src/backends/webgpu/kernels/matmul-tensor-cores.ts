@@ -90,14 +90,18 @@ export function planTensorProduct(node: Node, gpu: GpuTraits): TensorPlan | unde
   return { ...product, a: sided('a', left), b: sided('b', right), ...tiling(product, fragments), decoded };
 }
 
-/** Which operand is decoded first; none where its f16 would not fit a binding. */
+/** Bytes of scratch memory that an operand may be decoded into. */
+const mostDecoded = 2 ** 28;
+
+/** Which operand is decoded first; none where its f16 would take much memory. */
 function decodedFirst(
   { M, N, K, batch }: Product,
   a: TensorSide,
   b: TensorSide,
   gpu: GpuTraits,
 ): 'a' | 'b' | undefined {
-  const fits = (lines: number) => batch === 1 && 4 * decodedWords(lines, K) <= gpu.bufferBytes;
+  const most = Math.min(mostDecoded, gpu.bufferBytes);
+  const fits = (lines: number) => batch === 1 && 4 * decodedWords(lines, K) <= most;
   if (decodesFirst(b.storage, a.storage, M) && fits(N)) return 'b';
   if (decodesFirst(a.storage, b.storage, N) && fits(M)) return 'a';
   return undefined;
