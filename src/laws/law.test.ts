@@ -129,9 +129,9 @@ describe('published values', () => {
     expect(perBit.map((v) => v.toFixed(3))).toEqual(['0.021', '0.076', '0.144', '0.173', '0.127']);
     const law = questLaw(['INT1', 'INT2', 'INT3', 'INT4', 'FP4', 'INT8']);
     expect(predict(law, questPublished.values, { n: 1e8, d: 1e10, forward: 'INT4' })).toBeGreaterThan(2);
-    expect(() => predict(law, questPublished.values, { n: 1e8, d: 1e10, forward: 'INT5' })).toThrow(
-      'no efficiency for forward INT5',
-    );
+    const unknown = () => predict(law, questPublished.values, { n: 1e8, d: 1e10, forward: 'INT5' });
+    expect(unknown).toThrow('no efficiency for forward INT5');
+    expect(unknown).toThrow('forward INT1, INT2, INT3, INT4, FP4, INT8, BF16 and backward BF16');
   });
 
   it('FP4 in both passes wins above the published ratios of tokens to parameters', () => {

@@ -167,6 +167,14 @@ export function predict(law: Law, values: Readonly<Record<string, number>>, poin
     code: 'law-point',
     op: law.id,
     problem: `the law has no efficiency for forward ${point.forward ?? 'BF16'}, backward ${point.backward ?? 'BF16'}`,
-    fix: `use the schemes of ${names(law)}`,
+    fix: `it has those of ${schemeNames(law, 'forward', 'effN')} and ${schemeNames(law, 'backward', 'effD')}`,
   });
+}
+
+/** The schemes of one pass that a law has efficiencies for, for people. */
+function schemeNames(law: Law, pass: string, parameter: string): string {
+  const named = law.parameters.flatMap(({ name }) =>
+    name.startsWith(`${parameter}(`) ? [name.slice(parameter.length + 1, -1)] : [],
+  );
+  return `${pass} ${[...named, 'BF16'].join(', ')}`;
 }
