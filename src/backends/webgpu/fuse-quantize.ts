@@ -13,9 +13,9 @@ import type { QuantizeAttributes } from '../../graph/ops/quantize.ts';
 import { sameShape } from '../../tensor/shape.ts';
 import type { GpuTraits } from './device.ts';
 import { type FusedQuantizeAttributes, fusedQuantizeOp } from './fused-quantize-op.ts';
+import { soleProducers, updatesBetween, withFused } from './fusing.ts';
 import { rowsAndColumns } from './kernel.ts';
 import { canFuse, fusedThreads } from './kernels/fused-shape.ts';
-import { soleProducers } from './sole-producers.ts';
 
 /** A chain from some source on; longer ones have more nodes. */
 interface Chain extends Pick<FusedQuantizeAttributes, 'transposed' | 'blockSize' | 'signs' | 'threads'> {
@@ -43,8 +43,7 @@ export function fuseQuantize(graph: Graph, gpu: GpuTraits, threads = fusedThread
     for (const member of chain.nodes) gone.add(member);
     fused.set(node, fusedNode(node, chain));
   }
-  if (fused.size === 0) return graph;
-  return { ...graph, nodes: nodes.filter((node) => !gone.has(node)).map((node) => fused.get(node) ?? node) };
+  return withFused(graph, nodes, fused, gone);
 }
 
 function fusedNode(node: Node, { source, signsFrom, transposed, blockSize, signs, threads }: Chain): Node {
@@ -90,6 +89,3 @@ function signsAfter(value: Value, producerOf: (value: Value, op: string) => Node
   if (!fits || !sameShape(source.type.shape, value.type.shape)) return;
   return { source, signs, blockSize, nodes: [back, product, blocks] };
 }
-
-const updatesBetween = (nodes: readonly Node[], first: number, end: number): boolean =>
-  nodes.slice(first, end).some(({ op }) => op.updates);

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { createTestBackend, missingGpu } from '../../../test/support/software-gpu.ts';
 import type { Value } from '../../graph/graph.ts';
 import { hadamard } from '../../graph/ops/hadamard.ts';
+import { sgd } from '../../graph/ops/optimizers.ts';
 import { selectBits } from '../../graph/ops/quantize.ts';
 import { type GraphBuilder, trace } from '../../graph/trace.ts';
 import { f32, i32 } from '../../graph/value-type.ts';
@@ -39,6 +40,13 @@ describe('what is fused', () => {
       g.output('y', hadamard(selectBits(x, bits), { blockSize: 32, signs: g.input('signs', f32([32])) }));
     };
     expect(opsOf(signed)).toEqual(['selectBits', 'hadamard']);
+    const updated = (g: GraphBuilder) => {
+      const w = g.state('w', f32([rows, K]));
+      const kept = selectBits(w, g.input('bits', i32([rows, K / 32])));
+      sgd(w, g.input('dw', f32([rows, K])), g.input('rate', f32([1])), { weightDecay: 0 });
+      g.output('y', hadamard(kept, { blockSize: 32 }));
+    };
+    expect(opsOf(updated)).toEqual(['selectBits', 'sgd', 'hadamard']);
   });
 });
 
