@@ -14,7 +14,7 @@ import {
   subgroupMatmul,
 } from '../src/backends/webgpu/kernels/matmul-subgroup-source.ts';
 import { openBench } from './webgpu-gpu.ts';
-import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand } from './webgpu-operands.ts';
+import { float16Operand, int4Operand, int8Operand, mxfp4Operand, type Operand, sumError } from './webgpu-operands.ts';
 import { benchVectors } from './webgpu-vectors.ts';
 
 const { values } = parseArgs({
@@ -88,14 +88,10 @@ async function worstError(
     const row = new Float32Array(await bench.read(c, 4 * m * columns, 4 * columns));
     for (let j = 0; j < 4; j++) {
       const n = (s * 40503 + j * 9973) % columns;
-      let sum = 0;
-      let squares = 0;
-      for (let k = 0; k < K; k++) {
-        const product = a.at(m, k) * b.at(n, k);
-        sum += product;
-        squares += product * product;
-      }
-      worst = Math.max(worst, Math.abs(row[n] - sum) / Math.sqrt(squares));
+      worst = Math.max(
+        worst,
+        sumError(row[n], K, (k) => a.at(m, k) * b.at(n, k)),
+      );
     }
   }
   return worst;

@@ -110,3 +110,14 @@ export function int8Operand(bench: Bench, outer: number, k: number, seed: number
   const data = new Int8Array(outer * k).map(() => (next() >>> 24) - 128);
   return { buffers: [bench.buffer(data)], at: (o, i) => data[o * k + i], reference: 0 };
 }
+
+/** Distance of `found` from the sum of products in float64, relative to the root of the sum of their squares. */
+export function sumError(found: number, count: number, product: (k: number) => number): number {
+  let [sum, squares] = [0, 0];
+  for (let k = 0; k < count; k++) {
+    const p = product(k);
+    sum += p;
+    squares += p * p;
+  }
+  return Math.abs(found - sum) / Math.sqrt(squares);
+}

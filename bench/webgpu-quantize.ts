@@ -20,6 +20,7 @@ import { transpose } from '../src/graph/ops/layout.ts';
 import { dequantize, quantize, quantizeWithBits } from '../src/graph/ops/quantize.ts';
 import { trace } from '../src/graph/trace.ts';
 import { f32 } from '../src/graph/value-type.ts';
+import { copyRate } from './webgpu-copy.ts';
 import { openBench } from './webgpu-gpu.ts';
 import { NodeRun } from './webgpu-nodes.ts';
 
@@ -156,22 +157,7 @@ function agrees(x: Float32Array, c: Case, format: Format, codes: Uint8Array): bo
 }
 
 const copyBytes = Math.min(2 ** 30, Math.floor(bench.gpu.bufferBytes / 16) * 16, Math.max(2 ** 24, 4 * rows * cols));
-const copied = [bench.empty(copyBytes), bench.empty(copyBytes)];
-const copyGroups = Math.min(65535, Math.ceil(copyBytes / 16 / 256));
-const copyMs = await bench.time(
-  {
-    workgroups: [copyGroups, 1, 1],
-    code: `@group(0) @binding(0) var<storage, read> a: array<vec4u>;
-@group(0) @binding(1) var<storage, read_write> b: array<vec4u>;
-@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3u) {
-  for (var i = id.x; i < ${copyBytes / 16}u; i += ${copyGroups * 256}u) { b[i] = a[i]; }
-}`,
-  },
-  copied,
-);
-for (const buffer of copied) buffer.destroy();
-const copyRate = (2 * copyBytes) / copyMs / 1e6;
-console.log(`copy of ${copyBytes / 2 ** 20} MiB: ${copyRate.toFixed(0)} GB/s read and written`);
+const copied = await copyRate(bench, copyBytes);
 
 const x = sourceValues();
 const equal = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
@@ -204,7 +190,7 @@ for (const c of cases) {
             : 'equal';
     if (verdict === 'WRONG') wrong++;
     console.log(
-      `${name.padEnd(48)} ${found.ms.toFixed(3)} ms  ${rate.toFixed(0)} GB/s  ${(rate / copyRate).toFixed(2)} of copy  ${((rows * cols) / found.ms / 1e6).toFixed(0)} G numbers/s  op by op ${plain.ms.toFixed(3)} ms (${(plain.ms / found.ms).toFixed(1)} ×)  ${verdict}`,
+      `${name.padEnd(48)} ${found.ms.toFixed(3)} ms  ${rate.toFixed(0)} GB/s  ${(rate / copied).toFixed(2)} of copy  ${((rows * cols) / found.ms / 1e6).toFixed(0)} G numbers/s  op by op ${plain.ms.toFixed(3)} ms (${(plain.ms / found.ms).toFixed(1)} ×)  ${verdict}`,
     );
   } catch (error) {
     wrong++;

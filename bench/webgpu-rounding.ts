@@ -1,6 +1,6 @@
 // Families of quantizers: what is read is f32, what is written is packed; the bound is a copy of as many bytes.
 
-import type { KernelSource } from '../src/backends/webgpu/kernel-source.ts';
+import { copyKernel } from '../src/backends/webgpu/measure.ts';
 import { quantizedBytes } from '../src/formats/format.ts';
 import { parseFormat } from '../src/formats/registry.ts';
 import type { Value } from '../src/graph/graph.ts';
@@ -10,21 +10,8 @@ import { dequantize, quantize } from '../src/graph/ops/quantize.ts';
 import { dense, firstColumns, packed } from './webgpu-data.ts';
 import type { Family, Job, Version } from './webgpu-ladder.ts';
 
-const mostGroups = 65535;
 /** Rows of the largest tile that shares a scale. */
 const tile = 128;
-
-const copyKernel = (vectors: number): KernelSource => {
-  const groups = Math.min(mostGroups, Math.ceil(vectors / 256));
-  return {
-    workgroups: [groups, 1, 1],
-    code: `@group(0) @binding(0) var<storage, read> x: array<vec4u>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4u>;
-@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3u) {
-  for (var i = id.x; i < ${vectors}u; i += ${groups * 256}u) { y[i] = x[i]; }
-}`,
-  };
-};
 
 function roundingFamily(n: number): Family {
   const before = {

@@ -10,8 +10,9 @@ import type { VectorTile } from '../src/backends/webgpu/kernels/vector-product.t
 import { fourBitWeight, type VectorWeight } from '../src/backends/webgpu/kernels/vector-weight.ts';
 import { partBytes } from '../src/formats/empty.ts';
 import { parseFormat } from '../src/formats/registry.ts';
+import { copyRate } from './webgpu-copy.ts';
 import type { Bench } from './webgpu-gpu.ts';
-import { int4Operand, mxfp4Operand, nvfp4Operand, type Operand } from './webgpu-operands.ts';
+import { int4Operand, mxfp4Operand, nvfp4Operand, type Operand, sumError } from './webgpu-operands.ts';
 
 const operands: Readonly<Record<string, (bench: Bench, rows: number, k: number) => Operand>> = {
   mxfp4: (bench, rows, k) => mxfp4Operand(bench, rows, k, 8),
@@ -37,8 +38,7 @@ export async function benchVectors(
   wanted: (name: string) => boolean,
 ): Promise<void> {
   if (!['mxfp4', 'nvfp4', 'int4-g128', 'copy'].some((name) => wanted(`matvec ${name}`))) return;
-  const copied = await copyRate(bench);
-  console.log(`copy of 1 GiB: ${copied.toFixed(0)} GB/s read and written`);
+  const copied = await copyRate(bench, 2 ** 30);
   for (const [name, make] of Object.entries(operands)) {
     if (!wanted(`matvec ${name}`)) continue;
     const w = make(bench, N, K);
@@ -126,26 +126,10 @@ async function worstError(
   const found = new Float32Array(await bench.read(y, 0, 4 * M * N));
   let worst = 0;
   for (let m = 0; m < M; m++)
-    for (const n of [0, 1, 1001 % N, N - 1]) {
-      let [sum, squares] = [0, 0];
-      for (let k = 0; k < K; k++) {
-        const product = a[m * K + k] * w.at(n, k);
-        sum += product;
-        squares += product * product;
-      }
-      worst = Math.max(worst, Math.abs(sum - found[m * N + n]) / Math.sqrt(squares));
-    }
+    for (const n of [0, 1, 1001 % N, N - 1])
+      worst = Math.max(
+        worst,
+        sumError(found[m * N + n], K, (k) => a[m * K + k] * w.at(n, k)),
+      );
   return worst;
-}
-
-/** GB read and written a second. */
-async function copyRate(bench: Bench): Promise<number> {
-  const [from, to] = [bench.empty(2 ** 30), bench.empty(2 ** 30)];
-  const code = `@group(0) @binding(0) var<storage, read> a: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> b: array<vec4<u32>>;
-@compute @workgroup_size(256) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  for (var i = id.x; i < ${2 ** 26}u; i += ${65535 * 256}u) { b[i] = a[i]; } }`;
-  const ms = await bench.time({ code, workgroups: [65535, 1, 1] }, [from, to]);
-  for (const buffer of [from, to]) buffer.destroy();
-  return 2 ** 31 / ms / 1e6;
 }

@@ -124,4 +124,5 @@ const ownKernels = new Map<object, OpKernel>([
   [boundedRoundOp, boundedRound],
 ]);
 
+/** The kernel of a node, of the table's ops and of this backend's own. */
 export const kernelOf = ({ op }: Node): OpKernel | undefined => ownKernels.get(op) ?? kernels[op.name];

@@ -28,7 +28,8 @@ export async function measureDevice(backend: WebgpuBackend): Promise<DeviceRates
 const copyThreads = 256;
 const mostGroups = 65535;
 
-function copyKernel(vectors: number): KernelSource {
+/** Copies so many vec4<u32>. Bindings: from, to. */
+export function copyKernel(vectors: number): KernelSource {
   const groups = Math.min(mostGroups, Math.ceil(vectors / copyThreads));
   return {
     workgroups: [groups, 1, 1],

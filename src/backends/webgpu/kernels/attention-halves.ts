@@ -17,7 +17,7 @@ import { type Fragments, fragmentsOf } from '../fragments.ts';
 import { type Command, type DenseOperand, type MemoryRange, type Names, read } from '../kernel.ts';
 import { fromScratch, toScratch } from '../scratch.ts';
 import { blockLines } from '../wgsl/attention-fragments.ts';
-import { boundSource, boundWords } from './matmul-bound.ts';
+import { boundSource, boundWords, workgroupMaximum } from './matmul-bound.ts';
 
 export interface AttentionShape extends AttentionAttributes {
   readonly T: number;
@@ -105,13 +105,13 @@ export function halfCommands(
     most = max(most, max(max(${bits(0)}, ${bits(1)}), max(${bits(2)}, ${bits(3)})));
   }`;
   })}
-  ${joinParts}
+  ${maximum.body}
   if (thread == 0u) { ${n.bounds}[item] = shared_most[0]; }`;
   const convert = (n: Names) => `var operand = 0u;
   var group = item;
   ${kinds.map((_, i) => (i > 0 ? `if (item >= ${first(i)}u) { operand = ${i}u; group = item - ${first(i)}u; }` : '')).join('\n  ')}
   var most = ${n.bounds}[operand * ${boundWords}u + thread];
-  ${joinParts}
+  ${maximum.body}
   workgroupBarrier();
   let bits = shared_most[0];
   let exponent = select(clamp(141 - i32(bits >> 23u), -112, 126), 0, bits == 0u);
@@ -135,11 +135,10 @@ export function halfCommands(
     }
   }`;
   })}`;
-  const shared = `\nvar<workgroup> shared_most: array<u32, ${threads}>;\n`;
   return [
     {
       bindings: { ...sources, bounds: toScratch(bounds, 'u32') },
-      ...forEachGroup(kinds.length * boundWords, threads, largest, boundSource + shared),
+      ...forEachGroup(kinds.length * boundWords, threads, largest, boundSource + maximum.declaration),
     },
     {
       bindings: {
@@ -149,16 +148,12 @@ export function halfCommands(
         copies: toScratch(copies, 'vec4<u32>'),
       },
       enable: ['f16'],
-      ...forEachGroup(first(kinds.length), threads, convert, halvesSource + shared),
+      ...forEachGroup(first(kinds.length), threads, convert, halvesSource + maximum.declaration),
     },
   ];
 }
 
-const joinParts = `shared_most[thread] = most;
-  for (var half = ${threads / 2}u; half > 0u; half >>= 1u) {
-    workgroupBarrier();
-    if (thread < half) { shared_most[thread] = max(shared_most[thread], shared_most[thread + half]); }
-  }`;
+const maximum = workgroupMaximum(threads);
 
 /** Eight f16 of two vectors. */
 export const halvesSource = `

@@ -42,7 +42,10 @@ export function subgroupMatmul({ a, b, ...rest }: SubgroupMatmul): KernelSource 
     a: named('a', a),
     b: named('b', b),
     c: 'c',
-    setup: sides.map(({ name }) => `let ${name}_factor = 1.0; let ${name}_exponent = -128;`).join(' '),
+    factors: () => ({
+      prelude: '',
+      body: sides.map(({ name }) => `let ${name}_factor = 1.0; let ${name}_exponent = -128;`).join(' '),
+    }),
   });
   const declared = [...bindings, 'var<storage, read_write> c: array<f32>'];
   return { code: source(subgroupFeatures, declared, threads, prelude, body), workgroups: [count, 1, 1] };

@@ -50,8 +50,6 @@ export interface SubgroupProduct {
   readonly splits?: number;
   /** WGSL name of C. */
   readonly c: string;
-  /** Statements before everything else. */
-  readonly setup?: string;
   /**
    * The text that defines NAME_factor and NAME_exponent of an operand, from what its workgroup's tiles are
    * (matmul-bound.ts); nothing where operands need none.
@@ -98,7 +96,7 @@ export const sliceLength = (K: number, splits: number, blockK: number) => Math.c
 
 /** Throws where an operand cannot be cut into chunks. */
 export function subgroupProduct(product: SubgroupProduct): SubgroupText {
-  const { M, N, K, a, b, tile, batch = 1, splits = 1, c, setup = '', scale = [], factors } = product;
+  const { M, N, K, a, b, tile, batch = 1, splits = 1, c, scale = [], factors } = product;
   const { blockM, blockN, blockK, subgroupsM, subgroupsN, buffers, group, edge: matrix, lanes } = tile;
   const { threads, rows, columns } = subgroupGrid(product);
   const [partM, partN] = [blockM / subgroupsM, blockN / subgroupsN];
@@ -149,7 +147,7 @@ var<workgroup> b_tile: array<vec4<u32>, ${buffers * right.tileVectors}>;
 ${edges ? `var<workgroup> staging: array<f32, ${subgroupsM * subgroupsN * matrix * matrix}>;` : ''}
 ${distinct(left.declarations, right.declarations)}
 ${found?.prelude ?? ''}`;
-  const body = `${setup}
+  const body = `
   let tiles = item % ${rows * columns}u;
   let outer = item / ${rows * columns}u;
   let batch = outer % ${batch}u;
