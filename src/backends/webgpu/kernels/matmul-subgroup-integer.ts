@@ -2,8 +2,7 @@
 //
 // Thread map and pipeline as matmul-subgroup.ts. Both operands pass through workgroup memory as bytes, sixteen integers a
 // chunk; fragments are opaque, so that sums leave through a strip of workgroup memory a subgroup, where a statement of
-// the caller's scales and stores each. Factors of rows and columns are read before the loop, while nobody waits for them:
-// read where a sum is stored, they took three times as long as the whole product.
+// the caller's scales and stores each. Factors of rows and columns are read before the loop, while nobody waits for them.
 // Memory: workgroup, (blockM + blockN) · (blockK + 16) bytes, 128 · edge bytes a subgroup, 4 bytes a factor. Features:
 // subgroups, chromium-experimental-subgroup-matrix with i8 → i32 (fragments.ts).
 
